@@ -1,0 +1,126 @@
+import { z } from 'zod'
+import { ConductorError } from '../errors.js'
+import type { DrainReport } from './drain.js'
+import { assertTaskId, parseKey } from './key.js'
+import type { Manifest } from './manifest.js'
+import type { JsonObject, JsonValue, ResultRecord } from './record.js'
+import type { ExitRecord } from './spool-layout.js'
+
+/** Largest record that is read; a sandbox may have written anything. */
+export const MAX_RECORD_BYTES = 4 * 1024 * 1024
+
+const isoTime = z.iso.datetime()
+const jsonValue: z.ZodType<JsonValue> = z.json() as z.ZodType<JsonValue>
+const jsonObject: z.ZodType<JsonObject> = z.record(z.string(), jsonValue)
+
+const tierError = z.object({ code: z.string().max(100), message: z.string().max(10_000), at: isoTime })
+
+const resultRecord = z
+  .object({
+    v: z.literal(1),
+    task_id: z.string(),
+    timestamp: z.string(),
+    name: z.string(),
+    key: z.string(),
+    size: z.number().int().nonnegative(),
+    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    content_type: z.string().max(255),
+    metadata: jsonObject,
+    created_at: isoTime,
+    archive: z.literal('tar.gz').nullable(),
+    stored: z
+      .array(z.object({ tier: z.enum(['s3', 'http']), location: z.string().max(4096), at: isoTime }))
+      .max(16),
+    errors: z.object({ s3: tierError.optional(), http: tierError.optional() }),
+  })
+  .refine(
+    (record) => {
+      const parts = parseKey(record.key)
+      return (
+        parts !== undefined &&
+        parts.taskId === record.task_id &&
+        parts.timestamp === record.timestamp &&
+        parts.name === record.name
+      )
+    },
+    { message: 'key does not match task_id, timestamp and name' },
+  )
+
+const exitRecord = z.object({
+  v: z.literal(1),
+  task_id: z.string(),
+  run_id: z.string(),
+  code: z.number().int().nullable(),
+  signal: z.string().max(32).nullable(),
+  started_at: isoTime,
+  ended_at: isoTime,
+})
+
+const manifest = z.object({
+  v: z.literal(1),
+  task_id: z.string(),
+  sealed_at: isoTime,
+  outcome: z.enum(['succeeded', 'failed', 'killed', 'timed_out', 'lost', 'idle']),
+  exit: z.object({ code: z.number().int().nullable(), signal: z.string().nullable() }).nullable(),
+  results: z.array(resultRecord),
+})
+
+const drainReport = z.object({
+  v: z.literal(1),
+  outputs: z.array(
+    z.object({
+      path: z.string(),
+      status: z.enum(['stored', 'unchanged', 'missing', 'failed']),
+      key: z.string().nullable(),
+      error: z.string().nullable(),
+    }),
+  ),
+  records: z.array(resultRecord),
+})
+
+function parseAs<T>(what: string, schema: z.ZodType<T>, text: string): T {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw new ConductorError('PROTOCOL', `${what} is not JSON`, { cause })
+  }
+  const parsed = schema.safeParse(value)
+  if (parsed.success) return parsed.data
+  throw new ConductorError('PROTOCOL', `${what} is malformed: ${describeIssues(parsed.error)}`, {
+    cause: parsed.error,
+  })
+}
+
+/** One line for zod's findings: where, and what was expected. */
+export function describeIssues(error: z.ZodError): string {
+  return error.issues
+    .slice(0, 3)
+    .map((issue) => `${issue.path.map(String).join('.') || 'value'}: ${issue.message}`)
+    .join('; ')
+}
+
+/** Parses a metadata record from a sandbox or a store; throws `PROTOCOL` for anything but a whole, consistent one. */
+export function parseRecord(text: string): ResultRecord {
+  return parseAs('metadata record', resultRecord as z.ZodType<ResultRecord>, text)
+}
+
+/** Parses `exit.json`; throws `PROTOCOL` for anything but a whole one. */
+export function parseExitRecord(text: string): ExitRecord {
+  return parseAs('exit record', exitRecord, text)
+}
+
+/** Parses what `persist-result drain --json` printed; throws `PROTOCOL` for anything else. */
+export function parseDrainReport(text: string): DrainReport {
+  return parseAs('drain report', drainReport as z.ZodType<DrainReport>, text)
+}
+
+/** Parses a manifest of the given task; throws `PROTOCOL` when it is another's or malformed. */
+export function parseManifest(taskId: string, text: string): Manifest {
+  assertTaskId(taskId)
+  const parsed = parseAs('manifest', manifest as z.ZodType<Manifest>, text)
+  if (parsed.task_id !== taskId || parsed.results.some((record) => record.task_id !== taskId)) {
+    throw new ConductorError('PROTOCOL', `manifest of ${taskId} names another task`)
+  }
+  return parsed
+}

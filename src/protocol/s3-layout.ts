@@ -1,0 +1,74 @@
+import { ConductorError } from '../errors.js'
+import { byteLength, MAX_KEY_BYTES, RECORD_SUFFIX } from './key.js'
+import type { JsonObject, ResultRecord } from './record.js'
+
+/** S3's limit on user metadata, UTF-8 bytes of names and values: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html */
+export const MAX_S3_METADATA_BYTES = 2048
+
+/** Names of the user metadata a result may carry (`x-amz-meta-…`); a grant's policy admits exactly these. */
+export const S3_METADATA_NAMES = ['task-id', 'name', 'sha256', 'created-at', 'archive', 'metadata'] as const
+
+/** Where a result lies in the bucket; throws `INVALID_OPTION` past S3's 1,024 bytes, the sidecar's name included. */
+export function s3ObjectKey(prefix: string, key: string): string {
+  const whole = prefix === '' ? key : `${prefix}/${key}`
+  const bytes = byteLength(whole)
+  if (bytes > MAX_KEY_BYTES) {
+    throw new ConductorError(
+      'INVALID_OPTION',
+      `key with prefix must be at most ${MAX_KEY_BYTES} bytes of UTF-8, has ${bytes}`,
+    )
+  }
+  return whole
+}
+
+/** What all results of a task have in common, and no other task's: it ends in a slash. */
+export function s3TaskPrefix(prefix: string, taskId: string): string {
+  return prefix === '' ? `${taskId}/` : `${prefix}/${taskId}/`
+}
+
+/** Where manifests lie; outside every worker's reach, since no task id starts with a dot. */
+export function s3ManifestPrefix(prefix: string): string {
+  return prefix === '' ? '.tasks/' : `${prefix}/.tasks/`
+}
+
+/** Where a task's manifest lies. */
+export function s3ManifestKey(prefix: string, taskId: string): string {
+  return `${s3ManifestPrefix(prefix)}${taskId}.json`
+}
+
+/** Where the whole record lies when its metadata exceeds S3's limit. */
+export function s3SidecarKey(objectKey: string): string {
+  return `${objectKey}${RECORD_SUFFIX}`
+}
+
+/** JSON with everything outside printable ASCII as `\u` escapes: header values change or refuse anything else. */
+export function toAsciiJson(value: JsonObject): string {
+  return JSON.stringify(value).replace(
+    /[^\x20-\x7e]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/** What goes into an object's user metadata, and whether the record needs a sidecar besides. */
+export interface S3Metadata {
+  /** Values are ASCII; names without `x-amz-meta-`. */
+  readonly values: Readonly<Record<string, string>>
+  /** True when `metadata` did not fit; the record must then lie at {@link s3SidecarKey} before the object appears. */
+  readonly sidecar: boolean
+}
+
+/** Fits a record into S3's user metadata; `name` is percent-encoded, `metadata` is ASCII JSON or absent. */
+export function toS3Metadata(record: ResultRecord): S3Metadata {
+  const values: Record<string, string> = {
+    'task-id': record.task_id,
+    name: encodeURIComponent(record.name),
+    sha256: record.sha256,
+    'created-at': record.created_at,
+  }
+  if (record.archive !== null) values.archive = record.archive
+  const metadata = toAsciiJson(record.metadata)
+  const used = Object.entries(values).reduce((sum, [name, value]) => sum + name.length + value.length, 0)
+  const sidecar = used + 'metadata'.length + metadata.length > MAX_S3_METADATA_BYTES
+  if (!sidecar) values.metadata = metadata
+  return { values, sidecar }
+}

@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto'
+import { byteLength, RECORD_SUFFIX } from './key.js'
+
+/** Longest file name on Linux file systems, in bytes. */
+const MAX_FILE_NAME_BYTES = 255
+/** Folder in the spool for everything that is not a result; no task id starts with a dot. */
+export const WORKER_FOLDER = '.worker'
+
+/**
+ * File name of a result in its task's folder. It is the key's own `{timestamp}-{name}`; only where that would leave no room
+ * for the record's ending in a file name does `{timestamp}-~{sha256 of the name}` stand for it, and the record tells the key.
+ */
+export function spoolFileName(timestamp: string, name: string): string {
+  const plain = `${timestamp}-${name}`
+  if (byteLength(plain) + RECORD_SUFFIX.length <= MAX_FILE_NAME_BYTES) return plain
+  return `${timestamp}-~${createHash('sha256').update(name).digest('hex')}`
+}
+
+/** Folder of one worker inside the spool: grant, tools, and a folder for each command it ran. */
+export function workerFolder(localDir: string, taskId: string): string {
+  return `${localDir}/${WORKER_FOLDER}/${taskId}`
+}
+
+/** Names inside a worker's folder. */
+export const WORKER_FILES = {
+  grant: 'grant.json',
+  bin: 'bin',
+  runs: 'runs',
+} as const
+
+/** Names inside the folder of one supervised command, `runs/{run_id}/`. */
+export const RUN_FILES = {
+  stdout: 'stdout.log',
+  stderr: 'stderr.log',
+  exit: 'exit.json',
+  heartbeat: 'heartbeat',
+} as const
+
+/** How a supervised command ended; written once, with sync and rename, as `exit.json`. */
+export interface ExitRecord {
+  readonly v: 1
+  readonly task_id: string
+  readonly run_id: string
+  /** Null when a signal ended it. */
+  readonly code: number | null
+  /** For example `SIGKILL`; null when it exited by itself. */
+  readonly signal: string | null
+  /** ISO 8601, UTC. */
+  readonly started_at: string
+  /** ISO 8601, UTC. */
+  readonly ended_at: string
+}
