@@ -15,6 +15,8 @@ export interface Manifest {
   readonly outcome: Outcome
   /** Exit of the last command; null when none ran or nobody saw its end. */
   readonly exit: { readonly code: number | null; readonly signal: string | null } | null
+  /** True when no result can follow: everything in the sandbox was accounted for, and the sandbox is gone. */
+  readonly complete: boolean
   /** Every result known at sealing, in key order. */
   readonly results: readonly ResultRecord[]
 }

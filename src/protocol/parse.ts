@@ -62,6 +62,7 @@ const manifest = z.object({
   sealed_at: isoTime,
   outcome: z.enum(['succeeded', 'failed', 'killed', 'timed_out', 'lost', 'idle']),
   exit: z.object({ code: z.number().int().nullable(), signal: z.string().nullable() }).nullable(),
+  complete: z.boolean(),
   results: z.array(resultRecord),
 })
 
@@ -90,6 +91,16 @@ function parseAs<T>(what: string, schema: z.ZodType<T>, text: string): T {
   throw new ConductorError('PROTOCOL', `${what} is malformed: ${describeIssues(parsed.error)}`, {
     cause: parsed.error,
   })
+}
+
+/** Parses a worker's metadata; `undefined` for anything but a JSON object. */
+export function parseJsonObject(text: string): JsonObject | undefined {
+  try {
+    const parsed = jsonObject.safeParse(JSON.parse(text))
+    return parsed.success ? parsed.data : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** One line for zod's findings: where, and what was expected. */

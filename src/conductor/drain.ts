@@ -1,0 +1,46 @@
+import type { CallOptions } from '../call-options.js'
+import { ConductorError } from '../errors.js'
+import type { DrainReport } from '../protocol/drain.js'
+import { parseDrainReport } from '../protocol/parse.js'
+import { WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
+import { quote } from '../sandbox/quote.js'
+import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
+
+/** What to drain. */
+export interface DrainSpec {
+  readonly taskId: string
+  readonly localDir: string
+  readonly outputs: readonly string[]
+  readonly cwd: string
+}
+
+/** Has the sandbox persist its declared outputs, deliver what is pending, and tell all it holds: one command. */
+export async function drainSandbox(
+  sandbox: RemoteSandbox,
+  spec: DrainSpec,
+  options: CallOptions = {},
+): Promise<DrainReport> {
+  const program = `${workerFolder(spec.localDir, spec.taskId)}/${WORKER_FILES.bin}/persist-result`
+  const words = [
+    'sh',
+    program,
+    'drain',
+    '--json',
+    '--task-id',
+    spec.taskId,
+    ...spec.outputs.flatMap((path) => ['--output', path]),
+  ]
+  const { exitCode, stdout, stderr } = await sandbox.run(`exec ${words.map(quote).join(' ')}`, {
+    cwd: spec.cwd,
+    signal: options.signal,
+  })
+  if (exitCode !== 0) {
+    throw new ConductorError(
+      'COMMAND_FAILED',
+      `draining ${spec.taskId} failed with status ${exitCode}: ${stderr.trim().slice(-2000)}`,
+    )
+  }
+  const report = parseDrainReport(stdout)
+  // The sandbox's word about another task is worth nothing.
+  return { ...report, records: report.records.filter(({ task_id }) => task_id === spec.taskId) }
+}

@@ -1,0 +1,129 @@
+import type { CallOptions } from '../call-options.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import type { DrainReport } from '../protocol/drain.js'
+import { compareKeys } from '../protocol/key.js'
+import type { ResultRecord } from '../protocol/record.js'
+import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
+import type { SpoolStore } from '../stores/spool-store.js'
+import { type Delivery, deliverAll } from './deliver.js'
+import { drainSandbox } from './drain.js'
+import type { TaskPlaces } from './places.js'
+import type { Receipt, WorkerExit } from './receipt.js'
+
+/** A worker whose command has ended, and what is to become of it. */
+export interface FinishOptions extends CallOptions {
+  readonly taskId: string
+  /** Undefined when it was lost before. */
+  readonly sandbox: RemoteSandbox | undefined
+  readonly spool: SpoolStore
+  readonly places: TaskPlaces
+  readonly exit: WorkerExit
+  readonly outputs: readonly string[]
+  readonly cwd: string
+  readonly force: boolean
+  /** Told of every result the sandbox holds. */
+  readonly onRecord: (record: ResultRecord) => void
+}
+
+interface Drained {
+  readonly report: DrainReport
+  readonly deliveries: readonly Delivery[]
+}
+
+const NOTHING: Drained = { report: { v: 1, outputs: [], records: [] }, deliveries: [] }
+
+/**
+ * Drains the sandbox, delivers, seals the task and kills the sandbox, in this order. Rejects with `UNDELIVERED`, nothing
+ * destroyed, when a result would be lost and `force` is not set.
+ */
+export async function finishTask(options: FinishOptions): Promise<Receipt> {
+  const { taskId, sandbox, places, force, signal } = options
+  let exit = options.exit
+  let drained = NOTHING
+  let gone = sandbox === undefined
+  if (sandbox !== undefined) {
+    try {
+      drained = await drain(sandbox, options)
+    } catch (error) {
+      if (!isConductorError(error)) throw error
+      if (error.code === 'SANDBOX_GONE') {
+        gone = true
+        exit = { outcome: 'lost', exitCode: null, signal: null }
+      } else if (!force) {
+        throw error
+      }
+    }
+  }
+  const undelivered = drained.deliveries.filter((delivery) => delivery.undelivered !== undefined)
+  if (undelivered.length > 0 && !force) throw refusal(taskId, undelivered)
+  const kept = drained.deliveries.filter((delivery) => delivery.undelivered === undefined)
+  await seal(options, exit, kept, !gone && drained !== NOTHING)
+  if (!gone) await sandbox?.kill({ signal })
+  const { outputs } = drained.report
+  return {
+    taskId,
+    ...exit,
+    results: kept.map(({ record, tiers, verified }) => ({
+      key: record.key,
+      sizeBytes: record.size,
+      sha256: record.sha256,
+      tiers,
+      verified,
+    })),
+    missingOutputs: outputs.filter(({ status }) => status === 'missing').map(({ path }) => path),
+    failedOutputs: outputs
+      .filter(({ status }) => status === 'failed')
+      .map(({ path, error }) => ({ path, reason: error ?? 'unknown' })),
+    undelivered: undelivered.map(({ record, undelivered: reason }) => ({
+      key: record.key,
+      reason: reason ?? 'unknown',
+    })),
+  }
+
+  async function drain(
+    from: RemoteSandbox,
+    { outputs, cwd, spool, onRecord }: FinishOptions,
+  ): Promise<Drained> {
+    const report = await drainSandbox(from, { taskId, localDir: places.localDir, outputs, cwd }, { signal })
+    for (const record of report.records) onRecord(record)
+    const deliveries = await deliverAll(
+      report.records,
+      { spool, s3: places.s3, spoolIsVolume: places.volume !== undefined },
+      { signal },
+    )
+    return { report, deliveries }
+  }
+}
+
+async function seal(
+  { taskId, places, signal }: FinishOptions,
+  exit: WorkerExit,
+  kept: readonly Delivery[],
+  complete: boolean,
+): Promise<void> {
+  await places.manifests?.write(
+    {
+      v: 1,
+      task_id: taskId,
+      sealed_at: new Date().toISOString(),
+      outcome: exit.outcome,
+      exit:
+        exit.exitCode === null && exit.signal === null ? null : { code: exit.exitCode, signal: exit.signal },
+      complete,
+      results: kept.map(({ record }) => record).sort((a, b) => compareKeys(a.key, b.key)),
+    },
+    { signal },
+  )
+}
+
+function refusal(taskId: string, undelivered: readonly Delivery[]): ConductorError {
+  const shown = undelivered
+    .slice(0, 5)
+    .map(({ record, undelivered: reason }) => `${record.key} (${reason ?? ''})`)
+  const more = undelivered.length > shown.length ? ` and ${undelivered.length - shown.length} more` : ''
+  return new ConductorError(
+    'UNDELIVERED',
+    `terminating ${taskId} would destroy ${undelivered.length} result(s) that lie nowhere else: ${shown.join('; ')}${more}; the sandbox was left alive, use force: true to give them up`,
+    { retryable: true },
+  )
+}

@@ -1,0 +1,222 @@
+import { z } from 'zod'
+import { checkOptions } from '../check-options.js'
+import { ConductorError } from '../errors.js'
+import { ENV, readEnvironment } from '../protocol/environment.js'
+import type { GrantHttp } from '../protocol/grant.js'
+import { nameProblem, taskIdProblem } from '../protocol/key.js'
+import type { E2bOptions } from '../sandbox/e2b-sandboxes.js'
+import type { S3Options } from '../stores/s3/s3-location.js'
+
+/** How a worker may write to remote tiers: by a grant for its own prefix, or with the conductor's own AWS credentials. */
+export type Access = 'presigned' | 'env'
+
+/** Settings of a {@link Conductor}; what is left out comes from the environment, under the names the README lists. */
+export interface ConductorOptions {
+  /** Marks this conductor's sandboxes, so that it finds them again. @default 'stu' */
+  readonly id?: string | undefined
+  /** How to reach E2B. */
+  readonly e2b?: E2bOptions | undefined
+  /** E2B template of workers. @default `E2B_TEMPLATE_ID`, else E2B's own default */
+  readonly template?: string | undefined
+  /** The S3 tier; null switches it off whatever the environment says. */
+  readonly s3?: S3Options | null | undefined
+  /** The HTTP tier; null switches it off whatever the environment says. */
+  readonly http?: { readonly endpoint: string; readonly token?: string | undefined } | null | undefined
+  /** E2B volume that is mounted as every worker's spool, made when there is none; `{taskId}` in the name stands for the task's id. */
+  readonly volume?: string | undefined
+  /** Where the spool lies in a sandbox. @default '/workspace/.results' */
+  readonly localDir?: string | undefined
+  /** @default 'presigned' */
+  readonly access?: Access | undefined
+  /** Workers at once; further ones wait. @default 50 */
+  readonly maxWorkers?: number | undefined
+  /** Largest single result a grant admits, in bytes. @default 5 GiB, the most S3 takes in one request */
+  readonly maxResultBytes?: number | undefined
+  /** Variables to read settings from. @default process.env */
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined
+}
+
+/** Settings with the environment and defaults applied. */
+export interface ResolvedOptions {
+  readonly id: string
+  readonly e2b: E2bOptions
+  readonly template: string | undefined
+  readonly s3: S3Options | undefined
+  readonly http: GrantHttp | undefined
+  readonly volume: string | undefined
+  readonly localDir: string
+  readonly access: Access
+  readonly maxWorkers: number
+  readonly maxResultBytes: number
+}
+
+const MAX_SINGLE_PUT_BYTES = 5 * 1024 ** 3
+
+const httpUrl = z.url({ protocol: /^https?$/, error: 'must be an http or https URL' })
+const absolutePath = z
+  .string()
+  .regex(/^\/[^\0]*[^/\0]$/, 'must be an absolute path without a slash at its end')
+
+const s3Schema = z.strictObject({
+  // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+  bucket: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$/, 'must be a bucket name'),
+  prefix: z
+    .string()
+    .refine(
+      (prefix) =>
+        prefix
+          .split('/')
+          .every((part, i, all) =>
+            part === '' ? i === 0 || i === all.length - 1 : nameProblem(part) === undefined,
+          ),
+      'must be path segments',
+    )
+    .optional(),
+  region: z.string().min(1).optional(),
+  endpoint: httpUrl.optional(),
+  credentials: z
+    .custom<S3Options['credentials']>((value) => ['object', 'function'].includes(typeof value))
+    .optional(),
+  client: z.custom<S3Options['client']>((value) => typeof value === 'object').optional(),
+})
+
+/** @internal */
+export const conductorOptionsSchema = z.strictObject({
+  id: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'must be up to 64 letters, digits, ".", "_", "-"')
+    .optional(),
+  e2b: z
+    .strictObject({
+      apiKey: z.string().min(1).optional(),
+      domain: z.string().min(1).optional(),
+      apiUrl: httpUrl.optional(),
+      sandboxUrl: httpUrl.optional(),
+      volumeApiUrl: httpUrl.optional(),
+    })
+    .optional(),
+  template: z.string().min(1).optional(),
+  s3: s3Schema.nullable().optional(),
+  http: z
+    .strictObject({ endpoint: httpUrl, token: z.string().min(1).optional() })
+    .nullable()
+    .optional(),
+  volume: z.string().min(1).optional(),
+  localDir: absolutePath.optional(),
+  access: z.enum(['presigned', 'env']).optional(),
+  maxWorkers: z.number().int().min(1).max(10_000).optional(),
+  maxResultBytes: z.number().int().min(1).max(MAX_SINGLE_PUT_BYTES).optional(),
+  env: z.record(z.string(), z.string().optional()).optional(),
+})
+
+/** Checks the options and fills in what the environment says; throws `INVALID_OPTION` naming the option. */
+export function resolveOptions(options: ConductorOptions): ResolvedOptions {
+  checkOptions('Conductor', conductorOptionsSchema, options)
+  const env = options.env ?? process.env
+  const read = readEnvironment(env)
+  return {
+    id: options.id ?? 'stu',
+    e2b: {
+      apiKey: env.E2B_API_KEY,
+      apiUrl: env.E2B_API_URL,
+      sandboxUrl: env.E2B_SANDBOX_URL,
+      volumeApiUrl: env.E2B_VOLUME_API_URL,
+      domain: env.E2B_DOMAIN,
+      ...options.e2b,
+    },
+    template: options.template ?? (env.E2B_TEMPLATE_ID || undefined),
+    s3: options.s3 === null ? undefined : (options.s3 ?? read.s3),
+    http: options.http === null ? undefined : (options.http ?? read.http),
+    volume: options.volume,
+    localDir: options.localDir ?? read.localDir,
+    access: options.access ?? 'presigned',
+    maxWorkers: options.maxWorkers ?? 50,
+    maxResultBytes: options.maxResultBytes ?? MAX_SINGLE_PUT_BYTES,
+  }
+}
+
+/** What one worker is to do. */
+export interface SpawnOptions {
+  /** Letters, digits, `.`, `_`, `-`; at most 128. @default a new one, `worker-…` */
+  readonly taskId?: string | undefined
+  /** Shell command to start at once; without it the worker waits for `run`. */
+  readonly command?: string | undefined
+  /** Files to put into the sandbox before anything runs, by absolute path. */
+  readonly files?: Readonly<Record<string, string | Uint8Array>> | undefined
+  /** Files and folders that are results: persisted when the command ends and again, if changed, at `terminate()`. */
+  readonly outputs?: readonly string[] | undefined
+  /** Variables for the worker's commands. */
+  readonly env?: Readonly<Record<string, string>> | undefined
+  /** Working directory of commands. @default '/workspace' */
+  readonly cwd?: string | undefined
+  /** Time the worker may take, in milliseconds; then its command is stopped. @default 3,600,000 */
+  readonly timeoutMs?: number | undefined
+  /** Time a stopped command gets between SIGTERM and SIGKILL, in milliseconds. @default 10,000 */
+  readonly graceMs?: number | undefined
+  /** Overrides the conductor's. */
+  readonly template?: string | undefined
+  /** Overrides the conductor's. */
+  readonly access?: Access | undefined
+  /** Overrides the conductor's. */
+  readonly volume?: string | undefined
+  /** Further metadata of the sandbox, as E2B lists it. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+  /** Gives up waiting and starting; a sandbox that was made meanwhile is killed. */
+  readonly signal?: AbortSignal | undefined
+}
+
+const fileData = z.custom<string | Uint8Array>(
+  (value) => typeof value === 'string' || value instanceof Uint8Array,
+  'must be a string or Uint8Array',
+)
+
+/** @internal */
+export const spawnOptionsSchema = z.strictObject({
+  taskId: z
+    .string()
+    .superRefine((taskId, context) => {
+      const problem = taskIdProblem(taskId)
+      if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
+    })
+    .optional(),
+  command: z.string().min(1).optional(),
+  files: z.record(absolutePath, fileData).optional(),
+  outputs: z
+    .array(
+      z
+        .string()
+        .min(1)
+        .regex(/^[^\0]*$/, 'must not contain NUL'),
+    )
+    .optional(),
+  env: z
+    .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be a variable name'), z.string())
+    .refine(
+      (env) => !Object.keys(env).some((name) => name === ENV.workerId || name.startsWith('WORKER_RESULTS_')),
+      {
+        message: 'must not set WORKER_ID or WORKER_RESULTS_…, which the conductor sets',
+      },
+    )
+    .optional(),
+  cwd: absolutePath.optional(),
+  timeoutMs: z.number().int().min(1).max(86_400_000).default(3_600_000),
+  graceMs: z.number().int().min(0).max(3_600_000).default(10_000),
+  template: z.string().min(1).optional(),
+  access: z.enum(['presigned', 'env']).optional(),
+  volume: z.string().min(1).optional(),
+  metadata: z.record(z.string(), z.string()).optional(),
+  signal: z.instanceof(AbortSignal).optional(),
+})
+
+/** Spawn options as the worker sees them, checked and with defaults applied. */
+export type ResolvedSpawn = z.output<typeof spawnOptionsSchema> & { readonly taskId: string }
+
+/** Fails early with what is missing for a tier that was asked for. */
+export function assertAccessPossible(options: ResolvedOptions, access: Access): void {
+  if (access === 'env' && options.s3 === undefined && options.http === undefined) {
+    throw new ConductorError(
+      'INVALID_OPTION',
+      `access: 'env' needs an S3 bucket (${ENV.s3Bucket}) or an endpoint (${ENV.httpEndpoint})`,
+    )
+  }
+}

@@ -1,0 +1,95 @@
+import type { CallOptions } from '../call-options.js'
+import { mintGrant } from '../grants/mint-grant.js'
+import { ENV } from '../protocol/environment.js'
+import { WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
+import type { SandboxFile } from '../sandbox/remote-sandbox.js'
+import { mapS3Error } from '../stores/s3/map-s3-error.js'
+import type { S3Location } from '../stores/s3/s3-location.js'
+import type { Access, ResolvedOptions, ResolvedSpawn } from './options.js'
+import { readPersister } from './persister-files.js'
+
+/** A grant outlives its worker's time by this much and no more. */
+const GRANT_MARGIN_MS = 600_000
+
+/** Where commands run unless they are told otherwise. */
+export const DEFAULT_CWD = '/workspace'
+
+/** What a sandbox is given. */
+export interface Provision {
+  /** Variables of every process in it. */
+  readonly envs: Readonly<Record<string, string>>
+  /** Persister, grant and the user's own files. */
+  readonly files: readonly SandboxFile[]
+}
+
+/** Decides what a worker is handed: the persister, where results go, and by which right. */
+export async function provision(
+  conductor: ResolvedOptions,
+  s3: S3Location | undefined,
+  spawn: ResolvedSpawn,
+  options: CallOptions = {},
+): Promise<Provision> {
+  const { taskId } = spawn
+  const { localDir } = conductor
+  const access: Access = spawn.access ?? conductor.access
+  const folder = workerFolder(localDir, taskId)
+  const bin = `${folder}/${WORKER_FILES.bin}`
+  const files: SandboxFile[] = [
+    // Makes the task's folder, so that it can be watched before there is a result.
+    { path: `${localDir}/${taskId}/.keep`, data: '' },
+    ...(await readPersister()).map(({ name, data }) => ({ path: `${bin}/${name}`, data })),
+  ]
+  const envs: Record<string, string> = {
+    ...spawn.env,
+    [ENV.workerId]: taskId,
+    [ENV.localDir]: localDir,
+    NODE_PATH: spawn.env?.NODE_PATH === undefined ? bin : `${bin}:${spawn.env.NODE_PATH}`,
+  }
+  if (access === 'env') {
+    Object.assign(envs, await credentialsEnv(s3, conductor, options))
+  } else if (s3 !== undefined || conductor.http !== undefined) {
+    const grant = await mintGrant({
+      taskId,
+      expiresAt: new Date(Date.now() + spawn.timeoutMs + GRANT_MARGIN_MS),
+      s3,
+      http: conductor.http,
+      maxResultBytes: conductor.maxResultBytes,
+      signal: options.signal,
+    })
+    files.push({ path: `${folder}/${WORKER_FILES.grant}`, data: JSON.stringify(grant) })
+  }
+  if (spawn.cwd === undefined && !localDir.startsWith(`${DEFAULT_CWD}/`)) {
+    files.push({ path: `${DEFAULT_CWD}/.keep`, data: '' })
+  }
+  for (const [path, data] of Object.entries(spawn.files ?? {})) files.push({ path, data })
+  return { envs, files }
+}
+
+async function credentialsEnv(
+  s3: S3Location | undefined,
+  conductor: ResolvedOptions,
+  { signal }: CallOptions,
+): Promise<Record<string, string>> {
+  const envs: Record<string, string> = {}
+  if (s3 !== undefined) {
+    let credentials: Awaited<ReturnType<S3Location['client']['config']['credentials']>>
+    try {
+      credentials = await s3.client.config.credentials()
+    } catch (error) {
+      throw mapS3Error(error, 'find AWS credentials for the worker', signal)
+    }
+    envs[ENV.s3Bucket] = s3.bucket
+    // An empty variable would mean the default prefix; slashes alone mean none.
+    envs[ENV.s3Prefix] = s3.prefix === '' ? '/' : s3.prefix
+    envs[ENV.awsAccessKeyId] = credentials.accessKeyId
+    envs[ENV.awsSecretAccessKey] = credentials.secretAccessKey
+    envs[ENV.awsDefaultRegion] = s3.region
+    if (credentials.sessionToken !== undefined) envs[ENV.awsSessionToken] = credentials.sessionToken
+    if (s3.endpoint !== undefined) envs[ENV.awsEndpointUrlS3] = s3.endpoint
+  }
+  if (conductor.http !== undefined) {
+    envs[ENV.httpEndpoint] = conductor.http.endpoint
+    if (conductor.http.token !== undefined) envs[ENV.httpToken] = conductor.http.token
+  }
+  return envs
+}

@@ -1,0 +1,34 @@
+import type { Outcome } from '../protocol/manifest.js'
+import type { StoreTier } from '../stores/result-store.js'
+
+/** How a worker's last command ended. */
+export interface WorkerExit {
+  readonly outcome: Outcome
+  /** Null when a signal ended it, when nobody saw its end, or when none ran. */
+  readonly exitCode: number | null
+  /** For example `SIGKILL`. */
+  readonly signal: string | null
+}
+
+/** One result as it was delivered. */
+export interface DeliveredResult {
+  readonly key: string
+  readonly sizeBytes: number
+  readonly sha256: string
+  /** Where it is kept beyond the sandbox's life. */
+  readonly tiers: readonly StoreTier[]
+  /** True when the store was asked afterwards and has it, with this size and digest. */
+  readonly verified: boolean
+}
+
+/** What `terminate()` did, per result and output. */
+export interface Receipt extends WorkerExit {
+  readonly taskId: string
+  readonly results: readonly DeliveredResult[]
+  /** Declared outputs that did not exist. */
+  readonly missingOutputs: readonly string[]
+  /** Declared outputs that could not be persisted, and why. */
+  readonly failedOutputs: readonly { readonly path: string; readonly reason: string }[]
+  /** Results given up; only with `force`, or when the sandbox was lost. */
+  readonly undelivered: readonly { readonly key: string; readonly reason: string }[]
+}

@@ -1,0 +1,343 @@
+import { EventEmitter } from 'eventemitter3'
+import { z } from 'zod'
+import type { CallOptions } from '../call-options.js'
+import { checkOptions } from '../check-options.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import type { Outcome } from '../protocol/manifest.js'
+import type { ResultRecord } from '../protocol/record.js'
+import { Result, type TierProblem } from '../results/result.js'
+import { createResults, type Results } from '../results/results.js'
+import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
+import { SandboxFiles } from '../sandbox/sandbox-files.js'
+import { describeRecord, type ResultStore } from '../stores/result-store.js'
+import { SpoolStore } from '../stores/spool-store.js'
+import { finishTask } from './finish-task.js'
+import { Lease } from './lease.js'
+import type { ResolvedSpawn } from './options.js'
+import type { TaskPlaces } from './places.js'
+import { DEFAULT_CWD } from './provision.js'
+import type { Receipt, WorkerExit } from './receipt.js'
+import { type RunResult, SupervisedCommand } from './supervised-command.js'
+import { watchResults } from './watch-results.js'
+
+/** Where a worker is in its life; `lost` can follow any but `terminated`. */
+export type WorkerState = 'ready' | 'running' | 'exited' | 'draining' | 'terminated' | 'lost'
+
+/** What a worker tells while it lives. */
+export interface WorkerEvents {
+  state: [state: WorkerState]
+  /** Text as it arrives. */
+  stdout: [text: string]
+  stderr: [text: string]
+  /** A result was stored, in the spool at least; once per result. */
+  result: [result: Result]
+  /** A command ended; once per command. */
+  exit: [exit: WorkerExit]
+  /** The sandbox went away by itself. */
+  lost: [error: ConductorError]
+  /** A tier failed or lied while another could help. */
+  problem: [problem: TierProblem]
+}
+
+/** Options of one command of a worker. */
+export interface RunOptions extends CallOptions {
+  /** Overrides the worker's. */
+  readonly cwd?: string | undefined
+  /** Added to the worker's. */
+  readonly env?: Readonly<Record<string, string>> | undefined
+  /** Files and folders that are results of this command: persisted when it ends. */
+  readonly outputs?: readonly string[] | undefined
+}
+
+/** Options of {@link Worker.terminate}. */
+export interface TerminateOptions extends CallOptions {
+  /** Goes on although results would be destroyed; the receipt lists them. @default false */
+  readonly force?: boolean | undefined
+}
+
+const runOptionsSchema = z.strictObject({
+  cwd: z.string().min(1).optional(),
+  env: z.record(z.string(), z.string()).optional(),
+  outputs: z.array(z.string().min(1)).optional(),
+  signal: z.instanceof(AbortSignal).optional(),
+})
+
+const terminateOptionsSchema = z.strictObject({
+  force: z.boolean().default(false),
+  signal: z.instanceof(AbortSignal).optional(),
+})
+
+/** One sandbox with one task in it. Made by `conductor.spawnWorker()`; ends with `terminate()`. */
+export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposable {
+  readonly taskId: string
+  /** All that this task has stored, on every tier, now and after the worker is gone. */
+  readonly results: Results
+  readonly #sandbox: RemoteSandbox
+  readonly #spawn: ResolvedSpawn
+  readonly #places: TaskPlaces
+  readonly #spool: SpoolStore
+  readonly #lease: Lease
+  readonly #seen = new Set<string>()
+  readonly #onClosed: () => void
+  readonly #deadline: NodeJS.Timeout
+  #state: WorkerState = 'ready'
+  #runs = 0
+  #command: SupervisedCommand | undefined
+  #stopWatching: Promise<() => Promise<void>> | undefined
+  #exit: WorkerExit = { outcome: 'idle', exitCode: null, signal: null }
+  #lastExit: Promise<WorkerExit> | undefined
+  #stopOutcome: Outcome | undefined
+  #terminating: Promise<Receipt> | undefined
+
+  /** @internal */
+  constructor(parts: {
+    sandbox: RemoteSandbox
+    spawn: ResolvedSpawn
+    places: TaskPlaces
+    onClosed: () => void
+  }) {
+    super()
+    this.taskId = parts.spawn.taskId
+    this.#sandbox = parts.sandbox
+    this.#spawn = parts.spawn
+    this.#places = parts.places
+    this.#onClosed = parts.onClosed
+    this.#spool = new SpoolStore(
+      `sandbox ${parts.sandbox.id}`,
+      'sandbox',
+      new SandboxFiles(parts.sandbox, parts.places.localDir),
+    )
+    this.results = createResults({
+      taskId: this.taskId,
+      manifests: parts.places.manifests,
+      stores: async () => this.#stores(),
+      onProblem: (problem) => this.emit('problem', problem),
+    })
+    this.#lease = new Lease(parts.sandbox, parts.spawn.timeoutMs, (error) => this.#lose(error))
+    this.#deadline = setTimeout(() => void this.#timeOut(), parts.spawn.timeoutMs)
+    this.#deadline.unref()
+  }
+
+  get state(): WorkerState {
+    return this.#state
+  }
+
+  /** E2B's id of the sandbox, for use with its own SDK and dashboard. */
+  get sandboxId(): string {
+    return this.#sandbox.id
+  }
+
+  /** Runs one shell command to its end, whatever its exit code. One at a time; the next may follow. */
+  async run(command: string, options: RunOptions = {}): Promise<RunResult> {
+    const running = await this.start(command, options)
+    return running.ended
+  }
+
+  /** Starts one shell command and resolves once it runs; `wait()` awaits its end. */
+  async start(command: string, options: RunOptions = {}): Promise<{ readonly ended: Promise<RunResult> }> {
+    const { cwd, env, outputs, signal } = checkOptions('run', runOptionsSchema, options)
+    if (typeof command !== 'string' || command.trim() === '') {
+      throw new ConductorError('INVALID_OPTION', 'run: command must be a non-empty string')
+    }
+    if (this.#state !== 'ready' && this.#state !== 'exited') {
+      const code = this.#state === 'running' ? 'EXISTS' : 'CLOSED'
+      throw new ConductorError(
+        code,
+        `worker ${this.taskId} cannot start a command while it is ${this.#state}`,
+      )
+    }
+    this.#to('running')
+    this.#watchIfAsked()
+    this.#runs += 1
+    try {
+      this.#command = await SupervisedCommand.start(
+        this.#sandbox,
+        {
+          taskId: this.taskId,
+          runId: String(this.#runs),
+          localDir: this.#places.localDir,
+          command,
+          cwd: cwd ?? this.#spawn.cwd ?? DEFAULT_CWD,
+          env: env ?? {},
+          outputs: outputs ?? [],
+          graceMs: this.#spawn.graceMs,
+          onStdout: (text) => this.emit('stdout', text),
+          onStderr: (text) => this.emit('stderr', text),
+        },
+        { signal },
+      )
+    } catch (error) {
+      this.#noteFailure(error)
+      throw error
+    }
+    const started = this.#command
+    this.#lastExit = this.#noteEnd(started)
+    this.#lastExit.catch(() => {})
+    if (signal !== undefined) {
+      const abort = (): void => void started.stop().catch(() => {})
+      signal.addEventListener('abort', abort, { once: true })
+      started.ended.catch(() => {}).finally(() => signal.removeEventListener('abort', abort))
+    }
+    return { ended: started.ended }
+  }
+
+  /** Resolves when the last command has ended; rejects only when its end cannot be known (`SANDBOX_GONE`). Resolves at once for a worker that never ran one. */
+  async wait({ signal }: CallOptions = {}): Promise<WorkerExit> {
+    signal?.throwIfAborted()
+    const end = this.#lastExit
+    if (end === undefined) return this.#exit
+    if (signal === undefined) return end
+    return await new Promise<WorkerExit>((resolve, reject) => {
+      const abort = (): void => reject(signal.reason)
+      signal.addEventListener('abort', abort, { once: true })
+      end.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+    })
+  }
+
+  /**
+   * Stops the command, persists declared outputs, makes sure that every result lies beyond the sandbox, seals the task, and
+   * only then kills the sandbox. Rejects with `UNDELIVERED`, the sandbox still alive, when results would be destroyed and
+   * `force` is not set. Repeated calls get the same receipt.
+   */
+  async terminate(options: TerminateOptions = {}): Promise<Receipt> {
+    const { force, signal } = checkOptions('terminate', terminateOptionsSchema, options)
+    this.#terminating ??= this.#terminate(force, signal).catch((error: unknown) => {
+      // A refusal or a failure leaves the sandbox as it is; the next call tries again.
+      this.#terminating = undefined
+      throw error
+    })
+    return this.#terminating
+  }
+
+  /** `terminate({ force: true })`: the sandbox goes, whatever becomes of its results; the receipt says what was given up. */
+  async kill(options: CallOptions = {}): Promise<Receipt> {
+    return this.terminate({ ...options, force: true })
+  }
+
+  /** `terminate()`, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.terminate()
+  }
+
+  async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {
+    if (this.#state === 'running') {
+      this.#stopOutcome ??= 'killed'
+      try {
+        await this.#command?.stop({ signal })
+        await this.#lastExit?.catch(() => {})
+      } catch (error) {
+        this.#noteFailure(error)
+        if (!isConductorError(error) || error.code !== 'SANDBOX_GONE') throw error
+      }
+    }
+    const wasLost = this.#state === 'lost'
+    if (!wasLost) this.#to('draining')
+    try {
+      const receipt = await finishTask({
+        taskId: this.taskId,
+        sandbox: wasLost ? undefined : this.#sandbox,
+        spool: this.#spool,
+        places: this.#places,
+        exit: this.#exit,
+        outputs: this.#spawn.outputs ?? [],
+        cwd: this.#spawn.cwd ?? DEFAULT_CWD,
+        force,
+        onRecord: (record) => this.#announce(record),
+        signal,
+      })
+      if (!wasLost) this.#to(receipt.outcome === 'lost' ? 'lost' : 'terminated')
+      await this.#close()
+      return receipt
+    } catch (error) {
+      if (!wasLost) this.#to('exited')
+      throw error
+    }
+  }
+
+  async #close(): Promise<void> {
+    clearTimeout(this.#deadline)
+    this.#lease.end()
+    this.#onClosed()
+    try {
+      await (await this.#stopWatching)?.()
+    } catch {
+      // The watch's connection died with the sandbox: there is nothing left to stop.
+    }
+  }
+
+  #stores(): readonly ResultStore[] {
+    const gone = this.#state === 'terminated' || this.#state === 'lost'
+    return gone
+      ? this.#places.stores
+      : [...this.#places.stores.filter(({ tier }) => tier !== 'volume'), this.#spool]
+  }
+
+  #to(state: WorkerState): void {
+    this.#state = state
+    this.emit('state', state)
+  }
+
+  async #noteEnd(command: SupervisedCommand): Promise<WorkerExit> {
+    try {
+      const { exitCode, signal } = await command.ended
+      const outcome = this.#stopOutcome ?? (exitCode === 0 ? 'succeeded' : 'failed')
+      this.#exit = { outcome, exitCode, signal }
+      if (this.#state === 'running') this.#to('exited')
+      this.emit('exit', this.#exit)
+      return this.#exit
+    } catch (error) {
+      this.#noteFailure(error)
+      throw error
+    }
+  }
+
+  #noteFailure(error: unknown): void {
+    if (isConductorError(error) && error.code === 'SANDBOX_GONE') this.#lose(error)
+    else if (this.#state === 'running') this.#to('exited')
+  }
+
+  #lose(error: ConductorError): void {
+    if (this.#state === 'terminated' || this.#state === 'lost') return
+    this.#exit = { outcome: 'lost', exitCode: null, signal: null }
+    this.#to('lost')
+    this.#lease.end()
+    this.emit('lost', error)
+  }
+
+  async #timeOut(): Promise<void> {
+    if (this.#state !== 'running') return
+    this.#stopOutcome = 'timed_out'
+    try {
+      await this.#command?.stop()
+    } catch (error) {
+      this.#noteFailure(error)
+    }
+  }
+
+  /** Watching costs a connection, so it starts with the first command that somebody listens to. */
+  #watchIfAsked(): void {
+    if (this.#stopWatching !== undefined || this.listenerCount('result') === 0) return
+    this.#stopWatching = watchResults(this.#sandbox, this.#places.localDir, this.taskId, (record) =>
+      this.#announce(record),
+    )
+    this.#stopWatching.catch(() => {
+      // Watching only makes news arrive sooner; draining announces every result in the end.
+      this.#stopWatching = undefined
+    })
+  }
+
+  /** Emits `result` once for each result, whoever tells of it first. */
+  #announce(record: ResultRecord): void {
+    if (this.#seen.has(record.key)) return
+    this.#seen.add(record.key)
+    const inS3 = record.stored.some(({ tier }) => tier === 's3')
+    const result = new Result({
+      key: record.key,
+      size: record.size,
+      stores: [...(inS3 && this.#places.s3 !== undefined ? [this.#places.s3] : []), this.#spool],
+      description: describeRecord(record),
+      onProblem: (problem) => this.emit('problem', problem),
+    })
+    this.emit('result', result)
+  }
+}

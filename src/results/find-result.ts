@@ -1,0 +1,51 @@
+import type { CallOptions } from '../call-options.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import { describeRecord } from '../stores/result-store.js'
+import type { ResultsContext } from './list-results.js'
+import { Result, type TierProblem } from './result.js'
+
+/** Asks every tier for one key; `undefined` when all of them say that it is absent, `UNAVAILABLE` when one that might hold it cannot tell. */
+export async function findResult(
+  context: ResultsContext,
+  key: string,
+  { signal }: CallOptions,
+): Promise<Result | undefined> {
+  const stores = await context.stores({ signal })
+  const problems: TierProblem[] = []
+  const manifest = context.manifests?.read(context.taskId, { signal }).catch((error: unknown) => {
+    if (!isConductorError(error)) throw error
+    problems.push({ key, store: 'manifest', tier: 's3', error })
+    return undefined
+  })
+  const answers = await Promise.all(
+    stores.map(async (store) => {
+      try {
+        return await store.describe(key, { signal })
+      } catch (error) {
+        if (!isConductorError(error)) throw error
+        problems.push({ key, store: store.name, tier: store.tier, error })
+        return undefined
+      }
+    }),
+  )
+  const sealed = (await manifest)?.results.find((record) => record.key === key)
+  const description =
+    sealed === undefined ? answers.find((answer) => answer !== undefined) : describeRecord(sealed)
+  const holding = stores.filter((_, i) => answers[i] !== undefined)
+  for (const problem of problems) context.onProblem?.(problem)
+  if (description !== undefined && holding.length > 0) {
+    return new Result({
+      key,
+      size: description.size,
+      stores: holding,
+      description,
+      onProblem: context.onProblem,
+    })
+  }
+  const [first] = problems
+  if (first === undefined) return undefined
+  throw new ConductorError('UNAVAILABLE', `cannot tell whether ${key} exists: ${first.error.message}`, {
+    retryable: first.error.retryable,
+    cause: first.error,
+  })
+}

@@ -1,0 +1,134 @@
+import pLimit from 'p-limit'
+import type { CallOptions } from '../call-options.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import type { Manifest } from '../protocol/manifest.js'
+import type { ManifestStore } from '../stores/manifest-store.js'
+import { describeRecord, type ResultStore, type StoredEntry } from '../stores/result-store.js'
+import { mergeByKey } from './merge.js'
+import { Result, type TierProblem } from './result.js'
+
+const CONCURRENT_HEADS = 16
+
+/** Where a task's results come from. */
+export interface ResultsContext {
+  readonly taskId: string
+  /** Places to look in, the preferred one first; asked anew for each listing, since a sandbox comes and goes. */
+  stores(options: CallOptions): Promise<readonly ResultStore[]>
+  /** Undefined where the conductor has no place for manifests. */
+  readonly manifests: ManifestStore | undefined
+  readonly onProblem?: ((problem: TierProblem) => void) | undefined
+}
+
+/** What a listing reads. */
+export interface ListingOptions extends CallOptions {
+  /** Keys that are wanted; others cost no request of their own. */
+  readonly matches: (key: string) => boolean
+  /** Whether metadata and digests are fetched where a listing does not yield them. */
+  readonly metadata: boolean
+  /** Told of each tier that could not answer. */
+  readonly onUnavailable: (problem: TierProblem) => void
+}
+
+type Found = StoredEntry & { readonly store: ResultStore }
+
+/** Yields a task's results in key order, one per key with every tier that holds it. A tier that cannot answer is reported and passed over. */
+export async function* listResults(
+  context: ResultsContext,
+  options: ListingOptions,
+): AsyncGenerator<Result, void, undefined> {
+  const { matches, metadata, onUnavailable, signal } = options
+  const stores = await context.stores({ signal })
+  const manifest = await readManifest(context, options)
+  const sources = stores.flatMap((store) => listStore(store, context.taskId, manifest, onUnavailable, signal))
+  const sealed = new Map(manifest?.results.map((record) => [record.key, record]))
+  const limit = pLimit(CONCURRENT_HEADS)
+
+  const wanted = async (group: readonly Found[]): Promise<Result> => {
+    const { key, size } = group[0] as Found
+    const record = sealed.get(key)
+    // The manifest's word comes first: no worker can have changed it since.
+    const description =
+      record === undefined
+        ? group.find((found) => found.description !== undefined)?.description
+        : describeRecord(record)
+    const found = new Set(group.map(({ store }) => store))
+    const result = new Result({
+      key,
+      size: description?.size ?? size,
+      stores: stores.filter((store) => found.has(store)),
+      description,
+      onProblem: context.onProblem,
+    })
+    if (!metadata || description !== undefined) return result
+    try {
+      return await limit(() => result.load({ signal }))
+    } catch (error) {
+      if (!isConductorError(error)) throw error
+      const [store] = group as [Found]
+      onUnavailable({ key, store: store.store.name, tier: store.store.tier, error })
+      return result
+    }
+  }
+
+  // Metadata is fetched for several results at once, yet they come out in order.
+  const ahead: Promise<Result>[] = []
+  try {
+    for await (const group of mergeByKey(sources)) {
+      const [first] = group
+      if (first === undefined || !matches(first.key)) continue
+      const next = wanted(group)
+      next.catch(() => {})
+      ahead.push(next)
+      if (ahead.length >= CONCURRENT_HEADS) yield await (ahead.shift() as Promise<Result>)
+    }
+    for (const next of ahead) yield await next
+  } finally {
+    await Promise.allSettled(ahead)
+  }
+}
+
+async function readManifest(context: ResultsContext, options: ListingOptions): Promise<Manifest | undefined> {
+  try {
+    return await context.manifests?.read(context.taskId, { signal: options.signal })
+  } catch (error) {
+    if (!isConductorError(error)) throw error
+    options.onUnavailable({ key: undefined, store: 'manifest', tier: 's3', error })
+    return undefined
+  }
+}
+
+/** A store's own listing; for a completely sealed task the manifest stands for everything up to its last key in S3. */
+function listStore(
+  store: ResultStore,
+  taskId: string,
+  manifest: Manifest | undefined,
+  onUnavailable: ListingOptions['onUnavailable'],
+  signal: AbortSignal | undefined,
+): AsyncIterable<Found>[] {
+  if (store.tier !== 's3' || manifest === undefined || !manifest.complete) {
+    return [guard(store, store.list(taskId, { signal }), onUnavailable)]
+  }
+  const held = manifest.results.filter(({ stored }) => stored.some(({ tier }) => tier === 's3'))
+  const startAfter = held.at(-1)?.key
+  return [
+    guard(store, fromManifest(held), onUnavailable),
+    guard(store, store.list(taskId, { signal, startAfter }), onUnavailable),
+  ]
+}
+
+async function* fromManifest(records: Manifest['results']): AsyncGenerator<StoredEntry, void, undefined> {
+  for (const { key, size } of records) yield { key, size }
+}
+
+async function* guard(
+  store: ResultStore,
+  entries: AsyncIterable<StoredEntry>,
+  onUnavailable: ListingOptions['onUnavailable'],
+): AsyncGenerator<Found, void, undefined> {
+  try {
+    for await (const entry of entries) yield { ...entry, store }
+  } catch (error) {
+    if (!(error instanceof ConductorError)) throw error
+    onUnavailable({ key: undefined, store: store.name, tier: store.tier, error })
+  }
+}

@@ -1,0 +1,145 @@
+import { CommandExitError, type CommandHandle, FilesystemEventType, type Sandbox } from 'e2b'
+import type { CallOptions } from '../call-options.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import { mapSandboxError } from './map-sandbox-error.js'
+import type {
+  CommandOptions,
+  CommandOutcome,
+  RemoteSandbox,
+  RunningCommand,
+  SandboxFile,
+} from './remote-sandbox.js'
+
+/** The E2B SDK's sandbox behind our port. */
+export class E2bSandbox implements RemoteSandbox {
+  readonly #sandbox: Sandbox
+
+  constructor(sandbox: Sandbox) {
+    this.#sandbox = sandbox
+  }
+
+  get id(): string {
+    return this.#sandbox.sandboxId
+  }
+
+  async writeFiles(files: readonly SandboxFile[], { signal }: CallOptions = {}): Promise<void> {
+    const entries = files.map(({ path, data }) => ({
+      path,
+      // The SDK takes an ArrayBuffer, and a Uint8Array may be a view into a larger one.
+      data: typeof data === 'string' ? data : new Uint8Array(data).buffer,
+    }))
+    await this.#call('write files', signal, (options) => this.#sandbox.files.write(entries, options))
+  }
+
+  async openFile(path: string, { signal }: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    return await this.#call(`read ${path}`, signal, (options) =>
+      // The request's timeout covers the whole body; a large file must not be cut by it.
+      this.#sandbox.files.read(path, { format: 'stream', requestTimeoutMs: 0, ...options }),
+    )
+  }
+
+  async run(command: string, options: CommandOptions = {}): Promise<CommandOutcome> {
+    const running = await this.start(command, options)
+    return running.wait()
+  }
+
+  async start(command: string, options: CommandOptions = {}): Promise<RunningCommand> {
+    const { cwd, envs, onStdout, onStderr, timeoutMs = 0, signal } = options
+    const handle = await this.#call('start a command', signal, (call) =>
+      this.#sandbox.commands.run(command, {
+        background: true,
+        timeoutMs,
+        ...(cwd === undefined ? {} : { cwd }),
+        ...(envs === undefined ? {} : { envs: { ...envs } }),
+        ...(onStdout === undefined ? {} : { onStdout }),
+        ...(onStderr === undefined ? {} : { onStderr }),
+        ...call,
+      }),
+    )
+    return this.#running(handle, signal)
+  }
+
+  async reconnect(pid: number, options: CommandOptions = {}): Promise<RunningCommand> {
+    const { onStdout, onStderr, timeoutMs = 0, signal } = options
+    const handle = await this.#call(`connect to process ${pid}`, signal, (call) =>
+      this.#sandbox.commands.connect(pid, {
+        timeoutMs,
+        ...(onStdout === undefined ? {} : { onStdout }),
+        ...(onStderr === undefined ? {} : { onStderr }),
+        ...call,
+      }),
+    )
+    return this.#running(handle, signal)
+  }
+
+  async watch(
+    folder: string,
+    onChange: (fileName: string) => void,
+    { signal }: CallOptions = {},
+  ): Promise<() => Promise<void>> {
+    const handle = await this.#call(`watch ${folder}`, signal, (options) =>
+      this.#sandbox.files.watchDir(
+        folder,
+        (event) => {
+          if (event.type !== FilesystemEventType.REMOVE) onChange(event.name)
+        },
+        // A spool may lie on a volume, which E2B mounts over the network.
+        { timeoutMs: 0, allowNetworkMounts: true, ...options },
+      ),
+    )
+    return () => handle.stop()
+  }
+
+  async extend(timeoutMs: number, { signal }: CallOptions = {}): Promise<void> {
+    await this.#call('extend the timeout', signal, (options) => this.#sandbox.setTimeout(timeoutMs, options))
+  }
+
+  async kill({ signal }: CallOptions = {}): Promise<boolean> {
+    return await this.#call('kill', signal, (options) => this.#sandbox.kill(options))
+  }
+
+  #running(handle: CommandHandle, signal: AbortSignal | undefined): RunningCommand {
+    return {
+      pid: handle.pid,
+      wait: async () => {
+        try {
+          const { exitCode, stdout, stderr } = await handle.wait()
+          return { exitCode, stdout, stderr }
+        } catch (error) {
+          if (error instanceof CommandExitError) {
+            return { exitCode: error.exitCode, stdout: error.stdout, stderr: error.stderr }
+          }
+          throw await this.#explain(error, 'follow a command', signal)
+        }
+      },
+    }
+  }
+
+  async #call<T>(
+    doing: string,
+    signal: AbortSignal | undefined,
+    call: (options: { signal?: AbortSignal }) => Promise<T>,
+  ): Promise<T> {
+    signal?.throwIfAborted()
+    try {
+      return await call(signal === undefined ? {} : { signal })
+    } catch (error) {
+      throw await this.#explain(error, doing, signal)
+    }
+  }
+
+  /** The SDK says "timeout" or nothing certain when a sandbox has gone away during a call; asking once more tells the two apart. */
+  async #explain(error: unknown, doing: string, signal: AbortSignal | undefined): Promise<unknown> {
+    const mapped = mapSandboxError(error, `${doing} in sandbox ${this.id}`, signal)
+    if (!isConductorError(mapped) || (mapped.code !== 'TIMEOUT' && mapped.code !== 'PROTOCOL')) return mapped
+    try {
+      if (await this.#sandbox.isRunning({ requestTimeoutMs: 5_000 })) return mapped
+    } catch {
+      // Whether it runs could not be found out: what is known stays what the call itself said.
+      return mapped
+    }
+    return new ConductorError('SANDBOX_GONE', `${doing}: sandbox ${this.id} is no longer running`, {
+      cause: error,
+    })
+  }
+}

@@ -1,0 +1,42 @@
+import {
+  AuthenticationError,
+  FileNotFoundError,
+  InvalidArgumentError,
+  NotEnoughSpaceError,
+  RateLimitError,
+  SandboxNotFoundError,
+  ServiceBusyError,
+  TimeoutError,
+  VolumeNotFoundError,
+  VolumePathNotFoundError,
+} from 'e2b'
+import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
+
+type ErrorClass = new (...args: never[]) => Error
+
+const byClass: readonly (readonly [ErrorClass, ErrorCode, boolean])[] = [
+  [SandboxNotFoundError, 'SANDBOX_GONE', false],
+  [FileNotFoundError, 'NOT_FOUND', false],
+  [VolumeNotFoundError, 'NOT_FOUND', false],
+  [VolumePathNotFoundError, 'NOT_FOUND', false],
+  [AuthenticationError, 'ACCESS_DENIED', false],
+  [InvalidArgumentError, 'INVALID_OPTION', false],
+  [NotEnoughSpaceError, 'NO_SPACE', false],
+  [RateLimitError, 'UNAVAILABLE', true],
+  [ServiceBusyError, 'UNAVAILABLE', true],
+  [TimeoutError, 'TIMEOUT', true],
+]
+
+/** Classifies whatever the E2B SDK threw, by its class and never by its wording. Gives back a cancellation's reason unwrapped. */
+export function mapSandboxError(error: unknown, doing: string, signal?: AbortSignal): unknown {
+  if (signal?.aborted) return signal.reason
+  if (isConductorError(error) || !(error instanceof Error)) return error
+  const found = byClass.find(([kind]) => error instanceof kind)
+  // A connection that failed reaches us as undici's or the system's error, of no class of the SDK's.
+  const network = error.name === 'TypeError' || 'code' in error || error.name === 'ConnectError'
+  const [, code, retryable] = found ?? [undefined, network ? 'UNAVAILABLE' : 'PROTOCOL', network]
+  return new ConductorError(code as ErrorCode, `${doing} failed: ${error.message}`, {
+    retryable,
+    cause: error,
+  })
+}

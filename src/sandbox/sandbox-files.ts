@@ -1,0 +1,87 @@
+import type { CallOptions } from '../call-options.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import { RECORD_SUFFIX } from '../protocol/key.js'
+import { MAX_RECORD_BYTES } from '../protocol/parse.js'
+import type { OpenOptions } from '../stores/result-store.js'
+import type { SpoolFiles, SpoolRecordFile } from '../stores/spool-store.js'
+import { skipBytes } from '../streams/skip-bytes.js'
+import { quote } from './quote.js'
+import type { RemoteSandbox } from './remote-sandbox.js'
+
+/** The spool inside a running sandbox. Reading all records of a task is one command, however many there are. */
+export class SandboxFiles implements SpoolFiles {
+  readonly #sandbox: RemoteSandbox
+  readonly #folder: string
+
+  /** @param folder the spool's absolute path in the sandbox */
+  constructor(sandbox: RemoteSandbox, folder: string) {
+    this.#sandbox = sandbox
+    this.#folder = folder
+  }
+
+  async *readRecords(taskId: string, { signal }: CallOptions = {}): AsyncGenerator<SpoolRecordFile> {
+    const folder = quote(`${this.#folder}/${taskId}`)
+    // Each record as two lines: its file's name, then its one line of JSON, cut where no honest record ends.
+    const script = `cd -- ${folder} 2>/dev/null || exit 0
+for f in *${RECORD_SUFFIX}; do
+  [ -f "$f" ] && [ ! -L "$f" ] || continue
+  printf '%s\\n' "$f"
+  head -n 1 -- "$f" | head -c ${MAX_RECORD_BYTES + 1} | tr -d '\\n'
+  echo
+done`
+    const { exitCode, stdout, stderr } = await this.#sandbox.run(script, { signal })
+    if (exitCode !== 0) {
+      throw new ConductorError(
+        'COMMAND_FAILED',
+        `list ${taskId} in sandbox ${this.#sandbox.id}: ${stderr.trim()}`,
+      )
+    }
+    const lines = stdout.split('\n')
+    for (let i = 0; i + 1 < lines.length; i += 2) {
+      const [name = '', text = ''] = [lines[i], lines[i + 1]]
+      yield {
+        fileName: name.slice(0, -RECORD_SUFFIX.length),
+        text: text.length > MAX_RECORD_BYTES ? undefined : text,
+      }
+    }
+  }
+
+  async readRecord(
+    taskId: string,
+    fileName: string,
+    { signal }: CallOptions = {},
+  ): Promise<string | undefined> {
+    try {
+      const body = await this.#sandbox.openFile(this.#path(taskId, `${fileName}${RECORD_SUFFIX}`), { signal })
+      return await readLimited(body)
+    } catch (error) {
+      if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
+      throw error
+    }
+  }
+
+  async open(
+    taskId: string,
+    fileName: string,
+    { signal, offset = 0 }: OpenOptions = {},
+  ): Promise<ReadableStream<Uint8Array>> {
+    // E2B's file API knows no ranges: what was read before is read again and dropped.
+    return skipBytes(await this.#sandbox.openFile(this.#path(taskId, fileName), { signal }), offset)
+  }
+
+  #path(taskId: string, fileName: string): string {
+    return `${this.#folder}/${taskId}/${fileName}`
+  }
+}
+
+/** Reads a record's text; `undefined` once it is larger than any honest record. */
+export async function readLimited(body: ReadableStream<Uint8Array>): Promise<string | undefined> {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of body) {
+    size += chunk.length
+    if (size > MAX_RECORD_BYTES) return undefined
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}

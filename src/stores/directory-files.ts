@@ -1,0 +1,93 @@
+import { constants } from 'node:fs'
+import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { CallOptions } from '../call-options.js'
+import { ConductorError } from '../errors.js'
+import { RECORD_SUFFIX } from '../protocol/key.js'
+import { MAX_RECORD_BYTES } from '../protocol/parse.js'
+import { toWebStream } from '../streams/web-stream.js'
+import type { OpenOptions } from './result-store.js'
+import type { SpoolFiles, SpoolRecordFile } from './spool-store.js'
+
+/** A spool in a folder of this machine: a copied-out one, or a mounted volume. Links are never followed, since a worker may have planted them. */
+export class DirectoryFiles implements SpoolFiles {
+  readonly #folder: string
+
+  constructor(folder: string) {
+    this.#folder = folder
+  }
+
+  async *readRecords(taskId: string, { signal }: CallOptions = {}): AsyncGenerator<SpoolRecordFile> {
+    let names: string[]
+    try {
+      names = await readdir(join(this.#folder, taskId))
+    } catch (error) {
+      if (isAbsent(error)) return
+      throw mapFileError(error, `read ${taskId}`)
+    }
+    for (const name of names) {
+      signal?.throwIfAborted()
+      if (!name.endsWith(RECORD_SUFFIX) || name.startsWith('.')) continue
+      const fileName = name.slice(0, -RECORD_SUFFIX.length)
+      yield { fileName, text: await this.readRecord(taskId, fileName) }
+    }
+  }
+
+  async readRecord(taskId: string, fileName: string): Promise<string | undefined> {
+    const handle = await this.#openFile(taskId, `${fileName}${RECORD_SUFFIX}`)
+    if (handle === undefined) return undefined
+    try {
+      const { size } = await handle.stat()
+      return size > MAX_RECORD_BYTES ? undefined : await handle.readFile('utf8')
+    } finally {
+      await handle.close()
+    }
+  }
+
+  async open(
+    taskId: string,
+    fileName: string,
+    { signal, offset = 0 }: OpenOptions = {},
+  ): Promise<ReadableStream<Uint8Array>> {
+    const handle = await this.#openFile(taskId, fileName)
+    if (handle === undefined) throw new ConductorError('NOT_FOUND', `no file ${taskId}/${fileName}`)
+    const source = handle.createReadStream({ start: offset, highWaterMark: 1 << 20, signal })
+    return toWebStream(source, (error) =>
+      signal?.aborted ? signal.reason : mapFileError(error, `read ${taskId}/${fileName}`),
+    )
+  }
+
+  async #openFile(taskId: string, fileName: string): Promise<FileHandle | undefined> {
+    const doing = `open ${taskId}/${fileName}`
+    try {
+      // A folder that is a link would lead out just as a file that is one.
+      const folder = await open(
+        join(this.#folder, taskId),
+        constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW,
+      )
+      await folder.close()
+      const handle = await open(
+        join(this.#folder, taskId, fileName),
+        // A FIFO in place of a file would otherwise block for ever.
+        constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
+      )
+      if ((await handle.stat()).isFile()) return handle
+      await handle.close()
+      return undefined
+    } catch (error) {
+      if (isAbsent(error)) return undefined
+      throw mapFileError(error, doing)
+    }
+  }
+}
+
+// ELOOP is what O_NOFOLLOW says of a link: no result of ours.
+function isAbsent(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? '')
+}
+
+function mapFileError(error: unknown, doing: string): ConductorError {
+  const { code } = error as NodeJS.ErrnoException
+  const kind = code === 'EACCES' || code === 'EPERM' ? 'ACCESS_DENIED' : 'UNAVAILABLE'
+  return new ConductorError(kind, `${doing} failed: ${code ?? String(error)}`, { cause: error })
+}

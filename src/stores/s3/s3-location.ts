@@ -1,0 +1,62 @@
+import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
+import { normalizePrefix } from '../../protocol/environment.js'
+
+/** Where results lie in S3, and how to get there. */
+export interface S3Options {
+  readonly bucket: string
+  /** @default 'results' */
+  readonly prefix?: string | undefined
+  /** @default 'us-east-1' */
+  readonly region?: string | undefined
+  /** Base URL of a store that is not AWS's own; buckets are then addressed by path. */
+  readonly endpoint?: string | undefined
+  /** Static credentials or a provider; without them the AWS SDK looks in its usual places. */
+  readonly credentials?: S3ClientConfig['credentials'] | undefined
+  /** A client of the caller's instead of one made here; the caller closes it. */
+  readonly client?: S3Client | undefined
+}
+
+/** A bucket and prefix with the client that reaches it. */
+export interface S3Location {
+  readonly client: S3Client
+  readonly bucket: string
+  /** Without slashes at its ends; may be empty. */
+  readonly prefix: string
+  readonly region: string
+  readonly endpoint: string | undefined
+  /** Frees the connections of a client made here; a caller's own is left alone. */
+  close(): void
+}
+
+/** Opens a location. Nothing is sent yet. */
+export function openS3Location(options: S3Options): S3Location {
+  const region = options.region ?? 'us-east-1'
+  const client =
+    options.client ??
+    new S3Client({
+      region,
+      // The SDK's default would put a CRC32 of nothing into every presigned upload URL, which several stores refuse.
+      requestChecksumCalculation: 'WHEN_REQUIRED',
+      responseChecksumValidation: 'WHEN_REQUIRED',
+      maxAttempts: 5,
+      // Without bounds the SDK waits for ever on a peer that accepts a connection and says nothing.
+      requestHandler: {
+        connectionTimeout: 10_000,
+        socketTimeout: 60_000,
+        httpsAgent: { maxSockets: 100 },
+        httpAgent: { maxSockets: 100 },
+      },
+      ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint, forcePathStyle: true }),
+      ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+    })
+  return {
+    client,
+    bucket: options.bucket,
+    prefix: normalizePrefix(options.prefix ?? 'results'),
+    region,
+    endpoint: options.endpoint,
+    close: () => {
+      if (options.client === undefined) client.destroy()
+    },
+  }
+}

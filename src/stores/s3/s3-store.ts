@@ -1,0 +1,255 @@
+import type { Readable } from 'node:stream'
+import {
+  GetObjectCommand,
+  HeadObjectCommand,
+  type HeadObjectCommandOutput,
+  ListObjectsV2Command,
+  PutObjectCommand,
+} from '@aws-sdk/client-s3'
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
+import type { CallOptions } from '../../call-options.js'
+import { ConductorError, isConductorError } from '../../errors.js'
+import {
+  assertKey,
+  assertTaskId,
+  compareKeys,
+  parseKey,
+  parseTimestamp,
+  RECORD_SUFFIX,
+} from '../../protocol/key.js'
+import { MAX_RECORD_BYTES, parseJsonObject, parseRecord } from '../../protocol/parse.js'
+import type { JsonObject, ResultRecord } from '../../protocol/record.js'
+import { s3ObjectKey, s3SidecarKey, s3TaskPrefix, toS3Metadata } from '../../protocol/s3-layout.js'
+import { toWebStream } from '../../streams/web-stream.js'
+import type {
+  ListOptions,
+  OpenOptions,
+  ResultDescription,
+  ResultStore,
+  StoredEntry,
+  UrlOptions,
+} from '../result-store.js'
+import { mapS3Error } from './map-s3-error.js'
+import { readS3Text } from './read-s3-text.js'
+import type { S3Location } from './s3-location.js'
+
+const sha256Pattern = /^[0-9a-f]{64}$/
+
+/** Results in an S3 bucket, one object each, laid out so that `aws s3 ls` and `aws s3 cp` work on them. */
+export class S3Store implements ResultStore {
+  readonly tier = 's3'
+  readonly name: string
+  readonly #at: S3Location
+
+  /** The location stays the caller's to close. */
+  constructor(location: S3Location) {
+    this.#at = location
+    this.name = `s3://${location.bucket}${location.prefix === '' ? '' : `/${location.prefix}`}`
+  }
+
+  async *list(
+    taskId: string,
+    { signal, startAfter }: ListOptions = {},
+  ): AsyncGenerator<StoredEntry, void, undefined> {
+    assertTaskId(taskId)
+    const Prefix = s3TaskPrefix(this.#at.prefix, taskId)
+    const strip = Prefix.length - taskId.length - 1
+    const StartAfter = startAfter === undefined ? undefined : `${Prefix.slice(0, strip)}${startAfter}`
+    let token: string | undefined
+    let last = ''
+    for (;;) {
+      const page = await this.#send(
+        `list ${this.name}/${taskId}/`,
+        (options) =>
+          this.#at.client.send(
+            new ListObjectsV2Command({
+              Bucket: this.#at.bucket,
+              Prefix,
+              StartAfter,
+              ContinuationToken: token,
+            }),
+            options,
+          ),
+        signal,
+      )
+      for (const object of page.Contents ?? []) {
+        const key = (object.Key ?? '').slice(strip)
+        if (key.endsWith(RECORD_SUFFIX) || parseKey(key)?.taskId !== taskId) continue
+        // Merging relies on the order; a server that breaks it must not make results disappear or repeat.
+        if (compareKeys(last, key) >= 0) {
+          throw new ConductorError('PROTOCOL', `list ${this.name}/${taskId}/ is not in key order`)
+        }
+        last = key
+        yield { key, size: object.Size ?? 0 }
+      }
+      if (page.IsTruncated !== true) return
+      const next = page.NextContinuationToken
+      if (next === undefined || next === token) {
+        throw new ConductorError('PROTOCOL', `list ${this.name}/${taskId}/ does not advance`)
+      }
+      token = next
+    }
+  }
+
+  async describe(key: string, { signal }: CallOptions = {}): Promise<ResultDescription | undefined> {
+    const Key = this.#objectKey(key)
+    let head: HeadObjectCommandOutput
+    try {
+      head = await this.#send(
+        `head ${this.name}/${key}`,
+        (options) => this.#at.client.send(new HeadObjectCommand({ Bucket: this.#at.bucket, Key }), options),
+        signal,
+      )
+    } catch (error) {
+      if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
+      throw error
+    }
+    const fromHead = describeHead(key, head)
+    if (head.Metadata?.metadata !== undefined || fromHead.problem !== undefined) return fromHead
+    const sidecar = await this.#sidecar(Key, signal)
+    if (sidecar === undefined) return { ...fromHead, problem: 'the object carries no metadata' }
+    try {
+      const record = parseRecord(sidecar)
+      if (record.key !== key) throw new ConductorError('PROTOCOL', `record names ${record.key}`)
+      return { ...fromHead, metadata: record.metadata }
+    } catch (error) {
+      if (!isConductorError(error)) throw error
+      return { ...fromHead, problem: error.message }
+    }
+  }
+
+  async open(key: string, { signal, offset = 0 }: OpenOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    const Key = this.#objectKey(key)
+    const doing = `get ${this.name}/${key}`
+    const Range = offset === 0 ? undefined : `bytes=${offset}-`
+    const { Body } = await this.#send(
+      doing,
+      (options) =>
+        this.#at.client.send(new GetObjectCommand({ Bucket: this.#at.bucket, Key, Range }), options),
+      signal,
+    )
+    if (Body === undefined) throw new ConductorError('PROTOCOL', `${doing} answered without a body`)
+    return toWebStream(Body as Readable, (error) => mapS3Error(error, doing, signal))
+  }
+
+  async url(key: string, options: UrlOptions = {}): Promise<string> {
+    const { expiresInSeconds = 3600, filename, signal } = options
+    signal?.throwIfAborted()
+    if (!Number.isInteger(expiresInSeconds) || expiresInSeconds < 1 || expiresInSeconds > 604_800) {
+      throw new ConductorError(
+        'INVALID_OPTION',
+        `expiresInSeconds must be a whole number from 1 to 604800 (got ${expiresInSeconds})`,
+      )
+    }
+    const command = new GetObjectCommand({
+      Bucket: this.#at.bucket,
+      Key: this.#objectKey(key),
+      ResponseContentDisposition: filename === undefined ? undefined : attachment(filename),
+    })
+    try {
+      return await getSignedUrl(this.#at.client, command, { expiresIn: expiresInSeconds })
+    } catch (error) {
+      throw mapS3Error(error, `presign ${this.name}/${key}`, signal)
+    }
+  }
+
+  /**
+   * Stores a result that the conductor carries itself. Refuses to overwrite (`EXISTS`) where the store supports `If-None-Match`;
+   * the store checks the digest while it takes the body.
+   */
+  async put(record: ResultRecord, body: Readable, { signal }: CallOptions = {}): Promise<string> {
+    const Key = this.#objectKey(record.key)
+    const { values, sidecar } = toS3Metadata(record)
+    const doing = `put ${this.name}/${record.key}`
+    if (sidecar) {
+      const Body = `${JSON.stringify(record)}\n`
+      await this.#send(
+        doing,
+        (options) =>
+          this.#at.client.send(
+            new PutObjectCommand({
+              Bucket: this.#at.bucket,
+              Key: s3SidecarKey(Key),
+              Body,
+              ContentType: 'application/json',
+            }),
+            options,
+          ),
+        signal,
+      )
+    }
+    await this.#send(
+      doing,
+      (options) =>
+        this.#at.client.send(
+          new PutObjectCommand({
+            Bucket: this.#at.bucket,
+            Key,
+            Body: body,
+            ContentLength: record.size,
+            ContentType: record.content_type,
+            ChecksumSHA256: Buffer.from(record.sha256, 'hex').toString('base64'),
+            Metadata: values,
+            IfNoneMatch: '*',
+          }),
+          options,
+        ),
+      signal,
+    )
+    return `s3://${this.#at.bucket}/${Key}`
+  }
+
+  #objectKey(key: string): string {
+    assertKey(key)
+    return s3ObjectKey(this.#at.prefix, key)
+  }
+
+  async #sidecar(objectKey: string, signal: AbortSignal | undefined): Promise<string | undefined> {
+    return readS3Text(this.#at, s3SidecarKey(objectKey), MAX_RECORD_BYTES, signal)
+  }
+
+  async #send<T>(
+    doing: string,
+    call: (options: { abortSignal?: AbortSignal }) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    signal?.throwIfAborted()
+    try {
+      return await call(signal === undefined ? {} : { abortSignal: signal })
+    } catch (error) {
+      throw mapS3Error(error, doing, signal)
+    }
+  }
+}
+
+function describeHead(key: string, head: HeadObjectCommandOutput): ResultDescription {
+  const meta = head.Metadata ?? {}
+  const parts = assertKey(key)
+  let metadata: JsonObject = {}
+  let problem: string | undefined
+  if (meta.metadata !== undefined) {
+    const parsed = parseJsonObject(meta.metadata)
+    if (parsed === undefined) problem = 'metadata is not a JSON object'
+    else metadata = parsed
+  }
+  const sha256 = meta.sha256 !== undefined && sha256Pattern.test(meta.sha256) ? meta.sha256 : undefined
+  if (sha256 === undefined) problem = 'the object carries no SHA-256 digest'
+  const created = new Date(meta['created-at'] ?? Number.NaN)
+  return {
+    key,
+    size: head.ContentLength ?? 0,
+    sha256,
+    contentType: head.ContentType ?? 'application/octet-stream',
+    metadata,
+    createdAt: Number.isNaN(created.getTime()) ? (parseTimestamp(parts.timestamp) ?? new Date(0)) : created,
+    archive: meta.archive === 'tar.gz' ? 'tar.gz' : null,
+    problem,
+  }
+}
+
+// RFC 6266: an ASCII stand-in for old clients, and the real name percent-encoded.
+function attachment(filename: string): string {
+  const ascii = filename.replace(/[^\x20-\x7e]|["\\]/g, '_')
+  const encoded = encodeURIComponent(filename).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16)}`)
+  return `attachment; filename="${ascii}"; filename*=UTF-8''${encoded}`
+}

@@ -1,0 +1,100 @@
+import type { CallOptions } from '../call-options.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import { assertKey, assertTaskId, compareKeys } from '../protocol/key.js'
+import { parseRecord } from '../protocol/parse.js'
+import type { ResultRecord } from '../protocol/record.js'
+import { spoolFileName } from '../protocol/spool-layout.js'
+import {
+  describeRecord,
+  type ListOptions,
+  type OpenOptions,
+  type ResultDescription,
+  type ResultStore,
+  type StoredEntry,
+  type StoreTier,
+} from './result-store.js'
+
+/** A record's text and what it lies beside. */
+export interface SpoolRecordFile {
+  /** File name of the result, without the record's ending. */
+  readonly fileName: string
+  /** Undefined when the record is too large to read. */
+  readonly text: string | undefined
+}
+
+/** How to get at the files of a spool, wherever it lies. Paths are relative to the spool; each has one folder and one file name. */
+export interface SpoolFiles {
+  /** Reads every record in a task's folder, in any order; nothing when there is no such folder. */
+  readRecords(taskId: string, options?: CallOptions): AsyncIterable<SpoolRecordFile>
+  /** Resolves `undefined` when there is no such file, and for a record too large to read. */
+  readRecord(taskId: string, fileName: string, options?: CallOptions): Promise<string | undefined>
+  /** Rejects with `NOT_FOUND` before the first byte. */
+  open(taskId: string, fileName: string, options?: OpenOptions): Promise<ReadableStream<Uint8Array>>
+}
+
+/** Results in a spool: a directory here, a live sandbox's, or a volume's. A result counts once its record lies beside it. */
+export class SpoolStore implements ResultStore {
+  readonly name: string
+  readonly tier: StoreTier
+  readonly #files: SpoolFiles
+
+  constructor(name: string, tier: StoreTier, files: SpoolFiles) {
+    this.name = name
+    this.tier = tier
+    this.#files = files
+  }
+
+  async *list(
+    taskId: string,
+    { signal, startAfter = '' }: ListOptions = {},
+  ): AsyncGenerator<StoredEntry, void, undefined> {
+    for (const record of await this.records(taskId, { signal })) {
+      if (compareKeys(record.key, startAfter) <= 0) continue
+      yield { key: record.key, size: record.size, description: describeRecord(record) }
+    }
+  }
+
+  /** Every whole record of a task, in key order; records that are malformed or lie under another's name are passed over. */
+  async records(taskId: string, { signal }: CallOptions = {}): Promise<ResultRecord[]> {
+    assertTaskId(taskId)
+    signal?.throwIfAborted()
+    const found: ResultRecord[] = []
+    for await (const file of this.#files.readRecords(taskId, { signal })) {
+      signal?.throwIfAborted()
+      const record = file.text === undefined ? undefined : readOwnRecord(taskId, file.fileName, file.text)
+      if (record !== undefined) found.push(record)
+    }
+    return found.sort((a, b) => compareKeys(a.key, b.key))
+  }
+
+  async describe(key: string, { signal }: CallOptions = {}): Promise<ResultDescription | undefined> {
+    const { taskId, timestamp, name } = assertKey(key)
+    signal?.throwIfAborted()
+    const fileName = spoolFileName(timestamp, name)
+    const text = await this.#files.readRecord(taskId, fileName, { signal })
+    if (text === undefined) return undefined
+    const record = readOwnRecord(taskId, fileName, text)
+    if (record === undefined || record.key !== key) {
+      throw new ConductorError('PROTOCOL', `the record of ${key} in ${this.name} is malformed`)
+    }
+    return describeRecord(record)
+  }
+
+  async open(key: string, options: OpenOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    const { taskId, timestamp, name } = assertKey(key)
+    options.signal?.throwIfAborted()
+    return this.#files.open(taskId, spoolFileName(timestamp, name), options)
+  }
+}
+
+/** A record, provided that it speaks of the file it lies beside: a worker may write anything anywhere in its spool. */
+function readOwnRecord(taskId: string, fileName: string, text: string): ResultRecord | undefined {
+  try {
+    const record = parseRecord(text)
+    const own = record.task_id === taskId && spoolFileName(record.timestamp, record.name) === fileName
+    return own ? record : undefined
+  } catch (error) {
+    if (isConductorError(error)) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,23 @@
+import { expectTypeOf, test } from 'vitest'
+import type { z } from 'zod'
+import type {
+  ConductorOptions,
+  conductorOptionsSchema,
+  SpawnOptions,
+  spawnOptionsSchema,
+} from '../../src/conductor/options.js'
+import type { ResultFilter, resultFilterSchema } from '../../src/results/filter.js'
+
+/** Schemas infer mutable properties; interfaces promise not to write. Nothing else may differ. */
+type Frozen<T> = T extends Uint8Array | Date | AbortSignal | ((...args: never[]) => unknown)
+  ? T
+  : T extends object
+    ? { readonly [K in keyof T]: Frozen<T[K]> }
+    : T
+
+test('every schema says what its hand-written interface says', () => {
+  expectTypeOf<Frozen<z.input<typeof spawnOptionsSchema>>>().toEqualTypeOf<Frozen<SpawnOptions>>()
+  expectTypeOf<keyof z.input<typeof conductorOptionsSchema>>().toEqualTypeOf<keyof ConductorOptions>()
+  expectTypeOf<z.input<typeof conductorOptionsSchema>>().toExtend<ConductorOptions>()
+  expectTypeOf<Frozen<z.input<typeof resultFilterSchema>>>().toEqualTypeOf<Frozen<ResultFilter>>()
+})

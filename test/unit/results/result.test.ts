@@ -1,0 +1,225 @@
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { ConductorError } from '../../../src/errors.js'
+import type { TierProblem } from '../../../src/results/result.js'
+import { createResults, type Results } from '../../../src/results/results.js'
+import { DirectoryFiles } from '../../../src/stores/directory-files.js'
+import type { ResultStore } from '../../../src/stores/result-store.js'
+import { SpoolStore } from '../../../src/stores/spool-store.js'
+import { plantInFolder } from '../../support/plant-spool.js'
+import { readAll, recordFor, type SeedSpec } from '../../support/records.js'
+import { makeTempDir, type TempDir } from '../../support/temp-dir.js'
+
+/** A tier that answers nothing: faults are injected at our own port. */
+function deadStore(name: string): ResultStore {
+  const fail = async (): Promise<never> => {
+    throw new ConductorError('UNAVAILABLE', `${name} is down`, { retryable: true })
+  }
+  return {
+    name,
+    tier: 's3',
+    describe: fail,
+    open: fail,
+    list: () => ({ [Symbol.asyncIterator]: () => ({ next: fail }) }),
+  }
+}
+
+/** A tier whose bodies break off after some bytes. */
+function breakingStore(inner: ResultStore, afterBytes: number): ResultStore {
+  return {
+    name: 'breaking',
+    tier: 's3',
+    list: (taskId, options) => inner.list(taskId, options),
+    describe: (key, options) => inner.describe(key, options),
+    open: async (key, options) => {
+      const body = await readAll(await inner.open(key, options))
+      return new ReadableStream({
+        start(controller) {
+          controller.enqueue(body.subarray(0, afterBytes))
+        },
+        pull(controller) {
+          controller.error(new ConductorError('UNAVAILABLE', 'connection reset', { retryable: true }))
+        },
+      })
+    },
+  }
+}
+
+describe('results over several tiers', () => {
+  let first: TempDir
+  let second: TempDir
+  let problems: TierProblem[]
+  beforeEach(async () => {
+    first = await makeTempDir()
+    second = await makeTempDir()
+    problems = []
+  })
+  afterEach(async () => {
+    await first[Symbol.asyncDispose]()
+    await second[Symbol.asyncDispose]()
+  })
+
+  const spool = (dir: TempDir, name: string): SpoolStore =>
+    new SpoolStore(name, 'directory', new DirectoryFiles(dir.path))
+  const results = (...stores: ResultStore[]): Results =>
+    createResults({
+      taskId: 'w',
+      manifests: undefined,
+      stores: async () => stores,
+      onProblem: (problem) => problems.push(problem),
+    })
+  const plant = async (
+    dir: TempDir,
+    name: string,
+    body: string,
+    more: Partial<SeedSpec> = {},
+  ): Promise<string> => {
+    const record = recordFor({ taskId: 'w', name, ...more }, Buffer.from(body))
+    await plantInFolder(dir.path, record, Buffer.from(body))
+    return record.key
+  }
+  const tamper = (dir: TempDir, key: string, body: string): Promise<void> =>
+    writeFile(join(dir.path, key), body)
+
+  it('lists one entry per key with all its places', async () => {
+    const both = await plant(first, 'both', 'x')
+    await plant(second, 'both', 'x')
+    const only = await plant(second, 'only', 'y', { metadata: { n: 1 } })
+    const list = await results(spool(first, 'one'), spool(second, 'two')).list()
+    expect(list.map(({ key, locations, size }) => ({ key, locations, size }))).toEqual([
+      { key: both, locations: ['one', 'two'], size: 1 },
+      { key: only, locations: ['two'], size: 1 },
+    ])
+    expect(list[1]?.metadata).toEqual({ n: 1 })
+    expect(list.unavailable).toEqual([])
+  })
+
+  it('reports a tier that cannot answer beside what the others said', async () => {
+    const key = await plant(first, 'r', 'x')
+    const some = results(deadStore('s3'), spool(first, 'one'))
+    const list = await some.list()
+    expect(list.map((result) => result.key)).toEqual([key])
+    expect(list.unavailable).toMatchObject([{ store: 's3', error: { code: 'UNAVAILABLE' } }])
+    await expect(some.list({ strict: true })).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
+    const seen: string[] = []
+    const iterate = async (): Promise<void> => {
+      for await (const result of some) seen.push(result.key)
+    }
+    await expect(iterate()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    expect(seen).toEqual([key])
+  })
+
+  it('rejects when no tier can answer', async () => {
+    await expect(results(deadStore('s3')).list()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  })
+
+  it('gets one by key, and tells absent from unavailable', async () => {
+    const key = await plant(first, 'r', 'x')
+    expect((await results(spool(first, 'one')).get(key))?.key).toBe(key)
+    const absent = 'w/20260114-120000-none'
+    expect(await results(spool(first, 'one')).get(absent)).toBeUndefined()
+    await expect(results(deadStore('s3'), spool(first, 'one')).get(absent)).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+    })
+    await expect(results(spool(first, 'one')).get('v/20260114-120000-r')).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+    })
+  })
+
+  it('refuses bytes that are not those stored', async () => {
+    const key = await plant(first, 'r', 'honest')
+    await tamper(first, key, 'forged')
+    const result = await results(spool(first, 'one')).get(key)
+    await expect(result?.text()).rejects.toMatchObject({ code: 'INTEGRITY' })
+    await expect(readAll(result?.stream() as ReadableStream<Uint8Array>)).rejects.toMatchObject({
+      code: 'INTEGRITY',
+    })
+    await expect(result?.save(join(second.path, 'saved'))).rejects.toMatchObject({ code: 'INTEGRITY' })
+    expect(await readdir(second.path)).toEqual([])
+    expect(await result?.text({ verify: false })).toBe('forged')
+  })
+
+  it('refuses a truncated body', async () => {
+    const key = await plant(first, 'r', 'honest')
+    await tamper(first, key, 'hone')
+    const result = await results(spool(first, 'one')).get(key)
+    await expect(result?.text()).rejects.toMatchObject({
+      code: 'INTEGRITY',
+      message: /4 bytes, 6 were stored/,
+    })
+  })
+
+  it('reads from the next tier when one is forged, and says so', async () => {
+    const key = await plant(first, 'r', 'honest')
+    await plant(second, 'r', 'honest')
+    await tamper(first, key, 'forged')
+    const result = await results(spool(first, 'one'), spool(second, 'two')).get(key)
+    expect(await result?.text()).toBe('honest')
+    expect(problems).toMatchObject([{ key, store: 'one', error: { code: 'INTEGRITY' } }])
+  })
+
+  it('streams on from the same byte of the next tier when one breaks off', async () => {
+    const key = await plant(first, 'r', '0123456789')
+    const store = spool(first, 'one')
+    const result = await results(breakingStore(store, 4), store).get(key)
+    expect((await readAll(result?.stream() as ReadableStream<Uint8Array>)).toString()).toBe('0123456789')
+    expect(problems).toMatchObject([{ key, store: 'breaking', error: { code: 'UNAVAILABLE' } }])
+  })
+
+  it('reads text, JSON and bytes, and refuses what is neither', async () => {
+    const json = await plant(first, 'a.json', '{"n":1}')
+    const binary = await plant(first, 'b.bin', 'x')
+    await plantInFolder(
+      first.path,
+      recordFor({ taskId: 'w', name: 'c.bin' }, Buffer.from([0xff, 0xfe])),
+      Buffer.from([0xff, 0xfe]),
+    )
+    const all = results(spool(first, 'one'))
+    expect(await (await all.get(json))?.json()).toEqual({ n: 1 })
+    await expect((await all.get(binary))?.json()).rejects.toMatchObject({ code: 'INTEGRITY' })
+    await expect((await all.latest('c.bin'))?.text()).rejects.toMatchObject({ code: 'INTEGRITY' })
+    await expect((await all.get(json))?.bytes({ maxBytes: 6 })).rejects.toMatchObject({ code: 'TOO_LARGE' })
+  })
+
+  it('narrows by name, also of archives, and by time', async () => {
+    const a = await plant(first, 'checkpoint-1.json', 'x', { timestamp: '20260114-120000' })
+    const b = await plant(first, 'checkpoint-2.json', 'x', { timestamp: '20260114-120001' })
+    const c = await plant(first, 'plots.tar.gz', 'x', { timestamp: '20260114-120002', archive: 'tar.gz' })
+    const all = results(spool(first, 'one'))
+    const keys = async (some: Results): Promise<string[]> => (await some.list()).map(({ key }) => key)
+    expect(await keys(all({ name: 'checkpoint-*' }))).toEqual([a, b])
+    expect(await keys(all({ name: 'plots' }))).toEqual([c])
+    expect(await keys(all({ since: new Date('2026-01-14T12:00:01Z') }))).toEqual([b, c])
+    expect(await keys(all({ name: 'checkpoint-*' })({ until: new Date('2026-01-14T12:00:01Z') }))).toEqual([
+      a,
+    ])
+    expect((await all.latest('checkpoint-*'))?.key).toBe(b)
+    expect((await all.latest())?.key).toBe(c)
+    expect(await all.latest('nothing')).toBeUndefined()
+    expect((await all.list({ limit: 2 })).map(({ key }) => key)).toEqual([a, b])
+    expect(() => all({ nam: 'x' } as never)).toThrow(/unknown option "nam"/)
+  })
+
+  it('downloads everything, verified, and nothing half', async () => {
+    await plant(first, 'a', 'one')
+    const bad = await plant(first, 'b', 'two')
+    const target = join(second.path, 'deep', 'folder')
+    const progress: number[] = []
+    const all = results(spool(first, 'one'))
+    const files = await all.download(target, { onProgress: ({ doneBytes }) => progress.push(doneBytes) })
+    expect(await Promise.all(files.map(({ path }) => readFile(path, 'utf8')))).toEqual(['one', 'two'])
+    expect(progress.at(-1)).toBe(6)
+    await tamper(first, bad, 'owt')
+    const again = join(second.path, 'again')
+    await mkdir(again)
+    await expect(all.download(again)).rejects.toMatchObject({ code: 'INTEGRITY' })
+    expect((await readdir(again)).filter((name) => name.endsWith('-b') || name.endsWith('.part'))).toEqual([])
+  })
+
+  it('makes no link where no tier has any', async () => {
+    const key = await plant(first, 'a', 'one')
+    const result = await results(spool(first, 'one')).get(key)
+    await expect(result?.url()).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+  })
+})
