@@ -13,4 +13,4 @@ export type { ReadAllOptions, ReadOptions, Result, TierProblem } from './results
 export type { ListResultsOptions, ResultList, Results } from './results/results.js'
 export type { E2bOptions } from './sandbox/e2b-sandboxes.js'
 export type { StoreTier, UrlOptions } from './stores/result-store.js'
-export type { S3Options } from './stores/s3/s3-location.js'
+export type { S3Credentials, S3Options } from './stores/s3/s3-location.js'

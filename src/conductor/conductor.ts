@@ -73,8 +73,16 @@ export class Conductor implements AsyncDisposable {
         ? this.#closing.signal
         : AbortSignal.any([spawn.signal, this.#closing.signal])
     return new Promise<Worker>((resolve, reject) => {
+      const giveUp = (): void => {
+        this.#taken.delete(taskId)
+        reject(stop.reason)
+      }
+      // Waiting ends at once; once it is this worker's turn, what was begun is undone first.
+      stop.addEventListener('abort', giveUp, { once: true })
       // A worker holds its place from the creation of its sandbox until that is gone.
       void this.#limit(async () => {
+        if (stop.aborted) return
+        stop.removeEventListener('abort', giveUp)
         try {
           let closed = (): void => {}
           const gone = new Promise<void>((done) => {
@@ -144,8 +152,9 @@ export class Conductor implements AsyncDisposable {
       })
       this.#workers.set(taskId, worker)
       if (spawn.command !== undefined) {
-        await worker.start(spawn.command, { outputs: spawn.outputs, signal })
+        await worker.start(spawn.command, { outputs: spawn.outputs })
       }
+      signal.throwIfAborted()
       return worker
     } catch (error) {
       this.#workers.delete(taskId)

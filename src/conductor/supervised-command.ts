@@ -35,7 +35,7 @@ export interface RunResult {
   readonly runId: string
   /** Null when a signal ended it. */
   readonly exitCode: number | null
-  /** For example `SIGKILL`; null when it exited by itself. */
+  /** For example `SIGKILL`; null when it exited by itself, or, without an exit code, when nobody saw which. */
   readonly signal: string | null
   /** All it printed; kept in memory. */
   readonly stdout: string
@@ -127,8 +127,8 @@ export class SupervisedCommand {
       return { runId, exitCode: record.code, signal: record.signal, stdout, stderr }
     } catch (error) {
       if (!isConductorError(error) || (error.code !== 'NOT_FOUND' && error.code !== 'PROTOCOL')) throw error
-      // The supervisor itself was killed before it could write: a signal, and nobody knows more.
-      if (exitCode === -1) return { runId, exitCode: null, signal: 'SIGKILL', stdout, stderr }
+      // The supervisor itself was killed before it could write; by which signal, nobody knows.
+      if (exitCode === -1) return { runId, exitCode: null, signal: null, stdout, stderr }
       throw new ConductorError('COMMAND_FAILED', `the command's end was not recorded (status ${exitCode})`, {
         cause: error,
       })
@@ -147,8 +147,8 @@ function commandLine(spec: CommandSpec): string {
     spec.runId,
     '--task-id',
     spec.taskId,
-    '--grace-ms',
-    String(spec.graceMs),
+    '--grace',
+    `${Math.max(1, spec.graceMs)}ms`,
     ...spec.outputs.flatMap((path) => ['--output', path]),
     '--',
     '/bin/bash',

@@ -82,7 +82,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly #deadline: NodeJS.Timeout
   #state: WorkerState = 'ready'
   #runs = 0
-  #command: SupervisedCommand | undefined
+  /** The present command, from the moment its start is asked for. */
+  #command: Promise<SupervisedCommand> | undefined
   #stopWatching: Promise<() => Promise<void>> | undefined
   #exit: WorkerExit = { outcome: 'idle', exitCode: null, signal: null }
   #lastExit: Promise<WorkerExit> | undefined
@@ -127,6 +128,17 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     return this.#sandbox.id
   }
 
+  /** Adds a listener. One for `result` hears of results as they are stored, also when the command runs already. */
+  override on<Name extends EventEmitter.EventNames<WorkerEvents>>(
+    event: Name,
+    listener: EventEmitter.EventListener<WorkerEvents, Name>,
+    context?: unknown,
+  ): this {
+    super.on(event, listener, context)
+    if (event === 'result' && this.#state === 'running') this.#watchIfAsked()
+    return this
+  }
+
   /** Runs one shell command to its end, whatever its exit code. One at a time; the next may follow. */
   async run(command: string, options: RunOptions = {}): Promise<RunResult> {
     const running = await this.start(command, options)
@@ -149,35 +161,28 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.#to('running')
     this.#watchIfAsked()
     this.#runs += 1
-    try {
-      this.#command = await SupervisedCommand.start(
-        this.#sandbox,
-        {
-          taskId: this.taskId,
-          runId: String(this.#runs),
-          localDir: this.#places.localDir,
-          command,
-          cwd: cwd ?? this.#spawn.cwd ?? DEFAULT_CWD,
-          env: env ?? {},
-          outputs: outputs ?? [],
-          graceMs: this.#spawn.graceMs,
-          onStdout: (text) => this.emit('stdout', text),
-          onStderr: (text) => this.emit('stderr', text),
-        },
-        { signal },
-      )
-    } catch (error) {
-      this.#noteFailure(error)
-      throw error
-    }
-    const started = this.#command
-    this.#lastExit = this.#noteEnd(started)
+    const starting = SupervisedCommand.start(
+      this.#sandbox,
+      {
+        taskId: this.taskId,
+        runId: String(this.#runs),
+        localDir: this.#places.localDir,
+        command,
+        cwd: cwd ?? this.#spawn.cwd ?? DEFAULT_CWD,
+        env: env ?? {},
+        outputs: outputs ?? [],
+        graceMs: this.#spawn.graceMs,
+        onStdout: (text) => this.emit('stdout', text),
+        onStderr: (text) => this.emit('stderr', text),
+      },
+      { signal },
+    )
+    this.#command = starting
+    this.#lastExit = this.#noteEnd(starting)
+    // Whoever waits hears of a failure; nobody may be waiting.
     this.#lastExit.catch(() => {})
-    if (signal !== undefined) {
-      const abort = (): void => void started.stop().catch(() => {})
-      signal.addEventListener('abort', abort, { once: true })
-      started.ended.catch(() => {}).finally(() => signal.removeEventListener('abort', abort))
-    }
+    const started = await starting
+    if (signal !== undefined) stopOnAbort(started, signal)
     return { ended: started.ended }
   }
 
@@ -223,11 +228,11 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     if (this.#state === 'running') {
       this.#stopOutcome ??= 'killed'
       try {
-        await this.#command?.stop({ signal })
-        await this.#lastExit?.catch(() => {})
+        await (await this.#command)?.stop({ signal })
+        await this.#lastExit
       } catch (error) {
         this.#noteFailure(error)
-        if (!isConductorError(error) || error.code !== 'SANDBOX_GONE') throw error
+        if (!isConductorError(error) || (error.code !== 'SANDBOX_GONE' && !force)) throw error
       }
     }
     const wasLost = this.#state === 'lost'
@@ -277,9 +282,9 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.emit('state', state)
   }
 
-  async #noteEnd(command: SupervisedCommand): Promise<WorkerExit> {
+  async #noteEnd(starting: Promise<SupervisedCommand>): Promise<WorkerExit> {
     try {
-      const { exitCode, signal } = await command.ended
+      const { exitCode, signal } = await (await starting).ended
       const outcome = this.#stopOutcome ?? (exitCode === 0 ? 'succeeded' : 'failed')
       this.#exit = { outcome, exitCode, signal }
       if (this.#state === 'running') this.#to('exited')
@@ -308,7 +313,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     if (this.#state !== 'running') return
     this.#stopOutcome = 'timed_out'
     try {
-      await this.#command?.stop()
+      await (await this.#command)?.stop()
     } catch (error) {
       this.#noteFailure(error)
     }
@@ -340,4 +345,16 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     })
     this.emit('result', result)
   }
+}
+
+/** Stops a command when its caller gives it up. */
+function stopOnAbort(command: SupervisedCommand, signal: AbortSignal): void {
+  const stop = (): void => {
+    // A command that cannot be stopped is one whose end cannot be seen, which whoever awaits it hears.
+    command.stop().catch(() => {})
+  }
+  if (signal.aborted) stop()
+  else signal.addEventListener('abort', stop, { once: true })
+  const forget = (): void => signal.removeEventListener('abort', stop)
+  command.ended.then(forget, forget)
 }

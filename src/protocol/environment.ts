@@ -28,7 +28,7 @@ export const DEFAULT_REGION = 'us-east-1'
 export interface EnvironmentCredentials {
   readonly accessKeyId: string
   readonly secretAccessKey: string
-  readonly sessionToken?: string
+  readonly sessionToken?: string | undefined
 }
 
 /** The environment read, defaults applied. */
@@ -58,7 +58,6 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
   const bucket = get(ENV.s3Bucket)
   const accessKeyId = get(ENV.awsAccessKeyId)
   const secretAccessKey = get(ENV.awsSecretAccessKey)
-  const sessionToken = get(ENV.awsSessionToken)
   const endpoint = get(ENV.httpEndpoint)
   return {
     workerId: get(ENV.workerId),
@@ -74,7 +73,7 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
             credentials:
               accessKeyId === undefined || secretAccessKey === undefined
                 ? undefined
-                : { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) },
+                : { accessKeyId, secretAccessKey, sessionToken: get(ENV.awsSessionToken) },
           },
     http: endpoint === undefined ? undefined : { endpoint, token: get(ENV.httpToken) },
     grant: get(ENV.grant),

@@ -72,3 +72,11 @@ export function toS3Metadata(record: ResultRecord): S3Metadata {
   if (!sidecar) values.metadata = metadata
   return { values, sidecar }
 }
+
+/**
+ * The same as form fields for a POST policy. S3 refuses a form without a field that its policy names, so what is absent is
+ * sent empty, and readers take empty for absent.
+ */
+export function toPolicyFields(values: S3Metadata['values']): Record<string, string> {
+  return Object.fromEntries(S3_METADATA_NAMES.map((name) => [`x-amz-meta-${name}`, values[name] ?? '']))
+}

@@ -1,6 +1,15 @@
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { normalizePrefix } from '../../protocol/environment.js'
 
+/** An AWS key pair, with its session token where it has one. */
+export interface S3Credentials {
+  readonly accessKeyId: string
+  readonly secretAccessKey: string
+  readonly sessionToken?: string | undefined
+  /** When a provider should be asked again. */
+  readonly expiration?: Date | undefined
+}
+
 /** Where results lie in S3, and how to get there. */
 export interface S3Options {
   readonly bucket: string
@@ -11,7 +20,7 @@ export interface S3Options {
   /** Base URL of a store that is not AWS's own; buckets are then addressed by path. */
   readonly endpoint?: string | undefined
   /** Static credentials or a provider; without them the AWS SDK looks in its usual places. */
-  readonly credentials?: S3ClientConfig['credentials'] | undefined
+  readonly credentials?: S3Credentials | (() => Promise<S3Credentials>) | undefined
   /** A client of the caller's instead of one made here; the caller closes it. */
   readonly client?: S3Client | undefined
 }
@@ -47,7 +56,9 @@ export function openS3Location(options: S3Options): S3Location {
         httpAgent: { maxSockets: 100 },
       },
       ...(options.endpoint === undefined ? {} : { endpoint: options.endpoint, forcePathStyle: true }),
-      ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+      ...(options.credentials === undefined
+        ? {}
+        : { credentials: options.credentials as NonNullable<S3ClientConfig['credentials']> }),
     })
   return {
     client,

@@ -105,7 +105,7 @@ export class S3Store implements ResultStore {
       throw error
     }
     const fromHead = describeHead(key, head)
-    if (head.Metadata?.metadata !== undefined || fromHead.problem !== undefined) return fromHead
+    if (metadataOf(head) !== undefined || fromHead.problem !== undefined) return fromHead
     const sidecar = await this.#sidecar(Key, signal)
     if (sidecar === undefined) return { ...fromHead, problem: 'the object carries no metadata' }
     try {
@@ -222,13 +222,19 @@ export class S3Store implements ResultStore {
   }
 }
 
+/** The user's metadata as the object carries it; absent or empty when it lies in the sidecar. */
+function metadataOf({ Metadata }: HeadObjectCommandOutput): string | undefined {
+  return Metadata?.metadata === '' ? undefined : Metadata?.metadata
+}
+
 function describeHead(key: string, head: HeadObjectCommandOutput): ResultDescription {
   const meta = head.Metadata ?? {}
   const parts = assertKey(key)
   let metadata: JsonObject = {}
   let problem: string | undefined
-  if (meta.metadata !== undefined) {
-    const parsed = parseJsonObject(meta.metadata)
+  const text = metadataOf(head)
+  if (text !== undefined) {
+    const parsed = parseJsonObject(text)
     if (parsed === undefined) problem = 'metadata is not a JSON object'
     else metadata = parsed
   }

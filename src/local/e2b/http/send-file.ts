@@ -1,0 +1,41 @@
+import type { FileHandle } from 'node:fs/promises'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { pipeline } from 'node:stream/promises'
+import { createGzip } from 'node:zlib'
+
+/** Streams an open file as the answer, compressed when the client asks for it, and closes it. */
+export async function sendFile(
+  req: IncomingMessage,
+  res: ServerResponse,
+  { handle, sizeBytes, name }: { handle: FileHandle; sizeBytes: number; name: string },
+): Promise<void> {
+  const gzip = sizeBytes > 0 && acceptsGzip(req.headers['accept-encoding'])
+  res.writeHead(200, {
+    'content-type': 'application/octet-stream',
+    'content-disposition': `inline; filename*=UTF-8''${encodeURIComponent(Buffer.from(name).toString()).replace(/['()*]/g, percent)}`,
+    vary: 'Accept-Encoding',
+    ...(gzip ? { 'content-encoding': 'gzip' } : { 'content-length': String(sizeBytes) }),
+  })
+  if (sizeBytes === 0) {
+    await handle.close()
+    res.end()
+    return
+  }
+  // Never more than announced, should the file grow meanwhile; one that shrinks breaks the connection.
+  const body = handle.createReadStream({ end: sizeBytes - 1 })
+  if (gzip) await pipeline(body, createGzip(), res)
+  else await pipeline(body, res)
+}
+
+function acceptsGzip(header: string | string[] | undefined): boolean {
+  return String(header ?? '')
+    .split(',')
+    .some((part) => {
+      const [coding, ...params] = part.split(';').map((text) => text.trim().toLowerCase())
+      return coding === 'gzip' && !params.some((param) => /^q=0(\.0*)?$/.test(param))
+    })
+}
+
+function percent(char: string): string {
+  return `%${char.charCodeAt(0).toString(16).toUpperCase()}`
+}

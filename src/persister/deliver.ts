@@ -1,0 +1,113 @@
+import { isConductorError } from '../errors.js'
+import type { ResultRecord } from '../protocol/record.js'
+import { spoolFileName } from '../protocol/spool-layout.js'
+import { type Courier, type Requirement, satisfies } from './courier.js'
+import { describeError } from './fs-error.js'
+import type { DeliveryContext } from './remote/remote-store.js'
+import type { Settings } from './settings.js'
+import type { Committed } from './spool/commit.js'
+import { dropMarker, listMarked, takePending } from './spool/pending.js'
+import { bodyPath, readResult, updateRecord } from './spool/record-file.js'
+import { rekey } from './spool/rekey.js'
+import { resumeFile } from './spool/resume-file.js'
+import { listSpool, sweepAbandoned } from './spool/scan.js'
+
+/** How often a result may find its key taken in a store before that counts as a failure of its own. */
+const MAX_REKEYS = 16
+/** After this long, a call that stores something new starts on no further old result. */
+const CATCH_UP_MS = 60_000
+
+/** Delivers a result of the spool, notes in its record what became of it, and gives that record. */
+export async function deliverCommitted(
+  settings: Settings,
+  courier: Courier,
+  committed: Committed,
+  requirement: Requirement,
+  context: DeliveryContext,
+): Promise<ResultRecord> {
+  let { record, marker } = committed
+  try {
+    for (let rekeys = 0; ; rekeys++) {
+      const body = {
+        path: bodyPath(settings.localDir, record),
+        sizeBytes: record.size,
+        sha256: record.sha256,
+      }
+      try {
+        const resume = resumeFile(settings.localDir, record)
+        const delivered = await courier.deliver(record, body, requirement, { ...context, resume })
+        if (delivered !== record) await noteDelivery(settings, delivered)
+        if (delivered.stored.length > 0) await marker.settle()
+        return delivered
+      } catch (error) {
+        if (!isConductorError(error) || error.code !== 'EXISTS' || rekeys >= MAX_REKEYS) throw error
+        ;({ record, marker } = await rekey(settings.localDir, record, marker))
+      }
+    }
+  } finally {
+    if (!marker.settled) await marker.release()
+  }
+}
+
+/** The result is where it is, whether or not that can be written down; at worst it is offered to the same key again. */
+async function noteDelivery(settings: Settings, record: ResultRecord): Promise<void> {
+  try {
+    await updateRecord(settings.localDir, record)
+  } catch (error) {
+    settings.warn(`cannot note the delivery of ${record.key}: ${describeError(error)}`)
+  }
+}
+
+/** Delivers what earlier calls left behind, as long as it goes well; called after something new got through. */
+export async function catchUp(settings: Settings, courier: Courier, taskId: string): Promise<void> {
+  const startedMs = performance.now()
+  for (const file of await listMarked(settings.localDir, taskId)) {
+    if (performance.now() - startedMs > CATCH_UP_MS) return
+    const record = await readResult(settings.localDir, taskId, file)
+    if (record === undefined) continue
+    if (record.stored.length > 0) {
+      await dropMarker(settings.localDir, taskId, file)
+      continue
+    }
+    const marker = await takePending(settings.localDir, record)
+    if (marker === undefined) continue
+    const after = await deliverCommitted(settings, courier, { record, marker }, undefined, {})
+    if (after.stored.length === 0) return
+  }
+}
+
+/** What a flush found and did. */
+export interface Flushed {
+  /** Delivered now. */
+  readonly delivered: ResultRecord[]
+  /** Still only in the spool, because no tier took them or another process is at work on them. */
+  readonly pending: ResultRecord[]
+}
+
+/** Delivers everything of a task that no remote tier has, oldest first. */
+export async function flushTask(
+  settings: Settings,
+  courier: Courier,
+  taskId: string,
+  requirement: Requirement,
+  context: DeliveryContext,
+): Promise<Flushed> {
+  await sweepAbandoned(settings.localDir, taskId)
+  const flushed: Flushed = { delivered: [], pending: [] }
+  const hasRemote = await courier.hasRemote()
+  for (const record of await listSpool(settings.localDir, taskId)) {
+    if (record.stored.length > 0 && satisfies(record, requirement)) {
+      await dropMarker(settings.localDir, taskId, spoolFileName(record.timestamp, record.name))
+      continue
+    }
+    const marker = hasRemote ? await takePending(settings.localDir, record) : undefined
+    if (marker === undefined) {
+      flushed.pending.push(record)
+      continue
+    }
+    const after = await deliverCommitted(settings, courier, { record, marker }, requirement, context)
+    const done = after.stored.length > 0 && satisfies(after, requirement)
+    ;(done ? flushed.delivered : flushed.pending).push(after)
+  }
+  return flushed
+}

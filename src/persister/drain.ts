@@ -1,0 +1,96 @@
+import { isConductorError } from '../errors.js'
+import type { DrainReport, OutputReport } from '../protocol/drain.js'
+import type { ResultRecord } from '../protocol/record.js'
+import { Courier } from './courier.js'
+import { flushTask } from './deliver.js'
+import { describeError } from './fs-error.js'
+import { makeDraft, storeIfChanged } from './persist.js'
+import { persistWithoutSpool } from './persist-without-spool.js'
+import type { Settings } from './settings.js'
+import { openPath } from './source/path-source.js'
+import type { Source } from './source/source.js'
+import type { Draft } from './spool/commit.js'
+import { listSpool } from './spool/scan.js'
+import { SpoolFailure } from './spool/stage.js'
+
+/** The newest result of a name; records come in key order, so that is the last. */
+export function latestNamed(records: readonly ResultRecord[], name: string): ResultRecord | undefined {
+  return records.findLast((record) => record.name === name)
+}
+
+/** An output to be stored if it changed. */
+export interface Output {
+  readonly path: string
+  /** @default the path's last segment */
+  readonly name?: string | undefined
+  /** Finds the result to compare with, by name. */
+  readonly latest: (name: string) => ResultRecord | undefined
+}
+
+/** What became of an output; `record` is present when it was stored now. */
+export interface StoredOutput {
+  readonly report: OutputReport
+  readonly record?: ResultRecord
+}
+
+/** Stores one output in the spool unless its latest result has the same bytes; never rejects. */
+export async function storeOutput(
+  settings: Settings,
+  courier: Courier,
+  taskId: string,
+  { path, name, latest }: Output,
+): Promise<StoredOutput> {
+  try {
+    const source = await openPath(path)
+    try {
+      const draft = makeDraft(source, { taskId, name, metadata: {}, contentType: undefined })
+      const before = latest(draft.name)
+      const record = await storeDraft(settings, courier, draft, source, before)
+      const status = record === undefined ? 'unchanged' : 'stored'
+      const report = { path, status, key: (record ?? before)?.key ?? null, error: null } as const
+      return record === undefined ? { report } : { report, record }
+    } finally {
+      for (const line of source.warnings()) settings.warn(line)
+      await source.close()
+    }
+  } catch (error) {
+    const missing = isConductorError(error) && error.code === 'NOT_FOUND'
+    const why = missing ? null : describeError(error).slice(0, 2000)
+    return { report: { path, status: missing ? 'missing' : 'failed', key: null, error: why } }
+  }
+}
+
+async function storeDraft(
+  settings: Settings,
+  courier: Courier,
+  draft: Draft,
+  source: Source,
+  before: ResultRecord | undefined,
+): Promise<ResultRecord | undefined> {
+  try {
+    const committed = await storeIfChanged(settings, draft, source, before)
+    await committed?.marker.release()
+    return committed?.record
+  } catch (error) {
+    if (!(error instanceof SpoolFailure)) throw error
+    return await persistWithoutSpool(settings, courier, draft, source, error.cause, undefined, {})
+  }
+}
+
+/** Stores outputs that changed, delivers what is pending, and says what there is. */
+export async function drain(
+  settings: Settings,
+  taskId: string,
+  outputs: readonly string[],
+): Promise<DrainReport> {
+  const courier = new Courier(settings, taskId)
+  const before = await listSpool(settings.localDir, taskId)
+  const reports: OutputReport[] = []
+  // All are safe in the spool before the first is sent: whoever asks for a drain may be about to end the sandbox.
+  const latest = (name: string): ResultRecord | undefined => latestNamed(before, name)
+  for (const path of outputs) {
+    reports.push((await storeOutput(settings, courier, taskId, { path, latest })).report)
+  }
+  await flushTask(settings, courier, taskId, undefined, {})
+  return { v: 1, outputs: reports, records: await listSpool(settings.localDir, taskId) }
+}

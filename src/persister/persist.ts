@@ -1,0 +1,119 @@
+import { rm } from 'node:fs/promises'
+import { ConductorError } from '../errors.js'
+import { ARCHIVE_SUFFIX, assertName, assertTaskId, formatTimestamp } from '../protocol/key.js'
+import type { JsonObject, ResultRecord } from '../protocol/record.js'
+import { Courier, type Requirement } from './courier.js'
+import { catchUp, deliverCommitted } from './deliver.js'
+import type { DeliveryContext } from './remote/remote-store.js'
+import type { Settings } from './settings.js'
+import { contentTypeOf, contentTypeProblem } from './source/content-type.js'
+import type { Source } from './source/source.js'
+import { type Committed, commit, type Draft } from './spool/commit.js'
+import { makeFolder } from './spool/durable-file.js'
+import { taskFolder } from './spool/record-file.js'
+import { type Body, digestFile, SpoolFailure, stageBody } from './spool/stage.js'
+
+/** What the caller says about a result. */
+export interface Description {
+  readonly taskId: string
+  readonly name: string | undefined
+  readonly metadata: JsonObject
+  readonly contentType: string | undefined
+}
+
+/** The task to act for: the one asked for, else the worker's own. */
+export function resolveTaskId(asked: string | undefined, settings: Settings): string {
+  const taskId = asked ?? settings.env.workerId
+  if (taskId === undefined) {
+    throw new ConductorError('INVALID_OPTION', 'no task id: give --task-id (taskId) or set WORKER_ID')
+  }
+  assertTaskId(taskId)
+  return taskId
+}
+
+function archiveName(name: string): string {
+  return name.endsWith(ARCHIVE_SUFFIX) ? name : `${name}${ARCHIVE_SUFFIX}`
+}
+
+/** Checks a description against its source before anything is read or written. */
+export function makeDraft(source: Source, description: Description): Draft {
+  const given = description.name ?? source.defaultName
+  if (given === undefined) throw new ConductorError('INVALID_OPTION', 'content without a path needs a name')
+  assertName(given)
+  const name = source.archive === null ? given : archiveName(given)
+  assertName(name)
+  const contentType = description.contentType ?? contentTypeOf(name, source.fallbackType)
+  const problem = contentTypeProblem(contentType)
+  if (problem !== undefined) throw new ConductorError('INVALID_OPTION', `content type ${problem}`)
+  const createdAt = new Date()
+  return {
+    taskId: description.taskId,
+    name,
+    createdAt,
+    timestamp: formatTimestamp(createdAt),
+    contentType,
+    metadata: description.metadata,
+    archive: source.archive,
+  }
+}
+
+async function stage(settings: Settings, draft: Draft, source: Source): Promise<Body> {
+  const folder = taskFolder(settings.localDir, draft.taskId)
+  try {
+    await makeFolder(folder)
+  } catch (error) {
+    throw new SpoolFailure(error, folder)
+  }
+  return await stageBody(folder, source.read())
+}
+
+/**
+ * Stores a source in the spool unless it has the bytes of `latest`; `undefined` then. Rejects with {@link SpoolFailure}
+ * when the spool cannot be written.
+ */
+export async function storeIfChanged(
+  settings: Settings,
+  draft: Draft,
+  source: Source,
+  latest: ResultRecord | undefined,
+): Promise<Committed | undefined> {
+  const body = source.read()
+  if (latest !== undefined && 'file' in body && source.sizeBytes === latest.size) {
+    // Costs one reading, where a copy of a big file would need its room on the disk.
+    if ((await digestFile(body.file)).sha256 === latest.sha256) return undefined
+  }
+  const staged = await stage(settings, draft, source)
+  if (staged.sha256 === latest?.sha256) {
+    await rm(staged.path, { force: true })
+    return undefined
+  }
+  return await commit(settings.localDir, draft, staged)
+}
+
+/**
+ * Stores a source: in the spool first, then remotely. Resolves with the record once the result is safe somewhere; whether
+ * a remote tier has it, the record says. The source stays the caller's to close.
+ */
+export async function persist(
+  settings: Settings,
+  source: Source,
+  description: Description,
+  requirement: Requirement,
+  context: DeliveryContext,
+): Promise<ResultRecord> {
+  const draft = makeDraft(source, description)
+  const courier = new Courier(settings, draft.taskId)
+  let committed: Committed
+  try {
+    committed = await commit(settings.localDir, draft, await stage(settings, draft, source))
+  } catch (error) {
+    if (!(error instanceof SpoolFailure)) throw error
+    const { persistWithoutSpool } = await import('./persist-without-spool.js')
+    return await persistWithoutSpool(settings, courier, draft, source, error.cause, requirement, context)
+  } finally {
+    for (const line of source.warnings()) settings.warn(line)
+  }
+  const record = await deliverCommitted(settings, courier, committed, requirement, context)
+  if (record.stored.length > 0) await catchUp(settings, courier, draft.taskId)
+  return record
+}

@@ -1,0 +1,254 @@
+import { createReadStream } from 'node:fs'
+import {
+  type ClientRequest,
+  Agent as HttpAgent,
+  request as httpRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+} from 'node:http'
+import { ConductorError, isConductorError } from '../../errors.js'
+import { describeError, systemCode } from '../fs-error.js'
+import type { Limits } from './limits.js'
+
+/** Bodies from here on ask first whether they are welcome, so that a refusal costs no upload. */
+const ASK_FIRST_BYTES = 1 << 20
+/** How long the question may stay open with servers that do not know it. */
+const ASK_FIRST_MS = 1000
+/** Largest answer that is kept as text; error documents are far smaller. */
+const MAX_TEXT_BYTES = 4 << 20
+const READ_BYTES = 1 << 20
+
+/** Where a request goes, taken apart: `URL` would fold `..` and `%2E` in paths that S3 takes literally. */
+export interface Address {
+  readonly secure: boolean
+  /** Host name without port; IPv6 without brackets. */
+  readonly hostname: string
+  /** Undefined for the protocol's own. */
+  readonly port: number | undefined
+  /** Percent-encoded, with its query. */
+  readonly path: string
+}
+
+/** Part of a request's body: bytes, or a range of a file (end exclusive). */
+export type BodyPart = Uint8Array | { readonly path: string; readonly start: number; readonly end: number }
+
+/** A request to be made once. */
+export interface Outgoing {
+  readonly method: string
+  readonly address: Address
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: readonly BodyPart[]
+  readonly limits: Limits
+  /** Whether the other side is known to understand `Expect: 100-continue`. */
+  readonly askFirst?: boolean
+  /** Ends the exchange early; it then rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined
+  /** Told how many more bytes of a file were handed over. */
+  readonly onSent?: ((bytes: number) => void) | undefined
+}
+
+/** What came back, its body read as text. */
+export interface Answer {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly text: string
+}
+
+/** Value of the `Host` header. */
+export function hostOf({ hostname, port }: Address): string {
+  const host = hostname.includes(':') ? `[${hostname}]` : hostname
+  return port === undefined ? host : `${host}:${port}`
+}
+
+/** Takes a URL apart; credentials and fragment are dropped. Throws `INVALID_OPTION` for anything but http and https. */
+export function parseAddress(what: string, text: string): Address {
+  let url: URL
+  try {
+    url = new URL(text)
+  } catch {
+    throw new ConductorError('INVALID_OPTION', `${what} is not a URL`)
+  }
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw new ConductorError('INVALID_OPTION', `${what} must start with http:// or https://`)
+  }
+  return {
+    secure: url.protocol === 'https:',
+    hostname: url.hostname.replace(/^\[|\]$/g, ''),
+    port: url.port === '' ? undefined : Number(url.port),
+    path: `${url.pathname}${url.search}`,
+  }
+}
+
+const agents = new Map<boolean, HttpAgent>()
+
+async function connector(secure: boolean): Promise<{ agent: HttpAgent; request: typeof httpRequest }> {
+  // Loading TLS takes time that a store over plain HTTP need not spend.
+  const https = secure ? await import('node:https') : undefined
+  let agent = agents.get(secure)
+  if (agent === undefined) {
+    agent = https === undefined ? new HttpAgent({ keepAlive: true }) : new https.Agent({ keepAlive: true })
+    agents.set(secure, agent)
+  }
+  return { agent, request: https === undefined ? httpRequest : https.request }
+}
+
+/** Bytes in a body. */
+export function bodyLength(body: readonly BodyPart[]): number {
+  return body.reduce(
+    (sum, part) => sum + (part instanceof Uint8Array ? part.length : part.end - part.start),
+    0,
+  )
+}
+
+/** Failures of the connection itself are all worth another try: nothing was said about the request. */
+function mapNetworkError(error: unknown, host: string): unknown {
+  if (isConductorError(error)) return error
+  const system = systemCode(error)
+  const why =
+    system === 'ECONNREFUSED'
+      ? `connection refused by ${host}`
+      : system === 'ENOTFOUND' || system === 'EAI_AGAIN'
+        ? `cannot resolve ${host}`
+        : system === 'ECONNRESET' || system === 'EPIPE'
+          ? `connection to ${host} was reset`
+          : `connection to ${host} failed: ${describeError(error)}`
+  return new ConductorError('UNAVAILABLE', why, { retryable: true, cause: error })
+}
+
+function drained(request: ClientRequest): Promise<void> {
+  return new Promise((done) => {
+    const settle = (): void => {
+      request.off('drain', settle).off('close', settle)
+      done()
+    }
+    request.once('drain', settle).once('close', settle)
+  })
+}
+
+/** Sends the body, or as much of it as the other side lets us. */
+async function sendBody(request: ClientRequest, outgoing: Outgoing, refused: () => boolean): Promise<void> {
+  const write = async (chunk: Uint8Array): Promise<void> => {
+    if (!request.write(chunk) && !request.destroyed) await drained(request)
+  }
+  for (const part of outgoing.body ?? []) {
+    if (part instanceof Uint8Array) {
+      await write(part)
+      continue
+    }
+    let left = part.end - part.start
+    if (left === 0) continue
+    const range = { start: part.start, end: part.end - 1, highWaterMark: READ_BYTES }
+    for await (const chunk of createReadStream(part.path, range) as AsyncIterable<Buffer>) {
+      if (request.destroyed || refused()) return
+      await write(chunk)
+      left -= chunk.length
+      outgoing.onSent?.(chunk.length)
+    }
+    if (left > 0) throw new ConductorError('INTEGRITY', `${part.path} is shorter than its record says`)
+  }
+  request.end()
+}
+
+function welcomed(request: ClientRequest): Promise<void> {
+  return new Promise((done) => {
+    const timer = setTimeout(done, ASK_FIRST_MS)
+    const settle = (): void => {
+      clearTimeout(timer)
+      done()
+    }
+    request.once('continue', settle).once('response', settle).once('close', settle)
+  })
+}
+
+/**
+ * Makes a request and hands its answer, whatever its status, to `read`. Rejects with retryable `UNAVAILABLE` or `TIMEOUT`
+ * when the connection fails or nothing moves for `limits.stallMs`.
+ */
+export async function exchange<T>(
+  outgoing: Outgoing,
+  read: (response: IncomingMessage) => Promise<T>,
+): Promise<T> {
+  const { address, limits, signal } = outgoing
+  signal?.throwIfAborted()
+  const host = hostOf(address)
+  const length = outgoing.body === undefined ? undefined : bodyLength(outgoing.body)
+  const asksFirst = outgoing.askFirst === true && (length ?? 0) >= ASK_FIRST_BYTES
+  const { agent, request: makeRequest } = await connector(address.secure)
+  const request = makeRequest({
+    agent,
+    method: outgoing.method,
+    hostname: address.hostname,
+    port: address.port,
+    path: address.path === '' ? '/' : address.path,
+    headers: {
+      ...outgoing.headers,
+      host,
+      ...(length === undefined ? {} : { 'content-length': String(length) }),
+      ...(asksFirst ? { expect: '100-continue' } : {}),
+    },
+  })
+  const abort = (): void => {
+    request.destroy(new ConductorError('TIMEOUT', 'aborted'))
+  }
+  signal?.addEventListener('abort', abort, { once: true })
+  request.setTimeout(limits.stallMs, () => {
+    const line = `nothing moved between here and ${host} for ${limits.stallMs / 1000} s`
+    request.destroy(new ConductorError('TIMEOUT', line, { retryable: true }))
+  })
+  let connecting: NodeJS.Timeout | undefined
+  request.once('socket', (socket) => {
+    if (!socket.connecting) return
+    connecting = setTimeout(() => {
+      const line = `no connection to ${host} within ${limits.connectMs / 1000} s`
+      request.destroy(new ConductorError('TIMEOUT', line, { retryable: true }))
+    }, limits.connectMs)
+    socket.once(address.secure ? 'secureConnect' : 'connect', () => clearTimeout(connecting))
+  })
+  try {
+    return await new Promise<T>((resolve, reject) => {
+      let answered = false
+      request.once('error', reject)
+      request.once('response', (response) => {
+        answered = true
+        read(response).then(resolve, reject)
+      })
+      const send = async (): Promise<void> => {
+        if (asksFirst) {
+          request.flushHeaders()
+          await welcomed(request)
+          if (answered) return
+        }
+        await sendBody(request, outgoing, () => answered)
+      }
+      send().catch((error: unknown) => {
+        request.destroy()
+        reject(error)
+      })
+    })
+  } catch (error) {
+    request.destroy()
+    if (signal?.aborted === true) throw signal.reason
+    throw mapNetworkError(error, host)
+  } finally {
+    clearTimeout(connecting)
+    signal?.removeEventListener('abort', abort)
+    // An answer that came before the whole body was sent leaves the connection useless.
+    if (!request.writableEnded) request.destroy()
+  }
+}
+
+/** Reads an answer as text; one that breaks off or never ends is an error, not an answer. */
+export async function readAnswer(response: IncomingMessage): Promise<Answer> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > MAX_TEXT_BYTES) throw new ConductorError('PROTOCOL', 'answer is too long')
+    chunks.push(chunk)
+  }
+  return {
+    status: response.statusCode ?? 0,
+    headers: response.headers,
+    text: Buffer.concat(chunks).toString('utf8'),
+  }
+}

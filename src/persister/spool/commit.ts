@@ -1,0 +1,59 @@
+import { formatKey } from '../../protocol/key.js'
+import type { JsonObject, ResultRecord } from '../../protocol/record.js'
+import { claimName } from './claim.js'
+import { syncFolder } from './durable-file.js'
+import { markPending, type PendingMarker } from './pending.js'
+import { taskFolder, writeRecord } from './record-file.js'
+import { type Body, SpoolFailure } from './stage.js'
+
+/** What a result is to be called and described as; its key is found when it is committed. */
+export interface Draft {
+  readonly taskId: string
+  /** An archived directory's ends in `.tar.gz`. */
+  readonly name: string
+  /** When it was handed over; the key's timestamp is this or the first free second after it. */
+  readonly createdAt: Date
+  readonly timestamp: string
+  readonly contentType: string
+  readonly metadata: JsonObject
+  readonly archive: 'tar.gz' | null
+}
+
+/** A result that is safe in the spool, and the marker that says who delivers it. */
+export interface Committed {
+  readonly record: ResultRecord
+  readonly marker: PendingMarker
+}
+
+/** The record of a draft and its body at a timestamp. */
+export function makeRecord(draft: Draft, body: Body, timestamp: string): ResultRecord {
+  return {
+    v: 1,
+    task_id: draft.taskId,
+    timestamp,
+    name: draft.name,
+    key: formatKey({ taskId: draft.taskId, timestamp, name: draft.name }),
+    size: body.sizeBytes,
+    sha256: body.sha256,
+    content_type: draft.contentType,
+    metadata: draft.metadata,
+    created_at: draft.createdAt.toISOString(),
+    archive: draft.archive,
+    stored: [],
+    errors: {},
+  }
+}
+
+/** Makes a staged body a result: name, then record, each safe on disk before the next step. */
+export async function commit(localDir: string, draft: Draft, body: Body): Promise<Committed> {
+  const folder = taskFolder(localDir, draft.taskId)
+  try {
+    const { timestamp, file } = await claimName(folder, body.path, draft.timestamp, draft.name)
+    const [marker] = await Promise.all([markPending(localDir, draft.taskId, file), syncFolder(folder)])
+    const record = makeRecord(draft, body, timestamp)
+    await writeRecord(localDir, record)
+    return { record, marker }
+  } catch (error) {
+    throw new SpoolFailure(error, folder)
+  }
+}

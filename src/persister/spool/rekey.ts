@@ -1,0 +1,38 @@
+import { rm } from 'node:fs/promises'
+import { formatKey, nextTimestamp, RECORD_SUFFIX } from '../../protocol/key.js'
+import type { ResultRecord } from '../../protocol/record.js'
+import { spoolFileName } from '../../protocol/spool-layout.js'
+import { takeFurtherName } from './claim.js'
+import type { Committed } from './commit.js'
+import { syncFolder } from './durable-file.js'
+import { dropMarker, markPending, type PendingMarker } from './pending.js'
+import { bodyPath, taskFolder, writeRecord } from './record-file.js'
+
+/**
+ * Gives a result the next free key, because a store holds another's under its own. At every moment one whole result is in
+ * the spool, and a second process doing the same ends with the same new key.
+ */
+export async function rekey(
+  localDir: string,
+  record: ResultRecord,
+  marker: PendingMarker,
+): Promise<Committed> {
+  const folder = taskFolder(localDir, record.task_id)
+  const oldPath = bodyPath(localDir, record)
+  let timestamp = record.timestamp
+  let file: string
+  do {
+    timestamp = nextTimestamp(timestamp)
+    file = spoolFileName(timestamp, record.name)
+  } while (!(await takeFurtherName(oldPath, `${folder}/${file}`)))
+  await syncFolder(folder)
+  const key = formatKey({ taskId: record.task_id, timestamp, name: record.name })
+  const moved: ResultRecord = { ...record, timestamp, key, errors: {} }
+  const newMarker = await markPending(localDir, record.task_id, file)
+  await writeRecord(localDir, moved)
+  await rm(`${oldPath}${RECORD_SUFFIX}`, { force: true })
+  await rm(oldPath, { force: true })
+  await marker.settle()
+  await dropMarker(localDir, record.task_id, spoolFileName(record.timestamp, record.name))
+  return { record: moved, marker: newMarker }
+}

@@ -1,0 +1,202 @@
+import { readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { parseDrainReport, parseExitRecord } from '../../../src/protocol/parse.js'
+import { startFaultProxy } from '../../support/persister/fault-proxy.js'
+import { startHttpReceiver } from '../../support/persister/http-receiver.js'
+import { finish, start } from '../../support/persister/program.js'
+import { httpTarget, spoolTarget } from '../../support/persister/targets.js'
+import { makeWorker, type Worker } from '../../support/persister/worker.js'
+import { implementations } from './implementations.js'
+
+const runFile = (worker: Worker, name: string): Promise<string> =>
+  readFile(join(worker.localDir, '.worker', worker.taskId, 'runs/r1', name), 'utf8')
+
+describe.concurrent.each(implementations)('persist-result run, $name', ({ argv }) => {
+  it('passes output and status through, keeps both, and stores outputs', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    const command = 'echo out; echo err >&2; echo result > made.txt; exit 7'
+    const args = ['run', '--run-id', 'r1', '--output', 'made.txt', '--output', 'missing.txt', '--']
+    const result = await worker.persist([...args, 'sh', '-c', command])
+    expect(result).toMatchObject({ status: 7, stdout: 'out\n' })
+    expect(result.stderr).toMatch(/^err\n/)
+    expect(result.stderr).toMatch(/missing\.txt/)
+    const exit = parseExitRecord(await runFile(worker, 'exit.json'))
+    expect(exit).toMatchObject({ task_id: worker.taskId, run_id: 'r1', code: 7, signal: null })
+    expect(exit.started_at <= exit.ended_at).toBe(true)
+    expect(await runFile(worker, 'stdout.log')).toBe('out\n')
+    expect(await runFile(worker, 'stderr.log')).toBe('err\n')
+    expect(await runFile(worker, 'heartbeat')).toBeDefined()
+    const [record, ...more] = await worker.records()
+    expect(more).toEqual([])
+    expect((await worker.spooled(record?.key ?? '')).toString()).toBe('result\n')
+  })
+
+  it('gives the status of a shell when the command was killed or cannot be run', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    expect((await worker.persist(['run', '--run-id', 'r1', '--', 'sh', '-c', 'kill -9 $$'])).status).toBe(137)
+    const exit = parseExitRecord(await runFile(worker, 'exit.json'))
+    expect(exit).toMatchObject({ code: null, signal: 'SIGKILL' })
+    const absent = await worker.persist(['run', '--', './no-such-command'])
+    expect(absent.status).toBe(127)
+    expect(absent.stderr).toMatch(/no-such-command/)
+    await writeFile(join(worker.folder, 'plain'), 'text')
+    expect((await worker.persist(['run', '--', './plain'])).status).toBe(126)
+    expect((await worker.persist(['run', 'echo'])).status).toBe(2)
+  })
+
+  it('passes signals on to everything that the command started', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    const command =
+      "sh -c 'trap \"echo inner; exit 0\" TERM; echo ready; while :; do sleep 0.05; done' & trap 'wait; exit 5' TERM; wait"
+    const child = start([...argv, 'run', '--run-id', 'r1', '--', 'sh', '-c', command], {
+      env: worker.env,
+      cwd: worker.folder,
+    })
+    const finished = finish(child)
+    child.stdout?.once('data', () => child.kill('SIGTERM'))
+    expect(await finished).toMatchObject({ status: 5, stdout: 'ready\ninner\n' })
+    expect(parseExitRecord(await runFile(worker, 'exit.json'))).toMatchObject({ code: 5 })
+  })
+
+  it('keeps start and end of output that is too long', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    const command = 'i=0; while [ $i -lt 3000 ]; do echo "line $i"; i=$((i+1)); done'
+    const result = await worker.persist([
+      'run',
+      '--run-id',
+      'r1',
+      '--log-limit',
+      '2000',
+      '--',
+      'sh',
+      '-c',
+      command,
+    ])
+    expect(result.stdout.split('\n')).toHaveLength(3001)
+    const log = await runFile(worker, 'stdout.log')
+    expect(log.length).toBeLessThan(2200)
+    expect(log.startsWith('line 0\nline 1\n')).toBe(true)
+    expect(log.endsWith('\nline 2998\nline 2999\n')).toBe(true)
+    expect(log).toMatch(/\n\[persist-result: \d+ bytes left out\]\n/)
+  })
+
+  it('does not wait for processes that the command leaves behind', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    const startedMs = performance.now()
+    const result = await worker.persist([
+      'run',
+      '--run-id',
+      'r1',
+      '--',
+      'sh',
+      '-c',
+      'echo $$; sleep 20 & exit 0',
+    ])
+    expect(result.status).toBe(0)
+    expect(performance.now() - startedMs).toBeLessThan(10_000)
+    process.kill(-Number(result.stdout.trim()), 'SIGKILL')
+  })
+
+  it('does not let a failing storage change the status', async (test) => {
+    const proxy = await startFaultProxy('http://127.0.0.1:9', () => ({ kind: 'reset', afterBytes: 0 }))
+    test.onTestFinished(() => proxy[Symbol.asyncDispose]())
+    const env = { WORKER_RESULTS_ENDPOINT: proxy.url, WORKER_RESULTS_DEADLINE_SECONDS: '1' }
+    const worker = await makeWorker(test, argv, spoolTarget, env)
+    const result = await worker.persist(['run', '--output', 'o', '--', 'sh', '-c', 'echo x > o; exit 0'])
+    expect(result.status).toBe(0)
+    expect(result.stderr).toMatch(/HTTP storage failed: /)
+  })
+
+  it('hides the grant from the command and keeps it for persist-result', async (test) => {
+    const grant = { v: 1, task_id: '', expires_at: '2027-01-01T00:00:00.000Z' }
+    const worker = await makeWorker(test, argv, spoolTarget)
+    const text = JSON.stringify({ ...grant, task_id: worker.taskId })
+    const result = await worker.persist(['run', '--', 'env'], { env: { WORKER_RESULTS_GRANT: text } })
+    expect(result.stdout).not.toContain('WORKER_RESULTS_GRANT=')
+    expect(result.stdout).toContain(`WORKER_ID=${worker.taskId}\n`)
+    expect(result.stdout).toContain(`WORKER_RESULTS_LOCAL_DIR=${worker.localDir}\n`)
+    const path = join(worker.localDir, '.worker', worker.taskId, 'grant.json')
+    expect(await readFile(path, 'utf8')).toBe(text)
+    expect((await stat(path)).mode & 0o777).toBe(0o600)
+  })
+
+  it('lets the command call persist-result by its name', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    await writeFile(join(worker.folder, 'f'), 'x')
+    const result = await worker.persist(['run', '--', 'sh', '-c', 'persist-result -q f'])
+    expect(result.status).toBe(0)
+    expect((await worker.spooled(result.key)).toString()).toBe('x')
+  })
+
+  it('stores checkpoints while the command runs, each content once', async (test) => {
+    const receiver = await startHttpReceiver('t')
+    test.onTestFinished(() => receiver[Symbol.asyncDispose]())
+    const worker = await makeWorker(test, argv, httpTarget(receiver, 't'))
+    // The command goes on only when it sees that the checkpoint before was stored.
+    const wait = (count: number): string =>
+      `while [ "$(ls "$WORKER_RESULTS_LOCAL_DIR/$WORKER_ID" 2>/dev/null | grep -c 'state.*meta')" -lt ${count} ]; do sleep 0.05; done`
+    const command = `echo one > state; ${wait(1)}; echo two > state; ${wait(2)}; exit 4`
+    const args = ['run', '--checkpoint', 'state', '--every', '50ms', '--']
+    const result = await worker.persist([...args, 'sh', '-c', command])
+    expect(result.status).toBe(4)
+    const contents = [...receiver.forms.values()].map(({ file }) => file.toString()).sort()
+    expect(contents).toEqual(['one\n', 'two\n'])
+  })
+
+  it('stores the log as a result when asked to', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    await worker.persist(['run', '--log', '--', 'echo', 'kept'])
+    const record = (await worker.records()).find(({ name }) => name === 'stdout.log')
+    expect((await worker.spooled(record?.key ?? '')).toString()).toBe('kept\n')
+  })
+})
+
+describe.concurrent.each(implementations)('persist-result drain, $name', ({ argv }) => {
+  it('stores what changed, delivers what is pending, and reports', async (test) => {
+    const receiver = await startHttpReceiver('t')
+    test.onTestFinished(() => receiver[Symbol.asyncDispose]())
+    const worker = await makeWorker(test, argv, httpTarget(receiver, 't'))
+    await writeFile(join(worker.folder, 'a'), 'first')
+    await writeFile(join(worker.folder, 'b'), 'other')
+    const pending = await worker.persist(['-q', '-n', 'early', 'a'], { env: { WORKER_RESULTS_ENDPOINT: '' } })
+    const drain = async (...paths: string[]) => {
+      const result = await worker.persist(['drain', '--json', ...paths.flatMap((path) => ['--output', path])])
+      expect(result.status).toBe(0)
+      expect(result.stdout.trimEnd()).not.toContain('\n')
+      return parseDrainReport(result.stdout)
+    }
+    const first = await drain('a', 'b', 'missing')
+    expect(first.outputs.map(({ path, status }) => [path, status])).toEqual([
+      ['a', 'stored'],
+      ['b', 'stored'],
+      ['missing', 'missing'],
+    ])
+    expect(first.records.map(({ stored }) => stored.map(({ tier }) => tier))).toEqual([
+      ['http'],
+      ['http'],
+      ['http'],
+    ])
+    expect([...receiver.forms.keys()].sort()).toEqual(first.records.map(({ key }) => key))
+    expect(receiver.posts).toContain(pending.key)
+    await writeFile(join(worker.folder, 'b'), 'changed')
+    const second = await drain('a', 'b')
+    expect(second.outputs).toMatchObject([
+      { status: 'unchanged', key: first.outputs[0]?.key },
+      { status: 'stored', key: expect.not.stringMatching(first.outputs[1]?.key ?? '') },
+    ])
+    expect(receiver.posts).toHaveLength(4)
+  })
+
+  it('reports also when nothing can be delivered', async (test) => {
+    const env = { WORKER_RESULTS_ENDPOINT: 'http://127.0.0.1:9/none', WORKER_RESULTS_DEADLINE_SECONDS: '1' }
+    const worker = await makeWorker(test, argv, spoolTarget, env)
+    await writeFile(join(worker.folder, 'a'), 'x')
+    const result = await worker.persist(['drain', '--json', '--output', 'a'])
+    expect(result.status).toBe(0)
+    expect(result.stderr).toMatch(/HTTP storage failed: /)
+    const report = parseDrainReport(result.stdout)
+    expect(report.outputs).toMatchObject([{ status: 'stored' }])
+    expect(report.records).toMatchObject([{ stored: [], errors: { http: { code: 'UNAVAILABLE' } } }])
+  })
+})

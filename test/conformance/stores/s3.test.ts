@@ -1,0 +1,29 @@
+import { describe } from 'vitest'
+import { openS3Location } from '../../../src/stores/s3/s3-location.js'
+import { S3Store } from '../../../src/stores/s3/s3-store.js'
+import { plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
+import { s3Servers } from '../../support/s3/servers.js'
+import { describeResultStore } from './result-store.js'
+
+describe('S3', () => {
+  for (const kind of s3Servers()) {
+    describeResultStore(`S3 [${kind.name}]`, async () => {
+      const server = await kind.start()
+      const at = openS3Location({
+        bucket: await server.createBucket(),
+        endpoint: server.url,
+        region: server.region,
+        credentials: server.credentials,
+      })
+      return {
+        store: new S3Store(at),
+        seed: (results) => plantInS3(at, results),
+        seedJunk: (taskId) => plantJunkInS3(at, taskId),
+        [Symbol.asyncDispose]: async () => {
+          at.close()
+          await server[Symbol.asyncDispose]()
+        },
+      }
+    })
+  }
+})

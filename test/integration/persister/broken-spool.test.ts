@@ -1,0 +1,105 @@
+import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { implementations } from '../../conformance/persister/implementations.js'
+import { startHttpReceiver } from '../../support/persister/http-receiver.js'
+import { bareEnvironment, run } from '../../support/persister/program.js'
+import type { Cleanup } from '../../support/persister/scratch.js'
+import { openS3Place } from '../../support/persister/targets.js'
+import { startLocalServer } from '../../support/s3/servers.js'
+
+/** Mounts need a namespace of their own; without one there is no small or read-only disk to be had. */
+const canMount = (() => {
+  try {
+    execFileSync('unshare', ['-rm', 'true'], { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  }
+})()
+if (!canMount) console.warn('left out: full and read-only spools, because unshare -rm does not work here')
+
+const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
+
+describe.each(implementations)('a spool that cannot be written, $name', ({ argv }) => {
+  interface Broken {
+    /** Runs persist-result where the spool is a mount made by `mount`, with `$S` as its folder. */
+    run(args: readonly string[], input?: string): ReturnType<typeof run>
+    readonly folder: string
+  }
+
+  async function broken(test: Cleanup, mount: string, env: Record<string, string>): Promise<Broken> {
+    const folder = await mkdtemp(join(tmpdir(), 'persister-broken-'))
+    test.onTestFinished(() => rm(folder, { recursive: true, force: true }))
+    const spool = join(folder, 'spool')
+    await mkdir(spool)
+    await mkdir(join(folder, 'tmp'))
+    const command = (args: readonly string[]): string =>
+      `S=${quote(spool)}; ${mount}; exec ${[...argv, ...args].map(quote).join(' ')}`
+    return {
+      folder,
+      run: (args, input) =>
+        run(['unshare', '-rm', 'sh', '-c', command(args)], {
+          cwd: folder,
+          ...(input === undefined ? {} : { input }),
+          env: bareEnvironment({
+            WORKER_ID: 'w',
+            WORKER_RESULTS_LOCAL_DIR: spool,
+            TMPDIR: join(folder, 'tmp'),
+            WORKER_RESULTS_DEADLINE_SECONDS: '3',
+            ...env,
+          }),
+        }),
+    }
+  }
+
+  const full = 'mount -t tmpfs -o size=64k tmpfs "$S"'
+  const readOnly = 'mount -t tmpfs -o ro tmpfs "$S"'
+
+  describe.skipIf(!canMount).each([
+    ['full', full, /no space left|disk full/i],
+    ['read-only', readOnly, /read-only/i],
+  ])('%s', (_what, mount, why) => {
+    it('fails in one line when there is no other storage', async (test) => {
+      const worker = await broken(test, mount, {})
+      await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
+      const result = await worker.run(['f'])
+      expect(result).toMatchObject({ status: 1, stdout: '' })
+      expect(result.stderr).toMatch(/^persist-result: All storage methods failed: [^\n]+\n$/)
+      expect(result.stderr).toMatch(why)
+    })
+
+    it('sends files, directories and content to S3 all the same', async (test) => {
+      const place = await openS3Place(await startLocalServer())
+      test.onTestFinished(() => place[Symbol.asyncDispose]())
+      const worker = await broken(test, mount, await place.withKeys.env('w'))
+      const bytes = randomBytes(200_000)
+      await writeFile(join(worker.folder, 'f'), bytes)
+      await mkdir(join(worker.folder, 'd'))
+      await writeFile(join(worker.folder, 'd/g'), bytes)
+      const results = await Promise.all([worker.run(['f']), worker.run(['f']), worker.run(['d'])])
+      for (const result of results) {
+        expect(result.status).toBe(0)
+        expect(result.stderr).toMatch(/Local storage failed: /)
+        expect(result.stderr).not.toMatch(/All storage methods failed/)
+      }
+      expect(await place.withKeys.keys('w')).toEqual(results.map(({ key }) => key).sort())
+      expect((await place.withKeys.read(results[0].key))?.bytes.equals(bytes)).toBe(true)
+      expect(await readdir(join(worker.folder, 'tmp'))).toEqual(['persist-result-claims'])
+    })
+
+    it('acknowledges nothing that no remote storage took', async (test) => {
+      const receiver = await startHttpReceiver('another-token')
+      test.onTestFinished(() => receiver[Symbol.asyncDispose]())
+      const worker = await broken(test, mount, { WORKER_RESULTS_ENDPOINT: receiver.url })
+      await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
+      const result = await worker.run(['f'])
+      expect(result).toMatchObject({ status: 1, stdout: '' })
+      expect(result.stderr).toMatch(/HTTP storage failed: HTTP 401: who are you\?/)
+      expect(result.stderr).toMatch(/All storage methods failed: /)
+    })
+  })
+})

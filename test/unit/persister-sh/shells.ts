@@ -1,0 +1,43 @@
+import { accessSync, constants } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** The shell implementation as it lies in the source. */
+export const SCRIPT = fileURLToPath(new URL('../../../src/persister/persist-result.sh', import.meta.url))
+/** What starts the right implementation. */
+export const LAUNCHER = fileURLToPath(new URL('../../../src/persister/persist-result', import.meta.url))
+
+/** A shell that has to run the script. */
+export interface Shell {
+  readonly name: string
+  /** Program and arguments before the script's path. */
+  readonly argv: readonly string[]
+}
+
+/** Full path of a program, or `undefined` when it is not installed. */
+export function findProgram(name: string): string | undefined {
+  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+    try {
+      accessSync(join(folder, name), constants.X_OK)
+      return join(folder, name)
+    } catch {
+      // Not in this folder.
+    }
+  }
+  return undefined
+}
+
+function installed(name: string, ...args: readonly string[]): Shell[] {
+  const path = findProgram(name)
+  if (path !== undefined) return [{ name, argv: [path, ...args] }]
+  if (process.env.CI) throw new Error(`${name} is not installed; in CI every shell has to be there`)
+  console.warn(`${name} is not installed: persist-result.sh is not tested with it`)
+  return []
+}
+
+/** Every shell that the script is made for, as far as this machine has it. */
+export const shells: readonly Shell[] = [
+  ...installed('dash'),
+  ...installed('bash'),
+  ...installed('busybox', 'sh'),
+]
