@@ -106,9 +106,11 @@ async function everythingListed({ workers, receipts, found }) {
 
 /** @type {(evidence: Evidence) => Promise<[boolean, string]>} */
 async function everythingVerified({ found }) {
-  const bad = found.filter(({ verified }) => !verified).map(({ key, problem }) => `${key} ${problem}`)
+  const bad = found.filter(({ verified }) => !verified)
   const bytes = found.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
-  return [bad.length === 0 && found.length > 0, bad.join('; ') || `${found.length} results, ${bytes} bytes`]
+  const seen =
+    bad.length === 0 ? `${found.length} results, ${bytes} bytes` : `${bad.length} of ${found.length} are not`
+  return [bad.length === 0 && found.length > 0, seen]
 }
 
 /** @type {(evidence: Evidence) => Promise<[boolean, string]>} */
@@ -132,7 +134,7 @@ async function presignedUrlWorks({ found }) {
 
 /** @type {(evidence: Evidence) => Promise<[boolean, string]>} */
 async function archiveHoldsPlots({ found }) {
-  const names = await listArchive(only(found, 'plots.tar.gz').bytes ?? new Uint8Array())
+  const names = await listArchive(bytesOf(only(found, 'plots.tar.gz')))
   const plots = names.filter((name) => name.endsWith('.svg'))
   return [plots.length === 4, plots.join(' ') || 'no plots']
 }
@@ -150,9 +152,14 @@ function only(found, name) {
 }
 
 /** @param {import('./read-back.js').Found} found */
-function parse({ key, bytes }) {
+function bytesOf({ key, bytes }) {
   if (bytes === undefined) throw new Error(`${key} could not be read`)
-  return JSON.parse(Buffer.from(bytes).toString('utf8'))
+  return bytes
+}
+
+/** @param {import('./read-back.js').Found} found */
+function parse(found) {
+  return JSON.parse(Buffer.from(bytesOf(found)).toString('utf8'))
 }
 
 /**
@@ -169,6 +176,6 @@ async function listArchive(bytes) {
     text(tar.stderr),
     once(tar, 'close'),
   ])
-  if (code !== 0) throw new Error(`tar: ${complaint.trim()}`)
+  if (code !== 0) throw new Error(`tar: ${complaint.split('\n')[0]}`)
   return names.trim().split('\n')
 }

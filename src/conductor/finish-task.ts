@@ -2,6 +2,7 @@ import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { DrainReport } from '../protocol/drain.js'
 import { compareKeys } from '../protocol/key.js'
+import type { Manifest } from '../protocol/manifest.js'
 import type { ResultRecord } from '../protocol/record.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import type { SpoolStore } from '../stores/spool-store.js'
@@ -57,12 +58,13 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   const undelivered = drained.deliveries.filter((delivery) => delivery.undelivered !== undefined)
   if (undelivered.length > 0 && !force) throw refusal(taskId, undelivered)
   const kept = drained.deliveries.filter((delivery) => delivery.undelivered === undefined)
-  await seal(options, exit, kept, !gone && drained !== NOTHING)
+  const sealed = await seal(options, exit, kept, !gone && drained !== NOTHING)
   if (!gone) await sandbox?.kill({ signal })
   const { outputs } = drained.report
   return {
     taskId,
     ...exit,
+    sealed,
     results: kept.map(({ record, tiers, verified }) => ({
       key: record.key,
       sizeBytes: record.size,
@@ -95,25 +97,31 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   }
 }
 
+/** Writes the manifest; false when there is no place for one, or when it could not be written and must not hold up the end. */
 async function seal(
-  { taskId, places, signal }: FinishOptions,
+  { taskId, places, force, signal }: FinishOptions,
   exit: WorkerExit,
   kept: readonly Delivery[],
   complete: boolean,
-): Promise<void> {
-  await places.manifests?.write(
-    {
-      v: 1,
-      task_id: taskId,
-      sealed_at: new Date().toISOString(),
-      outcome: exit.outcome,
-      exit:
-        exit.exitCode === null && exit.signal === null ? null : { code: exit.exitCode, signal: exit.signal },
-      complete,
-      results: kept.map(({ record }) => record).sort((a, b) => compareKeys(a.key, b.key)),
-    },
-    { signal },
-  )
+): Promise<boolean> {
+  if (places.manifests === undefined) return false
+  const manifest: Manifest = {
+    v: 1,
+    task_id: taskId,
+    sealed_at: new Date().toISOString(),
+    outcome: exit.outcome,
+    exit:
+      exit.exitCode === null && exit.signal === null ? null : { code: exit.exitCode, signal: exit.signal },
+    complete,
+    results: kept.map(({ record }) => record).sort((a, b) => compareKeys(a.key, b.key)),
+  }
+  try {
+    await places.manifests.write(manifest, { signal })
+    return true
+  } catch (error) {
+    if (!force || !isConductorError(error)) throw error
+    return false
+  }
 }
 
 function refusal(taskId: string, undelivered: readonly Delivery[]): ConductorError {

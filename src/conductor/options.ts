@@ -165,10 +165,15 @@ export interface SpawnOptions {
   readonly signal?: AbortSignal | undefined
 }
 
+// The E2B SDK sends paths as multipart file names, in which these characters arrive as others.
+const filePath = absolutePath.regex(/^[^"\r\n]*$/, 'must not contain quotes or line breaks')
+
 const fileData = z.custom<string | Uint8Array>(
   (value) => typeof value === 'string' || value instanceof Uint8Array,
   'must be a string or Uint8Array',
 )
+
+const ownNames: ReadonlySet<string> = new Set(Object.values(ENV).filter((name) => name.startsWith('WORKER_')))
 
 /** @internal */
 export const spawnOptionsSchema = z.strictObject({
@@ -180,7 +185,7 @@ export const spawnOptionsSchema = z.strictObject({
     })
     .optional(),
   command: z.string().min(1).optional(),
-  files: z.record(absolutePath, fileData).optional(),
+  files: z.record(filePath, fileData).optional(),
   outputs: z
     .array(
       z
@@ -191,12 +196,9 @@ export const spawnOptionsSchema = z.strictObject({
     .optional(),
   env: z
     .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be a variable name'), z.string())
-    .refine(
-      (env) => !Object.keys(env).some((name) => name === ENV.workerId || name.startsWith('WORKER_RESULTS_')),
-      {
-        message: 'must not set WORKER_ID or WORKER_RESULTS_…, which the conductor sets',
-      },
-    )
+    .refine((env) => !Object.keys(env).some((name) => ownNames.has(name)), {
+      message: `must not set what the conductor sets: ${[...ownNames].join(', ')}`,
+    })
     .optional(),
   cwd: absolutePath.optional(),
   timeoutMs: z.number().int().min(1).max(86_400_000).default(3_600_000),

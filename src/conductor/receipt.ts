@@ -24,6 +24,8 @@ export interface DeliveredResult {
 /** What `terminate()` did, per result and output. */
 export interface Receipt extends WorkerExit {
   readonly taskId: string
+  /** Whether the task's manifest was written: false without S3, and possibly with `force`. */
+  readonly sealed: boolean
   readonly results: readonly DeliveredResult[]
   /** Declared outputs that did not exist. */
   readonly missingOutputs: readonly string[]

@@ -1,16 +1,15 @@
 import { EventEmitter } from 'eventemitter3'
-import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { Outcome } from '../protocol/manifest.js'
-import type { ResultRecord } from '../protocol/record.js'
-import { Result, type TierProblem } from '../results/result.js'
+import type { TierProblem } from '../results/result.js'
 import { createResults, type Results } from '../results/results.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import { SandboxFiles } from '../sandbox/sandbox-files.js'
-import { describeRecord, type ResultStore } from '../stores/result-store.js'
+import type { ResultStore } from '../stores/result-store.js'
 import { SpoolStore } from '../stores/spool-store.js'
+import { Announcer } from './announcer.js'
 import { finishTask } from './finish-task.js'
 import { Lease } from './lease.js'
 import type { ResolvedSpawn } from './options.js'
@@ -18,54 +17,14 @@ import type { TaskPlaces } from './places.js'
 import { DEFAULT_CWD } from './provision.js'
 import type { Receipt, WorkerExit } from './receipt.js'
 import { type RunResult, SupervisedCommand } from './supervised-command.js'
-import { watchResults } from './watch-results.js'
-
-/** Where a worker is in its life; `lost` can follow any but `terminated`. */
-export type WorkerState = 'ready' | 'running' | 'exited' | 'draining' | 'terminated' | 'lost'
-
-/** What a worker tells while it lives. */
-export interface WorkerEvents {
-  state: [state: WorkerState]
-  /** Text as it arrives. */
-  stdout: [text: string]
-  stderr: [text: string]
-  /** A result was stored, in the spool at least; once per result. */
-  result: [result: Result]
-  /** A command ended; once per command. */
-  exit: [exit: WorkerExit]
-  /** The sandbox went away by itself. */
-  lost: [error: ConductorError]
-  /** A tier failed or lied while another could help. */
-  problem: [problem: TierProblem]
-}
-
-/** Options of one command of a worker. */
-export interface RunOptions extends CallOptions {
-  /** Overrides the worker's. */
-  readonly cwd?: string | undefined
-  /** Added to the worker's. */
-  readonly env?: Readonly<Record<string, string>> | undefined
-  /** Files and folders that are results of this command: persisted when it ends. */
-  readonly outputs?: readonly string[] | undefined
-}
-
-/** Options of {@link Worker.terminate}. */
-export interface TerminateOptions extends CallOptions {
-  /** Goes on although results would be destroyed; the receipt lists them. @default false */
-  readonly force?: boolean | undefined
-}
-
-const runOptionsSchema = z.strictObject({
-  cwd: z.string().min(1).optional(),
-  env: z.record(z.string(), z.string()).optional(),
-  outputs: z.array(z.string().min(1)).optional(),
-  signal: z.instanceof(AbortSignal).optional(),
-})
-
-const terminateOptionsSchema = z.strictObject({
-  force: z.boolean().default(false),
-  signal: z.instanceof(AbortSignal).optional(),
-})
+import {
+  type RunOptions,
+  runOptionsSchema,
+  type TerminateOptions,
+  terminateOptionsSchema,
+  type WorkerEvents,
+  type WorkerState,
+} from './worker-options.js'
 
 /** One sandbox with one task in it. Made by `conductor.spawnWorker()`; ends with `terminate()`. */
 export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposable {
@@ -77,14 +36,13 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly #places: TaskPlaces
   readonly #spool: SpoolStore
   readonly #lease: Lease
-  readonly #seen = new Set<string>()
+  readonly #announcer: Announcer
   readonly #onClosed: () => void
   readonly #deadline: NodeJS.Timeout
   #state: WorkerState = 'ready'
   #runs = 0
   /** The present command, from the moment its start is asked for. */
   #command: Promise<SupervisedCommand> | undefined
-  #stopWatching: Promise<() => Promise<void>> | undefined
   #exit: WorkerExit = { outcome: 'idle', exitCode: null, signal: null }
   #lastExit: Promise<WorkerExit> | undefined
   #stopOutcome: Outcome | undefined
@@ -108,11 +66,22 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       'sandbox',
       new SandboxFiles(parts.sandbox, parts.places.localDir),
     )
+    const onProblem = (problem: TierProblem): void => {
+      this.emit('problem', problem)
+    }
+    this.#announcer = new Announcer({
+      taskId: this.taskId,
+      sandbox: parts.sandbox,
+      spool: this.#spool,
+      places: parts.places,
+      onResult: (result) => this.emit('result', result),
+      onProblem,
+    })
     this.results = createResults({
       taskId: this.taskId,
       manifests: parts.places.manifests,
       stores: async () => this.#stores(),
-      onProblem: (problem) => this.emit('problem', problem),
+      onProblem,
     })
     this.#lease = new Lease(parts.sandbox, parts.spawn.timeoutMs, (error) => this.#lose(error))
     this.#deadline = setTimeout(() => void this.#timeOut(), parts.spawn.timeoutMs)
@@ -135,7 +104,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     context?: unknown,
   ): this {
     super.on(event, listener, context)
-    if (event === 'result' && this.#state === 'running') this.#watchIfAsked()
+    if (event === 'result' && this.#state === 'running') this.#announcer.watch()
     return this
   }
 
@@ -159,7 +128,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       )
     }
     this.#to('running')
-    this.#watchIfAsked()
+    if (this.listenerCount('result') > 0) this.#announcer.watch()
     this.#runs += 1
     const starting = SupervisedCommand.start(
       this.#sandbox,
@@ -247,7 +216,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
         outputs: this.#spawn.outputs ?? [],
         cwd: this.#spawn.cwd ?? DEFAULT_CWD,
         force,
-        onRecord: (record) => this.#announce(record),
+        onRecord: (record) => this.#announcer.announce(record),
         signal,
       })
       if (!wasLost) this.#to(receipt.outcome === 'lost' ? 'lost' : 'terminated')
@@ -263,11 +232,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     clearTimeout(this.#deadline)
     this.#lease.end()
     this.#onClosed()
-    try {
-      await (await this.#stopWatching)?.()
-    } catch {
-      // The watch's connection died with the sandbox: there is nothing left to stop.
-    }
+    await this.#announcer.end()
   }
 
   #stores(): readonly ResultStore[] {
@@ -317,33 +282,6 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     } catch (error) {
       this.#noteFailure(error)
     }
-  }
-
-  /** Watching costs a connection, so it starts with the first command that somebody listens to. */
-  #watchIfAsked(): void {
-    if (this.#stopWatching !== undefined || this.listenerCount('result') === 0) return
-    this.#stopWatching = watchResults(this.#sandbox, this.#places.localDir, this.taskId, (record) =>
-      this.#announce(record),
-    )
-    this.#stopWatching.catch(() => {
-      // Watching only makes news arrive sooner; draining announces every result in the end.
-      this.#stopWatching = undefined
-    })
-  }
-
-  /** Emits `result` once for each result, whoever tells of it first. */
-  #announce(record: ResultRecord): void {
-    if (this.#seen.has(record.key)) return
-    this.#seen.add(record.key)
-    const inS3 = record.stored.some(({ tier }) => tier === 's3')
-    const result = new Result({
-      key: record.key,
-      size: record.size,
-      stores: [...(inS3 && this.#places.s3 !== undefined ? [this.#places.s3] : []), this.#spool],
-      description: describeRecord(record),
-      onProblem: (problem) => this.emit('problem', problem),
-    })
-    this.emit('result', result)
   }
 }
 

@@ -406,8 +406,9 @@ now() {
 
 # Puts the days since 1970 of year $1, month $2 and day $3 into R; numbers without leading zeros.
 days_since_1970() {
-  R=$(($1 - ($2 <= 2)))
-  R=$((365 * R + R / 4 - R / 100 + R / 400 + (153 * ($2 + ($2 > 2 ? -3 : 9)) + 2) / 5 + $3 - 1 - 719468))
+  # 400 years, the calendar's period, keep what is divided positive.
+  R=$(($1 + 400 - ($2 <= 2)))
+  R=$((365 * R + R / 4 - R / 100 + R / 400 + (153 * ($2 + ($2 > 2 ? -3 : 9)) + 2) / 5 + $3 - 1 - 719468 - 146097))
 }
 
 # Puts the seconds since 1970 of a timestamp, YYYYMMDD-HHMMSS, into R.
@@ -419,15 +420,16 @@ stamp_to_epoch() {
 
 # Puts the timestamp of a moment in seconds since 1970 into R.
 epoch_to_stamp() {
-  day=$(($1 / 86400 + 719468)) second=$(($1 % 86400))
+  second=$(($1 + (719468 + 146097) * 86400))
+  day=$((second / 86400)) second=$((second % 86400))
   era=$((day / 146097)) doe=$((day % 146097))
   yoe=$(((doe - doe / 1460 + doe / 36524 - doe / 146096) / 365))
   doy=$((doe - (365 * yoe + yoe / 4 - yoe / 100)))
   mp=$(((5 * doy + 2) / 153))
   month=$((mp < 10 ? mp + 3 : mp - 9))
-  date=$(((yoe + era * 400 + (month <= 2)) * 10000 + month * 100 + doy - (153 * mp + 2) / 5 + 1))
+  date=$((100000000 + (yoe + era * 400 - 400 + (month <= 2)) * 10000 + month * 100 + doy - (153 * mp + 2) / 5 + 1))
   clock=$((1000000 + second / 3600 * 10000 + second / 60 % 60 * 100 + second % 60))
-  R=$date-${clock#1}
+  R=${date#1}-${clock#1}
 }
 
 # Puts the timestamp one second after $1 into R: where to look next when a key is taken.

@@ -17,12 +17,9 @@ export const ENV = {
   grantFile: 'WORKER_RESULTS_GRANT_FILE',
 } as const
 
-/** Prefix of results in a bucket when none is configured. */
-export const DEFAULT_S3_PREFIX = 'results'
-/** Spool folder when none is configured. */
-export const DEFAULT_LOCAL_DIR = '/workspace/.results'
-/** Region when none is configured. */
-export const DEFAULT_REGION = 'us-east-1'
+const DEFAULT_S3_PREFIX = 'results'
+const DEFAULT_LOCAL_DIR = '/workspace/.results'
+const DEFAULT_REGION = 'us-east-1'
 
 /** AWS credentials as the environment gives them. */
 export interface EnvironmentCredentials {

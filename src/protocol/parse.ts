@@ -104,7 +104,7 @@ export function parseJsonObject(text: string): JsonObject | undefined {
 }
 
 /** One line for zod's findings: where, and what was expected. */
-export function describeIssues(error: z.ZodError): string {
+function describeIssues(error: z.ZodError): string {
   return error.issues
     .slice(0, 3)
     .map((issue) => `${issue.path.map(String).join('.') || 'value'}: ${issue.message}`)

@@ -26,14 +26,9 @@ export function s3TaskPrefix(prefix: string, taskId: string): string {
   return prefix === '' ? `${taskId}/` : `${prefix}/${taskId}/`
 }
 
-/** Where manifests lie; outside every worker's reach, since no task id starts with a dot. */
-export function s3ManifestPrefix(prefix: string): string {
-  return prefix === '' ? '.tasks/' : `${prefix}/.tasks/`
-}
-
-/** Where a task's manifest lies. */
+/** Where a task's manifest lies: outside every worker's reach, since no task id starts with a dot. */
 export function s3ManifestKey(prefix: string, taskId: string): string {
-  return `${s3ManifestPrefix(prefix)}${taskId}.json`
+  return `${prefix === '' ? '' : `${prefix}/`}.tasks/${taskId}.json`
 }
 
 /** Where the whole record lies when its metadata exceeds S3's limit. */

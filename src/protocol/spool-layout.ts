@@ -3,8 +3,8 @@ import { byteLength, RECORD_SUFFIX } from './key.js'
 
 /** Longest file name on Linux file systems, in bytes. */
 const MAX_FILE_NAME_BYTES = 255
-/** Folder in the spool for everything that is not a result; no task id starts with a dot. */
-export const WORKER_FOLDER = '.worker'
+/** Holds everything in a spool that is not a result; no task id starts with a dot. */
+const WORKER_FOLDER = '.worker'
 
 /**
  * File name of a result in its task's folder. It is the key's own `{timestamp}-{name}`; only where that would leave no room

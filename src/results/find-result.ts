@@ -4,7 +4,7 @@ import { describeRecord } from '../stores/result-store.js'
 import type { ResultsContext } from './list-results.js'
 import { Result, type TierProblem } from './result.js'
 
-/** Asks every tier for one key; `undefined` when all of them say that it is absent, `UNAVAILABLE` when one that might hold it cannot tell. */
+/** Asks every tier for one key; `undefined` when all of them say that it is absent, rejects as the first one that might hold it and cannot tell. */
 export async function findResult(
   context: ResultsContext,
   key: string,
@@ -44,7 +44,7 @@ export async function findResult(
   }
   const [first] = problems
   if (first === undefined) return undefined
-  throw new ConductorError('UNAVAILABLE', `cannot tell whether ${key} exists: ${first.error.message}`, {
+  throw new ConductorError(first.error.code, `cannot tell whether ${key} exists: ${first.error.message}`, {
     retryable: first.error.retryable,
     cause: first.error,
   })

@@ -115,7 +115,9 @@ export function createResults(context: ResultsContext, filters: readonly ResultF
 
 function incomplete(taskId: string, problems: readonly TierProblem[]): ConductorError {
   const said = problems.map(({ store, error }) => `${store}: ${error.message}`).join('; ')
-  return new ConductorError('UNAVAILABLE', `cannot list all results of ${taskId}: ${said}`, {
+  const [code, ...others] = new Set(problems.map(({ error }) => error.code))
+  const common = code !== undefined && others.length === 0 ? code : 'UNAVAILABLE'
+  return new ConductorError(common, `cannot list all results of ${taskId}: ${said}`, {
     retryable: problems.some(({ error }) => error.retryable),
     cause: problems[0]?.error,
   })

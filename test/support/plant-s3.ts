@@ -1,4 +1,4 @@
-import { DeleteObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
+import { PutObjectCommand } from '@aws-sdk/client-s3'
 import pLimit from 'p-limit'
 import type { ResultRecord } from '../../src/protocol/record.js'
 import { s3ObjectKey, s3SidecarKey, toS3Metadata } from '../../src/protocol/s3-layout.js'
@@ -39,12 +39,6 @@ export async function plantJunkInS3(at: S3Location, taskId: string): Promise<voi
   await putText(at, s3SidecarKey(s3ObjectKey(at.prefix, whole.key)), JSON.stringify(whole))
 }
 
-/** Puts a small object. */
-export async function putText(at: S3Location, key: string, text: string): Promise<void> {
+async function putText(at: S3Location, key: string, text: string): Promise<void> {
   await at.client.send(new PutObjectCommand({ Bucket: at.bucket, Key: key, Body: text }))
-}
-
-/** Removes an object. */
-export async function deleteObject(at: S3Location, key: string): Promise<void> {
-  await at.client.send(new DeleteObjectCommand({ Bucket: at.bucket, Key: key }))
 }

@@ -10,8 +10,6 @@ export interface RetryOptions {
   /** On the clock of `performance.now()`; no attempt starts after it. */
   readonly deadlineAtMs: number
   readonly signal?: AbortSignal | undefined
-  /** Told of each failure that is followed by another attempt. */
-  readonly onRetry?: ((error: Error, waitMs: number) => void) | undefined
 }
 
 const waits = new WeakMap<Error, number>()
@@ -26,7 +24,7 @@ export function askForWait<E extends Error>(error: E, header: string | undefined
 /** Repeats what fails with a retryable error, after waits that double, with jitter; the last error is thrown. */
 export async function withRetry<T>(
   attempt: () => Promise<T>,
-  { attempts, deadlineAtMs, signal, onRetry }: RetryOptions,
+  { attempts, deadlineAtMs, signal }: RetryOptions,
 ): Promise<T> {
   for (let made = 1; ; made++) {
     try {
@@ -37,7 +35,6 @@ export async function withRetry<T>(
       const backoffMs = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (made - 1)) * (0.5 + Math.random() / 2)
       const waitMs = Math.max(backoffMs, Math.min(waits.get(error) ?? 0, 20_000))
       if (performance.now() + waitMs >= deadlineAtMs) throw error
-      onRetry?.(error, waitMs)
       await sleep(waitMs, undefined, signal === undefined ? {} : { signal })
     }
   }

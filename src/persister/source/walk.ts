@@ -1,5 +1,4 @@
-import type { Stats } from 'node:fs'
-import { lstat, readdir, readlink } from 'node:fs/promises'
+import { lstatSync, readdirSync, readlinkSync, type Stats } from 'node:fs'
 import { systemCode } from '../fs-error.js'
 
 /** One thing in a directory tree, parents before what is in them, each folder in byte order. */
@@ -15,6 +14,12 @@ export interface WalkEntry {
 
 const slash = Buffer.from('/')
 
+/** Why something cannot be read, in a word. */
+export function reasonOf(error: unknown): string {
+  const code = systemCode(error)
+  return code === 'ENOENT' ? 'vanished' : (code ?? 'unreadable')
+}
+
 /** A file name as text; bytes that are not UTF-8 become `%XX`, since an archive's names are text. */
 function nameText(name: Buffer): { text: string; exact: boolean } {
   const text = name.toString('utf8')
@@ -25,21 +30,20 @@ function nameText(name: Buffer): { text: string; exact: boolean } {
   return { text: escaped, exact: false }
 }
 
-/** Walks a directory tree without following links; what cannot be read is reported to `warn` and left out. */
-export async function* walk(
-  path: Buffer,
-  name: string,
-  warn: (line: string) => void,
-): AsyncGenerator<WalkEntry> {
-  const found = await inspect(path, name, warn)
+/**
+ * Walks a directory tree without following links; what cannot be read is reported to `warn` and left out. It asks the system
+ * directly: for thousands of small files the detour over other threads takes ten times as long.
+ */
+export function* walk(path: Buffer, name: string, warn: (line: string) => void): Generator<WalkEntry> {
+  const found = inspect(path, name, warn)
   if (found === undefined) return
   yield found
   if (found.kind !== 'directory') return
   let children: Buffer[]
   try {
-    children = await readdir(path, { encoding: 'buffer' })
+    children = readdirSync(path, { encoding: 'buffer' })
   } catch (error) {
-    warn(`${name}: left out its contents (${systemCode(error) ?? 'unreadable'})`)
+    warn(`${name}: left out its contents (${reasonOf(error)})`)
     return
   }
   children.sort(Buffer.compare)
@@ -50,24 +54,18 @@ export async function* walk(
   }
 }
 
-async function inspect(
-  path: Buffer,
-  name: string,
-  warn: (line: string) => void,
-): Promise<WalkEntry | undefined> {
+function inspect(path: Buffer, name: string, warn: (line: string) => void): WalkEntry | undefined {
   try {
-    const stats = await lstat(path)
+    const stats = lstatSync(path)
     if (stats.isSymbolicLink()) {
-      return { path, name, stats, kind: 'symlink', linkTarget: await readlink(path, 'utf8') }
+      return { path, name, stats, kind: 'symlink', linkTarget: readlinkSync(path, 'utf8') }
     }
     if (stats.isDirectory()) return { path, name, stats, kind: 'directory', linkTarget: undefined }
     if (stats.isFile()) return { path, name, stats, kind: 'file', linkTarget: undefined }
     const what = stats.isSocket() ? 'a socket' : stats.isFIFO() ? 'a named pipe' : 'a device'
     warn(`${name}: left out, it is ${what}`)
   } catch (error) {
-    warn(
-      `${name}: left out (${systemCode(error) === 'ENOENT' ? 'vanished' : (systemCode(error) ?? 'unreadable')})`,
-    )
+    warn(`${name}: left out (${reasonOf(error)})`)
   }
   return undefined
 }

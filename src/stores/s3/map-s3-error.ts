@@ -3,7 +3,8 @@ import { ConductorError, type ErrorCode, isConductorError } from '../../errors.j
 // The table of what is worth repeating: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 const byName: Readonly<Record<string, readonly [ErrorCode, boolean]>> = {
   NoSuchKey: ['NOT_FOUND', false],
-  NoSuchBucket: ['NOT_FOUND', false],
+  // A bucket that does not exist is a wrong setting; taken for an absent result it would make every result absent.
+  NoSuchBucket: ['INVALID_OPTION', false],
   NoSuchUpload: ['NOT_FOUND', false],
   NotFound: ['NOT_FOUND', false],
   ExpiredToken: ['EXPIRED', false],

@@ -4,6 +4,7 @@ import type { ResultRecord } from '../../../src/protocol/record.js'
 import { spoolFileName } from '../../../src/protocol/spool-layout.js'
 import { E2bSandbox } from '../../../src/sandbox/e2b-sandbox.js'
 import { E2bVolumeFiles } from '../../../src/sandbox/e2b-volume.js'
+import { quote } from '../../../src/sandbox/quote.js'
 import { SandboxFiles } from '../../../src/sandbox/sandbox-files.js'
 import { SpoolStore } from '../../../src/stores/spool-store.js'
 import { describeResultStore, type StoreHarness } from './result-store.js'
@@ -36,10 +37,15 @@ function seeder(sandbox: Sandbox): Pick<StoreHarness, 'seed' | 'seedJunk'> {
     seed: async (results) => {
       await sandbox.files.write(
         results.flatMap(({ record, body }) => [
-          { path: pathOf(record), data: new Uint8Array(body).buffer },
-          { path: `${pathOf(record)}.meta.json`, data: `${JSON.stringify(record)}\n` },
+          { path: uploadPath(record), data: new Uint8Array(body).buffer },
+          { path: `${uploadPath(record)}.meta.json`, data: `${JSON.stringify(record)}\n` },
         ]),
       )
+      for (const { record } of results) {
+        const [from, to] = [uploadPath(record), pathOf(record)]
+        if (from !== to)
+          await sandbox.commands.run(`for e in '' .meta.json; do mv ${from}$e ${quote(to)}$e; done`)
+      }
     },
     seedJunk: async (taskId) => {
       await sandbox.commands.run(`cd ${SPOOL}/${taskId}
@@ -57,6 +63,11 @@ function seeder(sandbox: Sandbox): Pick<StoreHarness, 'seed' | 'seedJunk'> {
 
 function pathOf({ task_id, timestamp, name }: ResultRecord): string {
   return `${SPOOL}/${task_id}/${spoolFileName(timestamp, name)}`
+}
+
+/** The SDK sends paths as multipart file names, where a quote turns into %22: such names are moved into place afterwards. */
+function uploadPath(record: ResultRecord): string {
+  return record.name.includes('"') ? `${SPOOL}/${record.task_id}/.upload` : pathOf(record)
 }
 
 describeResultStore('live sandbox', async () => {

@@ -76,6 +76,7 @@ describe('spawnWorker options', () => {
     [{ taskId: 'a/b' }, /taskId: may contain only/],
     [{ command: '' }, /command/],
     [{ files: { relative: 'x' } }, /files.*absolute path/],
+    [{ files: { '/a"b': 'x' } }, /files.*must not contain quotes/],
     [{ files: { '/x': 7 } }, /files.*string or Uint8Array/],
     [{ outputs: [''] }, /outputs/],
     [{ env: { 'not a name': 'x' } }, /env.*variable name/],

@@ -1,0 +1,54 @@
+import { z } from 'zod'
+import type { CallOptions } from '../call-options.js'
+import type { ConductorError } from '../errors.js'
+import type { Result, TierProblem } from '../results/result.js'
+import type { WorkerExit } from './receipt.js'
+
+/** Where a worker is in its life; `lost` can follow any but `terminated`. */
+export type WorkerState = 'ready' | 'running' | 'exited' | 'draining' | 'terminated' | 'lost'
+
+/** What a worker tells while it lives. */
+export interface WorkerEvents {
+  state: [state: WorkerState]
+  /** Text as it arrives. */
+  stdout: [text: string]
+  stderr: [text: string]
+  /** A result was stored, in the spool at least; once per result. */
+  result: [result: Result]
+  /** A command ended; once per command. */
+  exit: [exit: WorkerExit]
+  /** The sandbox went away by itself. */
+  lost: [error: ConductorError]
+  /** A tier failed or lied while another could help. */
+  problem: [problem: TierProblem]
+}
+
+/** Options of one command of a worker. */
+export interface RunOptions extends CallOptions {
+  /** Overrides the worker's. */
+  readonly cwd?: string | undefined
+  /** Added to the worker's. */
+  readonly env?: Readonly<Record<string, string>> | undefined
+  /** Files and folders that are results of this command: persisted when it ends. */
+  readonly outputs?: readonly string[] | undefined
+}
+
+/** Options of {@link Worker.terminate}. */
+export interface TerminateOptions extends CallOptions {
+  /** Goes on although results would be destroyed; the receipt lists them. @default false */
+  readonly force?: boolean | undefined
+}
+
+/** @internal */
+export const runOptionsSchema = z.strictObject({
+  cwd: z.string().min(1).optional(),
+  env: z.record(z.string(), z.string()).optional(),
+  outputs: z.array(z.string().min(1)).optional(),
+  signal: z.instanceof(AbortSignal).optional(),
+})
+
+/** @internal */
+export const terminateOptionsSchema = z.strictObject({
+  force: z.boolean().default(false),
+  signal: z.instanceof(AbortSignal).optional(),
+})

@@ -1,0 +1,82 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import type { Conductor } from '../../../src/conductor/conductor.js'
+import type { Worker } from '../../../src/conductor/worker.js'
+import { startLocalS3 } from '../../../src/local/s3/index.js'
+import { startTestStack, type TestStack } from '../../support/stack.js'
+import { makeTempDir } from '../../support/temp-dir.js'
+
+describe('a conductor whose S3', () => {
+  let stack: TestStack
+  beforeAll(async () => {
+    stack = await startTestStack()
+  })
+  afterAll(async () => {
+    await stack?.[Symbol.asyncDispose]()
+  })
+  afterEach(async () => {
+    expect(await stack.sandboxCount()).toBe(0)
+  })
+
+  const storeOne = async (conductor: Conductor, taskId: string): Promise<Worker> => {
+    const worker = await conductor.spawnWorker({ taskId, command: 'echo x | persist-result --name r -' })
+    // Whatever becomes of the delivery, the command's own status is what it is.
+    expect(await worker.wait()).toMatchObject({ outcome: 'succeeded', exitCode: 0 })
+    return worker
+  }
+  const s3 = (more: object) => ({
+    bucket: stack.at.bucket,
+    endpoint: stack.s3.url,
+    credentials: stack.s3.credentials,
+    ...more,
+  })
+
+  it('bucket does not exist says so and keeps the sandbox', async () => {
+    await using conductor = stack.conductor({ s3: s3({ bucket: 'no-such-bucket' }) })
+    const worker = await storeOne(conductor, 'wrong-bucket')
+    await expect(worker.terminate()).rejects.toMatchObject({ code: 'UNDELIVERED', message: /NoSuchBucket/ })
+    const results = conductor.results('elsewhere')
+    await expect(results.list()).rejects.toMatchObject({ code: 'INVALID_OPTION', message: /no-such-bucket/ })
+    await expect(results.get('elsewhere/20260114-120000-x')).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+    // The manifest cannot be written either; only force ends it.
+    await worker.kill()
+  })
+
+  it('refuses its key says so and keeps the sandbox', async () => {
+    const credentials = { ...stack.s3.credentials, secretAccessKey: 'wrong' }
+    await using conductor = stack.conductor({ s3: s3({ credentials }) })
+    const worker = await storeOne(conductor, 'wrong-key')
+    await expect(worker.terminate()).rejects.toMatchObject({
+      code: 'UNDELIVERED',
+      message: /SignatureDoesNotMatch/,
+    })
+    await expect(conductor.results('other').list()).rejects.toMatchObject({
+      code: 'ACCESS_DENIED',
+      retryable: false,
+    })
+    await worker.kill()
+  })
+
+  it('was down for a while delivers once it is back', async () => {
+    await using dir = await makeTempDir()
+    const options = { dataDir: dir.path, buckets: ['kept'], credentials: [stack.s3.credentials] }
+    const first = await startLocalS3(options)
+    const { port, url } = first
+    await first.close()
+    await using conductor = stack.conductor({ s3: s3({ bucket: 'kept', endpoint: url }) })
+    const worker = await conductor.spawnWorker({
+      taskId: 'was-down',
+      // The worker's own patience, which is minutes where nobody says otherwise.
+      env: { WORKER_RESULTS_DEADLINE_SECONDS: '1' },
+      command: 'echo x > r && persist-result --quiet r',
+    })
+    await worker.wait()
+    await expect(worker.terminate()).rejects.toMatchObject({ code: 'UNDELIVERED', retryable: true })
+    expect(worker.state).toBe('exited')
+    await using _back = await startLocalS3({ ...options, port })
+    expect(await worker.terminate()).toMatchObject({
+      results: [{ tiers: ['s3'], verified: true }],
+      undelivered: [],
+    })
+    expect(await (await conductor.results('was-down').latest('r'))?.text()).toBe('x\n')
+  })
+})
