@@ -12,6 +12,8 @@ export interface DrainSpec {
   readonly localDir: string
   readonly outputs: readonly string[]
   readonly cwd: string
+  /** Refuses from then on what only the spool would have: the sandbox, and its spool with it, is about to go. */
+  readonly seal: boolean
 }
 
 /** Has the sandbox persist its declared outputs, deliver what is pending, and tell all it holds: one command. */
@@ -28,6 +30,7 @@ export async function drainSandbox(
     '--json',
     '--task-id',
     spec.taskId,
+    ...(spec.seal ? ['--seal'] : []),
     ...spec.outputs.flatMap((path) => ['--output', path]),
   ]
   const { exitCode, stdout, stderr } = await sandbox.run(`exec ${words.map(quote).join(' ')}`, {

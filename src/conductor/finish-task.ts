@@ -86,7 +86,11 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
     from: RemoteSandbox,
     { outputs, cwd, spool, onRecord }: FinishOptions,
   ): Promise<Drained> {
-    const report = await drainSandbox(from, { taskId, localDir: places.localDir, outputs, cwd }, { signal })
+    const report = await drainSandbox(
+      from,
+      { taskId, localDir: places.localDir, outputs, cwd, seal: places.volume === undefined },
+      { signal },
+    )
     for (const record of report.records) onRecord(record)
     const deliveries = await deliverAll(
       report.records,

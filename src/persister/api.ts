@@ -6,7 +6,6 @@ import { Courier, type Requirement, satisfies } from './courier.js'
 import { type Flushed, flushTask } from './deliver.js'
 import { openInput, toMetadata } from './input.js'
 import { persist, resolveTaskId } from './persist.js'
-import { retrieve } from './retrieve.js'
 import { readSettings, type Settings } from './settings.js'
 import { listSpool, listTasks } from './spool/scan.js'
 
@@ -96,6 +95,8 @@ export async function listResults(taskId?: string, options: CommonOptions = {}):
 /** A result's bytes, checked against their digest; from the spool, else from S3 or the HTTP endpoint. */
 export async function retrieveResult(key: string, options: CommonOptions = {}): Promise<Buffer> {
   let chunks: Buffer[] = []
+  // Reading back needs streams, which take time to load that storing need not spend.
+  const { retrieve } = await import('./retrieve.js')
   await retrieve(settingsOf(options), key, {
     restart: async () => {
       chunks = []

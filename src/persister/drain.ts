@@ -11,6 +11,7 @@ import { openPath } from './source/path-source.js'
 import type { Source } from './source/source.js'
 import type { Draft } from './spool/commit.js'
 import { listSpool } from './spool/scan.js'
+import { sealSpool } from './spool/seal.js'
 import { SpoolFailure } from './spool/stage.js'
 
 /** The newest result of a name; records come in key order, so that is the last. */
@@ -77,11 +78,12 @@ async function storeDraft(
   }
 }
 
-/** Stores outputs that changed, delivers what is pending, and says what there is. */
+/** Stores outputs that changed, delivers what is pending, and says what there is; with `seal`, for good. */
 export async function drain(
   settings: Settings,
   taskId: string,
   outputs: readonly string[],
+  seal: boolean,
 ): Promise<DrainReport> {
   const courier = new Courier(settings, taskId)
   const before = await listSpool(settings.localDir, taskId)
@@ -92,5 +94,6 @@ export async function drain(
     reports.push((await storeOutput(settings, courier, taskId, { path, latest })).report)
   }
   await flushTask(settings, courier, taskId, undefined, {})
+  if (seal) await sealSpool(settings.localDir, taskId)
   return { v: 1, outputs: reports, records: await listSpool(settings.localDir, taskId) }
 }

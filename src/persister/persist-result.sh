@@ -1730,8 +1730,16 @@ store() {
     draft
     r_size=$b_size r_sha256=$b_sha
     if commit; then
-      if [ -n "$later" ]; then sync_folder && release; else deliver_committed "$require"; fi
-      return
+      if [ -n "$later" ]; then
+        sync_folder
+        release
+        return 0
+      fi
+      deliver_committed "$require" || return 1
+      # Asked after the record was written, so that whoever seals later has this result in its list.
+      if [ -n "$r_tiers" ] || [ ! -e "$dir/.worker/$task/sealed" ]; then return 0; fi
+      complain "$task is being terminated, and no remote storage took the result"
+      return 1
     fi
     stage_error="cannot write $folder"
     # The body is there, but it is a result only with its record.
@@ -2037,9 +2045,7 @@ json_text() {
 }
 
 drain() {
-  asked_task='' outputs=''
-  reports='' comma=''
-  for word; do shift && set -- "$@" "$word"; done
+  asked_task='' reports='' comma='' seal=''
   # The outputs stay behind as the positional parameters.
   count=$#
   while [ "$count" -gt 0 ]; do
@@ -2054,6 +2060,7 @@ drain() {
       --output=*) set -- "$@" "${1#*=}" ;;
       --task-id=*) asked_task=${1#*=} ;;
       --json) json=1 ;;
+      --seal) seal=1 ;;
       *) misused "drain does not know $1" ;;
     esac
     shift
@@ -2075,6 +2082,11 @@ drain() {
   done
   unchanged_in='' require='' silent=1
   flush
+  if [ -n "$seal" ]; then
+    # Whoever stores something from now on cannot count on its being noticed in the spool.
+    { make_folder "$dir/.worker/$task" && true >"$dir/.worker/$task/sealed" && sync "$dir/.worker/$task/sealed" "$dir/.worker/$task"; } 2>/dev/null ||
+      die 1 "cannot write $dir/.worker/$task"
+  fi
   list_task >"$scratch/listing"
   if [ -z "$json" ]; then
     awk -F "$TAB" '$2 == "" { pending++ } END { print NR + 0 " results, " pending + 0 " of them only in the local spool" }' "$scratch/listing"
@@ -2217,6 +2229,8 @@ run() {
   run_json=$n_json
   run_dir=$dir/.worker/$task/runs/$run_id
   keep_grant
+  # Somebody runs a command again, and somebody will take stock again.
+  [ ! -e "$dir/.worker/$task/sealed" ] || rm -f -- "$dir/.worker/$task/sealed"
   tees='' logs=''
   if make_folder "$run_dir" && { printf '' >"$run_dir/heartbeat"; } 2>/dev/null; then
     watch_stream out "$run_dir/stdout.log"
@@ -2395,6 +2409,7 @@ drain  stores the given outputs unless they are stored already, delivers what is
        pending, and prints a report.
          --output PATH       (repeatable)
          --json              the report as one line of JSON
+         --seal              from now on refuse results that only the spool would have
 
 Exit status: 0 stored; 1 stored nowhere, or not found; 2 wrong usage;
 3 stored, but not where --require says.

@@ -10,7 +10,7 @@ export const RECORD_SUFFIX = '.meta.json'
 export const ARCHIVE_SUFFIX = '.tar.gz'
 
 const taskIdPattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
-const timestampPattern = /^(\d{4})(\d{2})(\d{2})-(\d{2})(\d{2})(\d{2})$/
+const timestampPattern = /^(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])-([01]\d|2[0-3])([0-5]\d)([0-5]\d)$/
 const controlPattern = /\p{Cc}/u
 const loneSurrogatePattern = /\p{Cs}/u
 const encoder = new TextEncoder()
@@ -48,9 +48,12 @@ export function nameProblem(name: unknown): string | undefined {
   if (loneSurrogatePattern.test(name)) return 'must be valid Unicode'
   if (controlPattern.test(name)) return 'must not contain control characters'
   if (name.endsWith(RECORD_SUFFIX)) return `must not end in "${RECORD_SUFFIX}"`
+  // No UTF-16 unit takes more than three bytes of UTF-8: short names need no counting.
+  if (name.length * 3 <= MAX_NAME_BYTES) return undefined
   const bytes = byteLength(name)
-  if (bytes > MAX_NAME_BYTES) return `must be at most ${MAX_NAME_BYTES} bytes of UTF-8, has ${bytes}`
-  return undefined
+  return bytes <= MAX_NAME_BYTES
+    ? undefined
+    : `must be at most ${MAX_NAME_BYTES} bytes of UTF-8, has ${bytes}`
 }
 
 function refuse(what: string, value: unknown, problem: string): never {
@@ -80,12 +83,20 @@ export function formatTimestamp(moment: Date): string {
 
 /** The moment a timestamp names, or `undefined` when it is not one (wrong form, 30 February, 25 o'clock). */
 export function parseTimestamp(timestamp: string): Date | undefined {
-  const match = timestampPattern.exec(timestamp)
-  if (match === null) return undefined
-  const [, year, month, day, hour, minute, second] = match
-  const moment = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}.000Z`)
-  if (Number.isNaN(moment.getTime())) return undefined
-  return formatTimestamp(moment) === timestamp ? moment : undefined
+  if (!isTimestamp(timestamp)) return undefined
+  const iso = timestamp.replace(timestampPattern, '$1-$2-$3T$4:$5:$6.000Z')
+  return new Date(iso)
+}
+
+/** The same question without the answer: listings ask it for every key. */
+function isTimestamp(timestamp: string): boolean {
+  if (!timestampPattern.test(timestamp)) return false
+  const day = Number(timestamp.slice(6, 8))
+  if (day <= 28) return true
+  // Day 0 of the next month is the last of this one; setUTCFullYear takes the years 0 to 99 as they are.
+  const last = new Date(0)
+  last.setUTCFullYear(Number(timestamp.slice(0, 4)), Number(timestamp.slice(4, 6)), 0)
+  return day <= last.getUTCDate()
 }
 
 /** The timestamp one second on: where a writer looks next when its key is taken. */
@@ -108,13 +119,20 @@ export function formatKey({ taskId, timestamp, name }: KeyParts): string {
 /** Takes a key apart, or gives `undefined` for anything {@link formatKey} would not have made. */
 export function parseKey(key: string): KeyParts | undefined {
   const slash = key.indexOf('/')
-  if (slash < 0) return undefined
-  const taskId = key.slice(0, slash)
-  const timestamp = key.slice(slash + 1, slash + 16)
-  const name = key.slice(slash + 17)
-  if (key[slash + 16] !== '-') return undefined
+  if (slash < 0 || key[slash + 16] !== '-') return undefined
+  const { taskId, timestamp, name } = splitKey(key)
   if (taskIdProblem(taskId) !== undefined || nameProblem(name) !== undefined) return undefined
-  return parseTimestamp(timestamp) === undefined ? undefined : { taskId, timestamp, name }
+  return isTimestamp(timestamp) ? { taskId, timestamp, name } : undefined
+}
+
+/** Takes apart what is known to be a key; of anything else it makes nonsense. */
+export function splitKey(key: string): KeyParts {
+  const slash = key.indexOf('/')
+  return {
+    taskId: key.slice(0, slash),
+    timestamp: key.slice(slash + 1, slash + 16),
+    name: key.slice(slash + 17),
+  }
 }
 
 /** Takes a key apart; throws `INVALID_OPTION` for anything that is not one. */

@@ -26,6 +26,8 @@ export const WORKER_FILES = {
   grant: 'grant.json',
   bin: 'bin',
   runs: 'runs',
+  /** Lies there from the moment a drain takes stock until the next command: what comes later is in nobody's list. */
+  sealed: 'sealed',
 } as const
 
 /** Names inside the folder of one supervised command, `runs/{run_id}/`. */

@@ -43,7 +43,7 @@ export async function* listResults(
   const sealed = new Map(manifest?.results.map((record) => [record.key, record]))
   const limit = pLimit(CONCURRENT_HEADS)
 
-  const wanted = async (group: readonly Found[]): Promise<Result> => {
+  const describe = (group: readonly Found[]): Result | Promise<Result> => {
     const { key, size } = group[0] as Found
     const record = sealed.get(key)
     // The manifest's word comes first: no worker can have changed it since.
@@ -51,21 +51,23 @@ export async function* listResults(
       record === undefined
         ? group.find((found) => found.description !== undefined)?.description
         : describeRecord(record)
-    const found = new Set(group.map(({ store }) => store))
     const result = new Result({
       key,
       size: description?.size ?? size,
-      stores: stores.filter((store) => found.has(store)),
+      stores: group.map(({ store }) => store),
       description,
       onProblem: context.onProblem,
     })
-    if (!metadata || description !== undefined) return result
+    return !metadata || description !== undefined ? result : load(result, group)
+  }
+
+  const load = async (result: Result, group: readonly Found[]): Promise<Result> => {
     try {
       return await limit(() => result.load({ signal }))
     } catch (error) {
       if (!isConductorError(error)) throw error
-      const [store] = group as [Found]
-      onUnavailable({ key, store: store.store.name, tier: store.store.tier, error })
+      const [{ key, store }] = group as [Found]
+      onUnavailable({ key, store: store.name, tier: store.tier, error })
       return result
     }
   }
@@ -76,9 +78,14 @@ export async function* listResults(
     for await (const group of mergeByKey(sources)) {
       const [first] = group
       if (first === undefined || !matches(first.key)) continue
-      const next = wanted(group)
-      next.catch(() => {})
-      ahead.push(next)
+      const next = describe(group)
+      if (next instanceof Result && ahead.length === 0) {
+        yield next
+        continue
+      }
+      const later = Promise.resolve(next)
+      later.catch(() => {})
+      ahead.push(later)
       if (ahead.length >= CONCURRENT_HEADS) yield await (ahead.shift() as Promise<Result>)
     }
     for (const next of ahead) yield await next

@@ -7,6 +7,11 @@ import { compareKeys } from '../protocol/key.js'
 export async function* mergeByKey<T extends { readonly key: string }>(
   sources: readonly AsyncIterable<T>[],
 ): AsyncGenerator<readonly T[], void, undefined> {
+  const [only] = sources
+  if (only !== undefined && sources.length === 1) {
+    for await (const item of only) yield [item]
+    return
+  }
   const iterators = sources.map((source) => source[Symbol.asyncIterator]())
   try {
     const heads = await Promise.all(iterators.map((iterator) => iterator.next()))

@@ -1,6 +1,6 @@
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
-import { assertKey } from '../protocol/key.js'
+import { splitKey } from '../protocol/key.js'
 import type { JsonObject } from '../protocol/record.js'
 import type { ResultDescription, ResultStore, StoreTier, UrlOptions } from '../stores/result-store.js'
 import { readChunks } from '../streams/web-stream.js'
@@ -31,6 +31,7 @@ export interface TierProblem {
 
 /** What a result is made from. */
 export interface ResultParts {
+  /** Checked before. */
   readonly key: string
   readonly size: number
   /** Those that hold it, the preferred one first. At least one. */
@@ -56,7 +57,7 @@ export class Result {
   #description: ResultDescription | undefined
 
   constructor(parts: ResultParts) {
-    const { taskId, timestamp, name } = assertKey(parts.key)
+    const { taskId, timestamp, name } = splitKey(parts.key)
     this.key = parts.key
     this.taskId = taskId
     this.timestamp = timestamp

@@ -8,6 +8,7 @@ import { refuseStream, refuseUnary } from './envd/connect-protocol.js'
 import { filesApi } from './envd/files-api.js'
 import { filesystemService } from './envd/filesystem-service.js'
 import { processService } from './envd/process-service.js'
+import { refuseAsProxy } from './envd/refuse-as-proxy.js'
 import { Router } from './http/router.js'
 import { listen, refuseWithJson, stop, urlOf } from './http/server.js'
 import { chooseIsolation } from './jail/choose-isolation.js'
@@ -88,7 +89,7 @@ function routes(sandboxes: Sandboxes, volumes: VolumeStore, apiKey: string): Rou
   router.add(withApiKey(apiKey, volumesApi(volumes)), refuseWithJson)
   router.add(withApiKey(apiKey, unsupportedApi()), refuseWithJson)
   router.add(volumeContentApi(volumes), refuseVolumeContent)
-  router.add(filesApi(sandboxes), refuseWithJson)
+  router.add(filesApi(sandboxes), refuseAsProxy)
   for (const service of [processService(sandboxes), filesystemService(sandboxes)]) {
     router.add(service.unary, refuseUnary)
     router.add(service.streams, refuseStream)

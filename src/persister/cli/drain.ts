@@ -12,11 +12,12 @@ export async function drainCommand(argv: readonly string[]): Promise<number> {
       'task-id': { type: 'string', short: 't' },
       output: { type: 'string', short: 'o', multiple: true },
       json: { type: 'boolean' },
+      seal: { type: 'boolean' },
     },
   })
   const settings = readSettings(process.env, remark)
   const taskId = resolveTaskId(values['task-id'], settings)
-  const report = await drain(settings, taskId, values.output ?? [])
+  const report = await drain(settings, taskId, values.output ?? [], values.seal === true)
   if (values.json === true) {
     await print(`${JSON.stringify(report)}\n`)
     return EXIT.stored

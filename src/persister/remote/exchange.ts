@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs'
+import { open } from 'node:fs/promises'
 import {
   type ClientRequest,
   Agent as HttpAgent,
@@ -93,7 +93,7 @@ async function connector(secure: boolean): Promise<{ agent: HttpAgent; request: 
 }
 
 /** Bytes in a body. */
-export function bodyLength(body: readonly BodyPart[]): number {
+function bodyLength(body: readonly BodyPart[]): number {
   return body.reduce(
     (sum, part) => sum + (part instanceof Uint8Array ? part.length : part.end - part.start),
     0,
@@ -125,6 +125,24 @@ function drained(request: ClientRequest): Promise<void> {
   })
 }
 
+/** Reads a range of a file, as far as the file goes. */
+async function* readRange(path: string, start: number, end: number): AsyncGenerator<Buffer> {
+  if (end - start > READ_BYTES) {
+    const { createReadStream } = await import('node:fs')
+    yield* createReadStream(path, { start, end: end - 1, highWaterMark: READ_BYTES }) as AsyncIterable<Buffer>
+  } else if (end > start) {
+    // Loading file streams takes longer than a small file.
+    const file = await open(path, 'r')
+    try {
+      const buffer = Buffer.allocUnsafe(end - start)
+      const { bytesRead } = await file.read(buffer, 0, buffer.length, start)
+      yield buffer.subarray(0, bytesRead)
+    } finally {
+      await file.close()
+    }
+  }
+}
+
 /** Sends the body, or as much of it as the other side lets us. */
 async function sendBody(request: ClientRequest, outgoing: Outgoing, refused: () => boolean): Promise<void> {
   const write = async (chunk: Uint8Array): Promise<void> => {
@@ -136,9 +154,7 @@ async function sendBody(request: ClientRequest, outgoing: Outgoing, refused: () 
       continue
     }
     let left = part.end - part.start
-    if (left === 0) continue
-    const range = { start: part.start, end: part.end - 1, highWaterMark: READ_BYTES }
-    for await (const chunk of createReadStream(part.path, range) as AsyncIterable<Buffer>) {
+    for await (const chunk of readRange(part.path, part.start, part.end)) {
       if (request.destroyed || refused()) return
       await write(chunk)
       left -= chunk.length

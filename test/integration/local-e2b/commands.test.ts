@@ -185,6 +185,29 @@ describe.each(ISOLATIONS)('commands (%s)', (isolation) => {
   })
 })
 
+describeNamespaces('the way into a sandbox', () => {
+  const harness = useHarness({ isolation: 'namespaces' })
+
+  it('does not go by the PATH of the command', async () => {
+    const sandbox = await harness().create()
+    await sandbox.commands.run(
+      'mkdir bin; for t in nsenter timeout sh env; do printf "#!/bin/sh\necho fake" >bin/$t; chmod +x bin/$t; done',
+    )
+    const run = (PATH: string) => sandbox.commands.run('echo real', { envs: { PATH } })
+    expect((await run('/home/user/bin')).stdout).toBe('real\n')
+    expect((await run('/nowhere')).stdout).toBe('real\n')
+  })
+
+  it('stays open when a command stops itself', async () => {
+    const sandbox = await harness().create()
+    const handle = await sandbox.commands.run('kill -STOP $$; exit 5', { background: true })
+    await sandbox.commands.run(
+      `until grep -q "^State:.T" /proc/${handle.pid}/status; do :; done; kill -CONT ${handle.pid}`,
+    )
+    expect(await failure(handle.wait())).toMatchObject({ exitCode: 5 })
+  })
+})
+
 describeNamespaces('who a command is', () => {
   const harness = useHarness({ isolation: 'namespaces' })
 

@@ -42,9 +42,9 @@ describe.each(ISOLATIONS)('what a kill leaves (%s)', (isolation) => {
     const sleeps = Array.from({ length: 4 }, uniqueSleep)
     await sandbox.commands.run(`
       (setsid sh -c 'trap "" TERM HUP INT; (exec sleep ${sleeps[0]}) & exit' >/dev/null 2>&1 &)
-      (cd / && env -i setsid sleep ${sleeps[1]} </dev/null >/dev/null 2>&1 &)
+      (cd / && env -i setsid sleep ${sleeps[1]} &) </dev/null >/dev/null 2>&1
       nohup sh -c 'sleep ${sleeps[2]}; true' >/dev/null 2>&1 &
-      (setsid setsid sleep ${sleeps[3]} </dev/null >/dev/null 2>&1 & disown)
+      (setsid setsid sleep ${sleeps[3]} &) </dev/null >/dev/null 2>&1
       mkdir -p /workspace/${'d/'.repeat(300)} /workspace/closed && touch /workspace/closed/x && chmod 000 /workspace/closed`)
     const wanted = isolation === 'plain' ? sleeps.filter((_, i) => i !== 1) : sleeps
     const running = async () => Promise.all(sleeps.map((seconds) => findProcesses(`sleep ${seconds}`)))
@@ -130,7 +130,8 @@ describeNamespaces('a namespace sandbox', () => {
     const sandbox = await harness().create()
     const { stdout } = await sandbox.commands.run('ls /proc | grep -c "^[0-9]"')
     expect(Number(stdout)).toBeLessThan(8)
-    await expect(sandbox.commands.run('kill -KILL -1')).resolves.toBeDefined()
+    await sandbox.commands.run('sleep 100', { background: true })
+    await sandbox.commands.run('kill -KILL -1')
     await sandbox.commands.run('kill -KILL -1; kill -KILL 1; true', { user: 'root' })
     expect((await sandbox.commands.run('echo alive')).stdout).toBe('alive\n')
   })
@@ -267,15 +268,18 @@ describeNamespaces('a server that is killed', () => {
       sandboxUrl: env.E2B_SANDBOX_URL ?? '',
     }
     const sandbox = await Sandbox.create(connection)
-    const sleeps = [uniqueSleep(), uniqueSleep()]
+    const sleeps = [uniqueSleep(), uniqueSleep(), uniqueSleep()]
     await sandbox.commands.run(`(setsid setsid sleep ${sleeps[0]} >/dev/null 2>&1 &)`)
+    const paused = await Sandbox.create(connection)
+    await paused.commands.run(`sleep ${sleeps[2]}`, { background: true })
     const handle = await sandbox.commands.run(`trap "" HUP TERM; sleep ${sleeps[1]}; true`, {
       background: true,
     })
     const cut = handle.wait().catch((error: unknown) => error)
     const running = async () =>
       (await Promise.all(sleeps.map((seconds) => findProcesses(`sleep ${seconds}`)))).flat()
-    await eventually(running, ({ length }) => length >= 2)
+    await eventually(running, ({ length }) => length >= 3)
+    await paused.pause()
     server.kill('SIGKILL')
     await cut
     await eventually(running, ({ length }) => length === 0)

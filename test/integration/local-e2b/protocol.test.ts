@@ -119,7 +119,7 @@ describe('the daemon of a sandbox', () => {
       const { status, frames } = await stream('/process.Process/Start', body)
       expect([status, frames.length, frames[0]?.flags]).toEqual([200, 1, 2])
       expect(['invalid_argument', 'unimplemented']).toContain(
-        (frames[0]?.message as { error: { code: string } }).error.code,
+        (frames[0]?.message as { error?: { code?: string } } | undefined)?.error?.code,
       )
     }
   })

@@ -95,7 +95,7 @@ describe.each(shells)('secrets in $name', ({ argv }) => {
       const folder = await scratch({ onTestFinished: (fn) => void cleanups.push(fn as () => unknown) })
       await mkdir(join(folder, 'tmp'))
       const PATH = await wrapTools(folder, without)
-      const url = receiver.endpoint
+      const url = receiver.url
       const grant = {
         v: 1,
         task_id: 't',

@@ -119,6 +119,25 @@ describe.each(shells)('one spool, Node and $name', ({ argv }) => {
     expect((await run([...shell, '--version'])).stdout).toBe(`persist-result ${version} (sh)\n`)
   })
 
+  it('each keeps to the seal that the other set', async (test) => {
+    const folder = await scratch(test)
+    const env = { WORKER_RESULTS_LOCAL_DIR: folder, WORKER_ID: 't' }
+    const store = (program: readonly string[]) => run([...program, '-q', '-', '-n', 'x'], { env, input: 'x' })
+    for (const [sealer, other] of [
+      [node, shell],
+      [shell, node],
+    ] as const) {
+      expect(await run([...sealer, 'drain', '--seal', '--json'], { env })).toMatchObject({ status: 0 })
+      for (const program of [sealer, other]) {
+        const refused = await store(program)
+        expect(refused).toMatchObject({ status: 1, stdout: '' })
+        expect(refused.stderr).toMatch(/is being terminated/)
+      }
+      expect((await run([...other, 'run', '--', 'true'], { env })).status).toBe(0)
+      expect((await store(sealer)).status).toBe(0)
+    }
+  })
+
   it('drains to a report that the conductor can read, whatever lies in the spool', async (test) => {
     const folder = await scratch(test)
     const spool = join(folder, 'spool')

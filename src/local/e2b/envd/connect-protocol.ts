@@ -4,6 +4,7 @@ import { parseJson, readBody } from '../http/read-json.js'
 import { sendJson } from '../http/reply.js'
 import type { Refuse } from '../http/router.js'
 import { RequestError } from '../request-error.js'
+import { refuseAsProxy } from './refuse-as-proxy.js'
 
 /**
  * The part of the Connect protocol that E2B's SDK speaks: JSON, uncompressed, unary and server streaming over HTTP/1.1.
@@ -12,14 +13,15 @@ import { RequestError } from '../request-error.js'
 const END_OF_STREAM = 0x02
 const HEADER_BYTES = 5
 
-/** How a unary call is refused; for streams only what comes before the call is understood at all. */
+/** How a unary call is refused. */
 export const refuseUnary: Refuse = (res, error) => {
+  if (error.code === 'unavailable') return refuseAsProxy(res, error)
   sendJson(res, error.status, { code: error.connectCode, message: error.message })
 }
 
 /** A stream says no within a successful HTTP answer, except that a missing sandbox is the proxy's to report. */
 export const refuseStream: Refuse = (res, error) => {
-  if (error.code === 'unavailable') return refuseUnary(res, error)
+  if (error.code === 'unavailable') return refuseAsProxy(res, error)
   new EventStream(res).end(error)
 }
 

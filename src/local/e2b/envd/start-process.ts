@@ -22,7 +22,7 @@ export async function startProcess(
   refuseNullBytes([cmd, ...args, ...Object.entries(envs).flat()])
   const live = sandbox.live()
   const folder = await existingFolder(sandbox, expandPath(cwd ?? '', user))
-  const started = await live.jail.start({
+  const started = await live.start({
     file: cmd,
     args,
     // Later ones win, in this order.

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import type { Jail } from '../jail/jail.js'
+import type { CommandSpec, Jail, JailedProcess } from '../jail/jail.js'
 import { Metrics } from './metrics.js'
 import { ProcessTable } from './process-table.js'
 
@@ -8,10 +8,27 @@ export class LiveSandbox {
   readonly jail: Jail
   readonly processes = new ProcessTable()
   readonly metrics: Metrics
+  readonly #starting = new Set<Promise<JailedProcess>>()
 
   constructor(jail: Jail, rootFolder: string) {
     this.jail = jail
     this.metrics = new Metrics(jail, rootFolder)
+  }
+
+  /** Starts a command; a pause waits until it has, so that none slips through. */
+  async start(spec: CommandSpec): Promise<JailedProcess> {
+    const starting = this.jail.start(spec)
+    this.#starting.add(starting)
+    try {
+      return await starting
+    } finally {
+      this.#starting.delete(starting)
+    }
+  }
+
+  async freeze(): Promise<void> {
+    await Promise.allSettled(this.#starting)
+    await this.jail.freeze()
   }
 
   async end(): Promise<void> {

@@ -120,7 +120,7 @@ export class Sandbox {
       this.#state = 'paused'
       this.#endAt = new Date()
       this.requests.cut()
-      if (keepMemory) await this.#live?.jail.freeze()
+      if (keepMemory) await this.#live?.freeze()
       else await this.#dropLive()
       return true
     })

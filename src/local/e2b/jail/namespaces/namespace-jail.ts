@@ -7,15 +7,20 @@ import { RequestError } from '../../request-error.js'
 import type { CommandSpec, Jail, JailedProcess, Usage } from '../jail.js'
 import type { Pipes } from '../pipes.js'
 import { addUsage } from '../process-usage.js'
-import { runTool } from '../run-tool.js'
+import { runTool, TOOL_ENV } from '../run-tool.js'
 import { spawnPiped } from '../spawn-piped.js'
 import { NamespaceHandles } from './namespace-handles.js'
 import { INIT, LAUNCH, SETUP } from './setup-scripts.js'
+import type { Tools } from './tools.js'
 
 /** Variables that would act on nsenter(1), on this machine, before the sandbox is entered. */
 const ACTS_ON_LOADER = /^(LD_|GLIBC_|GCONV_|LOCPATH$|NLSPATH$|MALLOC_|LIBMOUNT_)/
-const WAKE_EVERY_MS = 20
-const TOOL_ENV = { PATH: process.env.PATH ?? '/usr/bin:/bin:/usr/sbin:/sbin', LC_ALL: 'C' }
+
+/** What every jail of a server uses. */
+export interface JailMeans {
+  readonly pipes: Pipes
+  readonly tools: Tools
+}
 
 /** A sandbox in user, mount and process namespaces of its own. */
 export class NamespaceJail implements Jail {
@@ -25,21 +30,27 @@ export class NamespaceJail implements Jail {
   readonly #initPid: number
   readonly #handles: NamespaceHandles
   readonly #pipes: Pipes
-  readonly #entered = new Set<ChildProcess>()
+  readonly #tools: Tools
 
-  private constructor(init: ChildProcess, initPid: number, handles: NamespaceHandles, pipes: Pipes) {
+  private constructor(
+    init: ChildProcess,
+    initPid: number,
+    handles: NamespaceHandles,
+    { pipes, tools }: JailMeans,
+  ) {
     this.#init = init
     this.#initPid = initPid
     this.#handles = handles
     this.#pipes = pipes
+    this.#tools = tools
     this.root = new SandboxRoot(handles.rootPath)
     this.dead = closed(init).then(() => handles.close())
   }
 
   /** Mounts and starts a jail; rejects with what the system's tools said when it cannot be had. */
-  static async start(tablePath: string, mountPoint: string, pipes: Pipes): Promise<NamespaceJail> {
+  static async start(tablePath: string, mountPoint: string, means: JailMeans): Promise<NamespaceJail> {
     const init = spawn(
-      'unshare',
+      means.tools.unshare,
       [
         ...['--user', '--map-root-user', '--mount', '--pid', '--fork', '--kill-child', '--'],
         ...['/bin/sh', '-c', SETUP, 'setup', tablePath, mountPoint, INIT],
@@ -53,7 +64,7 @@ export class NamespaceJail implements Jail {
       const [initPid, holderPid] = await readNumbers(init)
       const handles = await NamespaceHandles.open(initPid, holderPid)
       init.stdin?.write('\n')
-      return new NamespaceJail(init, initPid, handles, pipes)
+      return new NamespaceJail(init, initPid, handles, means)
     } catch (error) {
       init.stdin?.destroy()
       init.kill('SIGKILL')
@@ -70,19 +81,23 @@ export class NamespaceJail implements Jail {
       spec.file,
       ...spec.args,
     ]
-    const becomeUser = ['nsenter', '--user=/proc/self/fd/4', '--preserve-credentials', '--']
-    const piped = await spawnPiped(this.#pipes, {
-      file: 'nsenter',
-      args: [...this.#handles.enter, '--', ...(spec.user === 'user' ? becomeUser : []), ...command],
+    const { nsenter, timeout } = this.#tools
+    const becomeUser = [nsenter, '--user=/proc/self/fd/4', '--preserve-credentials', '--']
+    const { child, stdin, stdout, stderr, exited, announced } = await spawnPiped(this.#pipes, {
+      file: nsenter,
+      // nsenter(1) as a parent stops with its child, and then sees neither its end nor the sandbox's. timeout(1) without a time only
+      // waits, and ends as the child does, signals included.
+      args: [
+        ...[...this.#handles.enter, '--no-fork', '--', timeout, '--foreground', '0'],
+        ...(spec.user === 'user' ? becomeUser : []),
+        ...command,
+      ],
       env,
       cwd: '/',
       stdin: spec.stdin,
       inherit: [this.#handles.userFd],
     })
-    const { child, stdin, stdout, stderr, exited } = piped
-    this.#entered.add(child)
-    void exited.then(() => this.#entered.delete(child))
-    const pid = Number.parseInt(await piped.announced, 10)
+    const pid = Number.parseInt(await announced, 10)
     if (Number.isNaN(pid)) {
       stdout.destroy()
       stderr.destroy()
@@ -97,7 +112,6 @@ export class NamespaceJail implements Jail {
 
   async thaw(): Promise<void> {
     await this.#killAll('CONT')
-    this.#wakeEntered()
   }
 
   usage(): Promise<Usage> {
@@ -109,23 +123,12 @@ export class NamespaceJail implements Jail {
       // Process 1 gone, the kernel kills all others of its namespace before the parent learns of it.
       process.kill(this.#initPid, 'SIGKILL')
     }
-    // A stopped nsenter(1) does not bury its child, and the kernel waits for that before it lets process 1 go.
-    const wake = setInterval(() => this.#wakeEntered(), WAKE_EVERY_MS)
-    this.#wakeEntered()
     await this.dead
-    clearInterval(wake)
   }
 
   async #signal(child: ChildProcess, name: 'SIGTERM' | 'SIGKILL', pid: number): Promise<boolean> {
     if (child.exitCode !== null || child.signalCode !== null) return false
-    const kill = await this.#enter(`kill -s ${name.slice(3)} ${pid}`)
-    if (kill) child.kill('SIGCONT')
-    return kill
-  }
-
-  /** nsenter(1) stops itself when its child is stopped. */
-  #wakeEntered(): void {
-    for (const child of this.#entered) child.kill('SIGCONT')
+    return this.#enter(`kill -s ${name.slice(3)} ${pid}`)
   }
 
   async #killAll(signal: 'STOP' | 'CONT'): Promise<void> {
@@ -135,7 +138,7 @@ export class NamespaceJail implements Jail {
 
   async #enter(script: string): Promise<boolean> {
     try {
-      await runTool('nsenter', [...this.#handles.enter, '--', '/bin/sh', '-c', script])
+      await runTool(this.#tools.nsenter, [...this.#handles.enter, '--', '/bin/sh', '-c', script])
       return true
     } catch (error) {
       // The shell's own verdict: no such process. Anything else is a failure of ours.

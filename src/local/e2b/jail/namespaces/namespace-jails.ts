@@ -15,8 +15,9 @@ import {
   sharedLines,
   type TopLink,
 } from './mount-table.js'
-import { NamespaceJail } from './namespace-jail.js'
+import { type JailMeans, NamespaceJail } from './namespace-jail.js'
 import { findToolchain } from './toolchain.js'
+import { findTools } from './tools.js'
 
 const OWN_FOLDERS = [
   '/workspace',
@@ -32,47 +33,51 @@ const OWN_FOLDERS = [
 ]
 const SYSTEM_PATH = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
 
+/** What the machine lends to every sandbox. */
+interface SharedSystem {
+  readonly lines: readonly MountLine[]
+  readonly links: readonly TopLink[]
+  readonly path: readonly string[]
+}
+
 /** Makes jails out of Linux namespaces; needs no rights beyond user namespaces. */
 export class NamespaceJails implements JailMaker {
   readonly isolation = 'namespaces'
   readonly path: string
   readonly #folder: string
-  readonly #pipes: Pipes
-  readonly #shared: readonly MountLine[]
-  readonly #links: readonly TopLink[]
+  readonly #means: JailMeans
+  readonly #system: SharedSystem
 
-  private constructor(
-    folder: string,
-    pipes: Pipes,
-    path: readonly string[],
-    shared: readonly MountLine[],
-    links: readonly TopLink[],
-  ) {
+  private constructor(folder: string, means: JailMeans, system: SharedSystem) {
     this.#folder = folder
-    this.#pipes = pipes
-    this.path = path.join(':')
-    this.#shared = shared
-    this.#links = links
+    this.#means = means
+    this.#system = system
+    this.path = system.path.join(':')
   }
 
   /** Prepares what all sandboxes share in `folder`. */
   static async prepare(folder: string, pipes: Pipes): Promise<NamespaceJails> {
     await mkdir(join(folder, 'mnt'), { recursive: true })
-    const [toolchain, system] = await Promise.all([
+    const [tools, toolchain, { folders, links }] = await Promise.all([
+      findTools(),
       findToolchain(),
       findSystem(),
       makeEtc(join(folder, 'etc')),
       makeDev(join(folder, 'dev')),
     ])
-    const shared = await sharedLines([...system.folders, ...toolchain.folders], folder)
-    return new NamespaceJails(folder, pipes, [...toolchain.path, ...SYSTEM_PATH], shared, system.links)
+    const lines = await sharedLines([...folders, ...toolchain.folders], folder)
+    return new NamespaceJails(
+      folder,
+      { pipes, tools },
+      { lines, links, path: [...toolchain.path, ...SYSTEM_PATH] },
+    )
   }
 
   async make({ rootFolder, mounts }: JailSpec): Promise<Jail> {
     const mountPoint = join(this.#folder, 'mnt')
     const lines: MountLine[] = [
       { source: rootFolder, target: '', type: 'none', options: 'rbind,nosuid,nodev', over: 'folder' },
-      ...this.#shared,
+      ...this.#system.lines,
       ...mounts.map(({ source, path }) => ({
         source,
         target: path,
@@ -85,14 +90,14 @@ export class NamespaceJails implements JailMaker {
     await refreshResolver(join(this.#folder, 'etc'))
     const tablePath = `${rootFolder}.mounts`
     await writeFile(tablePath, formatMountTable(lines, mountPoint))
-    return NamespaceJail.start(tablePath, mountPoint, this.#pipes)
+    return NamespaceJail.start(tablePath, mountPoint, this.#means)
   }
 
   /** Everything here goes through {@link SandboxRoot}: when a sandbox is made anew on its old files, those are a sandbox's work. */
   async #layOut(rootFolder: string, lines: readonly MountLine[]): Promise<void> {
     const root = new SandboxRoot(rootFolder)
     for (const folder of OWN_FOLDERS) await ensureFolder(root, folder)
-    for (const { name, target } of this.#links) await linkOnce(root, name, target)
+    for (const { name, target } of this.#system.links) await linkOnce(root, name, target)
     for (const { target, over } of lines) {
       if (target === '' || target.startsWith('/dev/')) continue
       if (over === 'folder') await ensureFolder(root, target)
