@@ -1,9 +1,10 @@
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
-import { splitKey } from '../protocol/key.js'
+import { ARCHIVE_SUFFIX, splitKey } from '../protocol/key.js'
 import type { JsonObject } from '../protocol/record.js'
 import type { ResultDescription, ResultStore, StoreTier, UrlOptions } from '../stores/result-store.js'
 import { readChunks } from '../streams/web-stream.js'
+import { type Extracted, extractArchive } from './extract.js'
 import { saveChunks } from './save.js'
 import { DigestCheck, verifiedChunks } from './verify.js'
 
@@ -17,6 +18,14 @@ export interface ReadOptions extends CallOptions {
 export interface ReadAllOptions extends ReadOptions {
   /** Refuses larger results with `TOO_LARGE`, in bytes. @default no limit */
   readonly maxBytes?: number | undefined
+}
+
+/** Options for unpacking a result. */
+export interface ExtractOptions extends ReadOptions {
+  /** Refuses archives that unpack to more, in bytes. @default 200 times the archive's size, and 256 MiB */
+  readonly maxBytes?: number | undefined
+  /** Refuses archives with more files, folders and links. @default 1,000,000 */
+  readonly maxEntries?: number | undefined
 }
 
 /** Something that went wrong on one tier while another could still help. */
@@ -181,6 +190,19 @@ export class Result {
   /** Writes the content to a file, which appears under its name only when it is whole and verified. Replaces what was there. */
   async save(path: string, options: ReadOptions = {}): Promise<void> {
     await this.#readWhole(options, (chunks) => saveChunks(path, chunks))
+  }
+
+  /**
+   * Unpacks an archived directory into a folder, which must not exist or be empty and appears only when everything is in it,
+   * verified. Entries that reach outside, links that lead outside, devices and bombs are refused, and nothing stays behind.
+   */
+  async extract(dir: string, options: ExtractOptions = {}): Promise<Extracted> {
+    const { maxBytes = 256 * 1024 ** 2 + this.size * 200, maxEntries = 1_000_000, ...read } = options
+    await this.load({ signal: options.signal })
+    if (this.archive !== 'tar.gz' && !this.name.endsWith(ARCHIVE_SUFFIX)) {
+      throw new ConductorError('UNSUPPORTED', `${this.key} is not an archive`)
+    }
+    return this.#readWhole(read, (chunks) => extractArchive(chunks, dir, { maxBytes, maxEntries }))
   }
 
   /** A link that works without credentials until it expires; rejects with `UNSUPPORTED` when no tier can make one. */

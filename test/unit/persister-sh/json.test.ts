@@ -97,7 +97,7 @@ describe.each(awks)('JSON in $name', ({ argv }) => {
           expect(found.get('r_metadata_config')).toBe(ascii.replace(/["\\]/g, '\\$&'))
         }
       }),
-      { numRuns: 80 },
+      { numRuns: 60 },
     )
   })
 
@@ -121,7 +121,7 @@ describe.each(awks)('JSON in $name', ({ argv }) => {
         const found = scan(argv, 'metadata', { input: text.replaceAll('\0', '\u0001') })
         expect(found.get('problem') === '').toBe(parse(text) !== undefined)
       }),
-      { numRuns: 120 },
+      { numRuns: 80 },
     )
   })
 
@@ -273,7 +273,7 @@ describe.each(awks)('JSON in $name', ({ argv }) => {
           expect(found.get('n_bytes')).toBe(String(Buffer.byteLength(name)))
         },
       ),
-      { numRuns: 120 },
+      { numRuns: 80 },
     )
   })
 })

@@ -77,7 +77,7 @@ describe.each(shells)('keys in $name', ({ argv }) => {
         const { status } = await run([...script, `--retrieve=${key}`], { env: { WORKER_RESULTS_LOCAL_DIR } })
         expect([key, status]).toEqual([key, parseKey(key) === undefined ? 2 : 1])
       }),
-      { numRuns: 100 },
+      { numRuns: 60 },
     )
   }, 60_000)
 

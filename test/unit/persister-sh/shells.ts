@@ -4,8 +4,6 @@ import { fileURLToPath } from 'node:url'
 
 /** The shell implementation as it lies in the source. */
 export const SCRIPT = fileURLToPath(new URL('../../../src/persister/persist-result.sh', import.meta.url))
-/** What starts the right implementation. */
-export const LAUNCHER = fileURLToPath(new URL('../../../src/persister/persist-result', import.meta.url))
 
 /** A shell that has to run the script. */
 export interface Shell {

@@ -150,7 +150,7 @@ describe.each(shells)('signatures in $name', ({ argv }) => {
               )
             },
           ),
-          { numRuns: 25 },
+          { numRuns: 12 },
         )
       } finally {
         for (const cleanup of cleanups) await cleanup()

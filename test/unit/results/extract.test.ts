@@ -1,0 +1,122 @@
+import { execFileSync } from 'node:child_process'
+import { mkdir, readdir, readFile, readlink, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { type Header, pack } from 'tar-stream'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { extractArchive } from '../../../src/results/extract.js'
+import { makeTempDir, type TempDir } from '../../support/temp-dir.js'
+
+const limits = { maxBytes: 1_000_000, maxEntries: 100 }
+
+type Entry = [header: Partial<Header> & { name: string }, body?: string]
+
+/** An archive as a hostile worker would build it by hand. */
+async function archive(entries: readonly Entry[]): Promise<Buffer> {
+  const tar = pack()
+  for (const [header, body = ''] of entries) tar.entry(header as Header, body)
+  tar.finalize()
+  const chunks: Buffer[] = []
+  for await (const chunk of tar as unknown as AsyncIterable<Buffer>) chunks.push(chunk)
+  return gzipSync(Buffer.concat(chunks))
+}
+
+async function* feed(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += 1000) yield bytes.subarray(at, at + 1000)
+}
+
+describe('extracting an archive', () => {
+  let dir: TempDir
+  beforeEach(async () => {
+    dir = await makeTempDir()
+  })
+  afterEach(async () => {
+    await dir[Symbol.asyncDispose]()
+  })
+
+  const extract = async (bytes: Uint8Array, more = {}): Promise<unknown> =>
+    extractArchive(feed(bytes), join(dir.path, 'deep', 'out'), { ...limits, ...more })
+  const out = (...names: string[]): string => join(dir.path, 'deep', 'out', ...names)
+
+  it('gives back files, folders, links, modes and times', async () => {
+    const mtime = new Date('2026-01-14T12:00:00Z')
+    const bytes = await archive([
+      [{ name: 'plots/', type: 'directory', mode: 0o755, mtime }],
+      [{ name: 'plots/a.svg', mode: 0o4755, mtime }, '<svg/>'],
+      [{ name: 'plots/ü b/c', mtime }, 'deep'],
+      [{ name: 'plots/latest', type: 'symlink', linkname: 'a.svg' }],
+      [{ name: 'plots/ü b/up', type: 'symlink', linkname: '../a.svg' }],
+    ])
+    expect(await extract(bytes)).toEqual({ path: out(), files: 2, bytes: 10 })
+    expect(await readFile(out('plots/ü b/c'), 'utf8')).toBe('deep')
+    expect(await readlink(out('plots/latest'))).toBe('a.svg')
+    expect(await readFile(out('plots/ü b/up'), 'utf8')).toBe('<svg/>')
+    const info = await stat(out('plots/a.svg'))
+    expect(info.mode & 0o7777).toBe(0o755)
+    expect(info.mtime).toEqual(mtime)
+    expect((await stat(out('plots'))).mtime).toEqual(mtime)
+  })
+
+  it('reads what tar itself wrote', async () => {
+    await mkdir(join(dir.path, 'src', 'x'.repeat(120)), { recursive: true })
+    await writeFile(join(dir.path, 'src', 'x'.repeat(120), 'y'.repeat(120)), 'long')
+    const bytes = execFileSync('tar', ['-czf', '-', '-C', dir.path, 'src'])
+    await extract(bytes)
+    expect(await readFile(out('src', 'x'.repeat(120), 'y'.repeat(120)), 'utf8')).toBe('long')
+  })
+
+  it.each<[string, Entry[]]>([
+    ['climbs out', [[{ name: '../evil' }, 'x']]],
+    ['climbs out from below', [[{ name: 'a/../../evil' }, 'x']]],
+    ['is absolute', [[{ name: '/tmp/evil' }, 'x']]],
+    ['links outside', [[{ name: 'l', type: 'symlink', linkname: '../..' }]]],
+    ['links to an absolute path', [[{ name: 'l', type: 'symlink', linkname: '/etc/passwd' }]]],
+    [
+      'links out through another link',
+      [[{ name: 'a', type: 'symlink', linkname: '.' }], [{ name: 'l', type: 'symlink', linkname: 'a/..' }]],
+    ],
+    [
+      'puts a link behind a link',
+      [[{ name: 'd', type: 'symlink', linkname: '.' }], [{ name: 'd/l', type: 'symlink', linkname: '../x' }]],
+    ],
+    ['writes through a link', [[{ name: 'd', type: 'symlink', linkname: 'e' }], [{ name: 'd/f' }, 'x']]],
+    [
+      'holds a name twice',
+      [
+        [{ name: 'f' }, 'x'],
+        [{ name: 'f' }, 'y'],
+      ],
+    ],
+    ['holds a hard link', [[{ name: 'h', type: 'link', linkname: '/etc/passwd' }]]],
+    ['holds a device', [[{ name: 'null', type: 'character-device', devmajor: 1, devminor: 3 }]]],
+    ['holds a pipe', [[{ name: 'p', type: 'fifo' }]]],
+  ])('refuses one that %s, and leaves nothing', async (_what, entries) => {
+    await expect(extract(await archive(entries))).rejects.toMatchObject({ code: 'INTEGRITY' })
+    expect(await readdir(join(dir.path, 'deep'))).toEqual([])
+    expect(await readdir(dir.path)).toEqual(['deep'])
+  })
+
+  it('refuses bombs, by size and by number', async () => {
+    const big = await archive([[{ name: 'zeros' }, '\0'.repeat(5_000_000)]])
+    expect(big.length).toBeLessThan(10_000)
+    await expect(extract(big)).rejects.toMatchObject({ code: 'TOO_LARGE' })
+    const many = await archive(Array.from({ length: 101 }, (_, i): Entry => [{ name: `${i}` }]))
+    await expect(extract(many)).rejects.toMatchObject({ code: 'TOO_LARGE' })
+    expect(await readdir(join(dir.path, 'deep'))).toEqual([])
+  })
+
+  it('refuses what is broken or cut short', async () => {
+    const whole = await archive([[{ name: 'f' }, 'x'.repeat(10_000)]])
+    await expect(extract(whole.subarray(0, whole.length - 20))).rejects.toMatchObject({ code: 'INTEGRITY' })
+    await expect(extract(Buffer.from('not gzip'))).rejects.toMatchObject({ code: 'INTEGRITY' })
+    expect(await readdir(join(dir.path, 'deep'))).toEqual([])
+  })
+
+  it('takes an empty folder, and refuses one with something in it', async () => {
+    const bytes = await archive([[{ name: 'f' }, 'x']])
+    await mkdir(out(), { recursive: true })
+    await extract(bytes)
+    await expect(extract(bytes)).rejects.toMatchObject({ code: 'EXISTS' })
+    expect(await readdir(join(dir.path, 'deep'))).toEqual(['out'])
+  })
+})
