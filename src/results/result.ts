@@ -87,6 +87,11 @@ export class Result {
     return this.#stores.map(({ name }) => name)
   }
 
+  /** @internal Whether metadata and digest are known. */
+  get isDescribed(): boolean {
+    return this.#description !== undefined
+  }
+
   /** The worker's own metadata; it is the worker's word and nobody else's. */
   get metadata(): JsonObject {
     return this.#known().metadata

@@ -50,18 +50,27 @@ const listOptionsSchema = z.strictObject({
 
 /** Results of one task, seen through the given filters. */
 export function createResults(context: ResultsContext, filters: readonly ResultFilter[] = []): Results {
-  const tests = filters.map(compileFilter)
-  const matches = (key: string): boolean => tests.every((test) => test(key))
+  const compiled = filters.map(compileFilter)
+  const matches = (key: string): boolean => compiled.every(({ matchesKey }) => matchesKey(key))
+  const wanted = (result: Result): boolean => compiled.every(({ matchesResult }) => matchesResult(result))
+  const readsMetadata = compiled.some((filter) => filter.readsMetadata)
 
-  const read = (options: CallOptions & { metadata: boolean }, unavailable: TierProblem[]) =>
-    listResults(context, {
-      ...options,
+  async function* read(
+    { signal, metadata }: CallOptions & { readonly metadata: boolean },
+    unavailable: TierProblem[],
+  ): AsyncGenerator<Result, void, undefined> {
+    const listed = listResults(context, {
+      signal,
+      metadata: metadata || readsMetadata,
       matches,
       onUnavailable: (problem) => {
         unavailable.push(problem)
         context.onProblem?.(problem)
       },
     })
+    if (filters.length === 0) yield* listed
+    else for await (const result of listed) if (wanted(result)) yield result
+  }
 
   const list = async (options: ListResultsOptions = {}): Promise<ResultList> => {
     const { signal, metadata, strict, limit } = checkOptions('list', listOptionsSchema, options)
@@ -84,7 +93,9 @@ export function createResults(context: ResultsContext, filters: readonly ResultF
     if (taskId !== context.taskId) {
       throw new ConductorError('INVALID_OPTION', `${key} is not a key of task ${context.taskId}`)
     }
-    return matches(key) ? findResult(context, key, options) : undefined
+    if (!matches(key)) return undefined
+    const result = await findResult(context, key, options)
+    return result !== undefined && wanted(result) ? result : undefined
   }
 
   const latest = async (name?: string, options: CallOptions = {}): Promise<Result | undefined> => {

@@ -201,6 +201,22 @@ describe('results over several tiers', () => {
     expect(() => all({ nam: 'x' } as never)).toThrow(/unknown option "nam"/)
   })
 
+  it('narrows by metadata and by tier', async () => {
+    const done = await plant(first, 'a', 'x', { metadata: { status: 'done', tags: ['x', 'y'], n: 5 } })
+    const failed = await plant(second, 'b', 'x', { metadata: { status: 'failed', n: 7 } })
+    const all = results(spool(first, 'one'), spool(second, 'two'))
+    const keys = async (some: Results): Promise<string[]> => (await some.list({ metadata: false })).map(({ key }) => key)
+    expect(await keys(all({ metadata: { status: 'done' } }))).toEqual([done])
+    expect(await keys(all({ metadata: { tags: ['x', 'y'], n: 5 } }))).toEqual([done])
+    expect(await keys(all({ metadata: { toString: null } }))).toEqual([])
+    expect(await keys(all({ metadata: ({ n }) => Number(n) > 6 }))).toEqual([failed])
+    expect(await keys(all({ tier: 'directory' }))).toEqual([done, failed])
+    expect(await keys(all({ tier: 's3' }))).toEqual([])
+    expect(await all({ metadata: { status: 'failed' } }).get(done)).toBeUndefined()
+    expect((await all({ metadata: { status: 'done' } }).latest())?.key).toBe(done)
+    expect(() => all({ metadata: ['x'] as never })).toThrow(/metadata: must be an object or a function/)
+  })
+
   it('downloads everything, verified, and nothing half', async () => {
     await plant(first, 'a', 'one')
     const bad = await plant(first, 'b', 'two')
