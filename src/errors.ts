@@ -16,6 +16,7 @@ const brand = Symbol.for('stu-conductor.error')
  * - `PROTOCOL`: the other side answered something its protocol does not allow.
  * - `UNSUPPORTED`: this store or tier cannot do that at all.
  * - `SANDBOX_GONE`: the sandbox no longer exists.
+ * - `SANDBOX_PAUSED`: the sandbox sleeps, with all it holds; it can be woken.
  * - `COMMAND_FAILED`: a command in the sandbox that had to succeed did not.
  * - `UNDELIVERED`: going on would destroy results that are stored nowhere else.
  * - `CLOSED`: the conductor or worker was closed or terminated before.
@@ -34,6 +35,7 @@ export type ErrorCode =
   | 'PROTOCOL'
   | 'UNSUPPORTED'
   | 'SANDBOX_GONE'
+  | 'SANDBOX_PAUSED'
   | 'COMMAND_FAILED'
   | 'UNDELIVERED'
   | 'CLOSED'

@@ -8,6 +8,7 @@ import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import type { SpoolStore } from '../stores/spool-store.js'
 import { type Delivery, deliverAll } from './deliver.js'
 import { drainSandbox } from './drain.js'
+import { LEASE_MS } from './lease.js'
 import type { TaskPlaces } from './places.js'
 import type { Receipt, WorkerExit } from './receipt.js'
 
@@ -44,7 +45,12 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   let gone = sandbox === undefined
   if (sandbox !== undefined) {
     try {
-      drained = await drain(sandbox, options)
+      drained = await drain(sandbox, options).catch(async (error: unknown) => {
+        if (!isConductorError(error) || error.code !== 'SANDBOX_PAUSED') throw error
+        // Its time ran out before anybody asked for what it holds, and it holds it still.
+        await sandbox.resume(LEASE_MS, { signal })
+        return await drain(sandbox, options)
+      })
     } catch (error) {
       if (!isConductorError(error)) throw error
       if (error.code === 'SANDBOX_GONE') {

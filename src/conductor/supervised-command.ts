@@ -6,6 +6,7 @@ import { RUN_FILES, WORKER_FILES, workerFolder } from '../protocol/spool-layout.
 import { quote } from '../sandbox/quote.js'
 import type { CommandOutcome, RemoteSandbox, RunningCommand } from '../sandbox/remote-sandbox.js'
 import { readLimited } from '../sandbox/sandbox-files.js'
+import { LEASE_MS } from './lease.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
 const MAX_RECONNECTS = 5
@@ -107,6 +108,7 @@ export class SupervisedCommand {
         await delay(RECONNECT_PAUSE_MS * attempt)
         try {
           const { onStdout, onStderr } = this.#spec
+          if (error.code === 'SANDBOX_PAUSED') await this.#sandbox.resume(LEASE_MS)
           running = await this.#sandbox.reconnect(this.#pid, { onStdout, onStderr })
         } catch (again) {
           if (!isConductorError(again) || again.code !== 'NOT_FOUND') throw again

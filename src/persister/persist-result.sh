@@ -566,6 +566,10 @@ PAD_INNER=$PAD_INNER$PAD_INNER$PAD_INNER$PAD_INNER PAD_OUTER=$PAD_OUTER$PAD_OUTE
 scratch=''
 leftovers=''
 clean_up() {
+  # A child that is killed before it drops this trap must not act on it.
+  self=$$
+  { read -r self _ </proc/self/stat; } 2>/dev/null || :
+  [ "$self" = $$ ] || return
   trap '' HUP INT TERM
   [ -z "$scratch" ] || rm -rf -- "$scratch"
   # One path to a line; none of ours has a line end in it unless the spool's own path does.
@@ -599,8 +603,10 @@ forget() { replace "$leftovers" "$1$NL" ''; leftovers=$R; }
 
 make_folder() {
   [ -d "$1" ] && return
-  mkdir -p -- "$1" 2>/dev/null && sync "${1%/*}" "$1" 2>/dev/null
-  [ -d "$1" ]
+  made=$(mkdir -p -- "$1" 2>&1) && sync "${1%/*}" "$1" 2>/dev/null
+  [ -d "$1" ] && return
+  stage_error="cannot write $1: ${made##*: }"
+  return 1
 }
 
 # Takes the name $1 if it is free. A redirection that fails must not end the shell, as it would with a special builtin.
@@ -614,6 +620,12 @@ claim() {
 # Puts the name of a result's file in its task's folder into r_file.
 spool_name() {
   if [ $((n_bytes + 26)) -le 255 ]; then r_file=$1-$2; else sha256_text "$2" && r_file=$1-'~'$R; fi
+}
+
+# Says why nothing can be created in folder $1, in the system's words.
+refused() {
+  stage_error=$( { true >"$b_path"; } 2>&1)
+  stage_error="cannot write $1: ${stage_error##*: }"
 }
 
 # Says whose fault it is that dd could not copy $1 into folder $2.
@@ -630,7 +642,7 @@ stage_file() {
   source_failed=''
   temporary "$2"
   b_path=$R
-  claim "$b_path" || { stage_error="cannot write $2" && return 1; }
+  claim "$b_path" || { refused "$2" && return 1; }
   keep_track "$b_path"
   copied=$(dd if="$1" of="$b_path" bs=1048576 count=$SMALL_BLOCKS conv=fsync 2>&1) || {
     stage_failed "$1" "$2" && return 1
@@ -664,7 +676,7 @@ stage_stream() {
   source_failed=''
   temporary "$1"
   b_path=$R
-  claim "$b_path" || { stage_error="cannot write $1" && return 1; }
+  claim "$b_path" || { refused "$1" && return 1; }
   keep_track "$b_path"
   consumed=1
   b_sha=$({ "${2:-pass}" | { tee "$b_path" || echo failed >&3; } | $SHA256_BIG; } 3>&1) || { stage_error="cannot write $1" && return 1; }
@@ -1666,13 +1678,13 @@ claim_elsewhere() {
 
 # For a spool that cannot be written: the result counts as stored only if a remote tier takes it now.
 store_without_spool() {
-  complain "Local storage failed: $stage_error"
   spooled=''
   failure=$stage_error
   if [ $kind = stream ] || [ $kind = pipe ]; then [ -z "$consumed" ]; fi && has_remote || {
     complain "All storage methods failed: local: $failure; no remote storage took it"
     return 1
   }
+  remark "Local storage failed: $failure"
   if [ $kind = file ]; then
     b_path=$source b_sha=$($SHA256_BIG <"$source") && b_size=$(($(wc -c <"$source"))) || return 1
     b_sha=${b_sha%% *}
@@ -1737,7 +1749,13 @@ store() {
       fi
       deliver_committed "$require" || return 1
       # Asked after the record was written, so that whoever seals later has this result in its list.
-      if [ -n "$r_tiers" ] || [ ! -e "$dir/.worker/$task/sealed" ]; then return 0; fi
+      [ -z "$r_tiers" ] || return 0
+      # A conductor drains its worker's own task: what lies here for another would go with the sandbox.
+      if [ "$task" != "${WORKER_ID:-$task}" ] && [ -d "$dir/.worker/$WORKER_ID/bin" ]; then
+        complain "no remote storage took the result, and only results of $WORKER_ID are safe in this spool"
+        return 1
+      fi
+      [ -e "$dir/.worker/$task/sealed" ] || return 0
       complain "$task is being terminated, and no remote storage took the result"
       return 1
     fi
@@ -2112,35 +2130,37 @@ duration() {
   esac
 }
 
-# Keeps the start and the end of standard input in file $1.
+# Keeps the start and the end of standard input in file $1; FIFO $2 is for counting.
 keep_log() {
   half=$((log_limit / 2))
   if head --version >/dev/null 2>&1; then
     head -c $half >"$1"
-    tail -c $((half + 1)) >"$1.tail"
+    wc -c <"$2" >"$2.size" &
+    tee "$2" | tail -c $half >"$1.tail"
+    wait $!
+    read -r more <"$2.size"
   else
     # Other heads read more than they write.
-    cat >"$1.tail"
-    if [ $(($(wc -c <"$1.tail"))) -le $log_limit ]; then mv -f -- "$1.tail" "$1" && return; fi
-    dd if="$1.tail" of="$1" bs=$half count=1 2>/dev/null
-    tail -c $((half + 1)) "$1.tail" >"$1.end" && mv -f -- "$1.end" "$1.tail"
+    cat >"$1.all"
+    more=$(($(wc -c <"$1.all") - half))
+    dd if="$1.all" of="$1" bs=$half count=1 2>/dev/null
+    if [ $more -lt $half ]; then kept=$more; else kept=$half; fi
+    true >"$1.tail"
+    [ $more -le 0 ] || tail -c $kept "$1.all" >"$1.tail"
+    rm -f -- "$1.all"
   fi
-  if [ $(($(wc -c <"$1.tail"))) -gt $half ]; then
-    printf '\n[persist-result: output left out]\n' >>"$1"
-    tail -c $half "$1.tail" >>"$1"
-  else
-    cat -- "$1.tail" >>"$1"
-  fi
+  [ "$more" -le $half ] || printf '\n[persist-result: %s bytes left out]\n' $((more - half)) >>"$1"
+  cat -- "$1.tail" >>"$1"
   rm -f -- "$1.tail"
 }
 
 # Passes a stream of the command through and keeps it: $1 is out or err, $2 the log. Leaves the process ids in tee_pid and log_pid.
 watch_stream() {
-  mkfifo "$scratch/$1" "$scratch/$1.log" || return 1
+  mkfifo "$scratch/$1" "$scratch/$1.log" "$scratch/$1.count" || return 1
   (
     trap - EXIT
     trap '' HUP INT QUIT TERM USR1 USR2
-    keep_log "$2" <"$scratch/$1.log"
+    keep_log "$2" "$scratch/$1.count" <"$scratch/$1.log"
   ) >/dev/null 2>&1 &
   log_pid=$!
   (
@@ -2154,7 +2174,17 @@ watch_stream() {
 
 pass_on() {
   interrupted=1
-  [ -z "$child" ] || kill "-$1" "$child_group$child" 2>/dev/null || :
+  [ -n "$child" ] || return 0
+  kill "-$1" "$child_group$child" 2>/dev/null || :
+  case $1.$grace.$killer in
+    TERM.?*.)
+      (
+        trap - EXIT HUP INT QUIT TERM
+        sleep "$grace" && kill -KILL "$child_group$child"
+      ) </dev/null >/dev/null 2>&1 &
+      killer=$!
+      ;;
+  esac
 }
 
 # Stores what a command leaves behind, if it changed; complains about what is missing when $1 says so, then the things.
@@ -2188,14 +2218,14 @@ checkpoint() {
 }
 
 run() {
-  asked_task='' run_id='' outputs=0 checkpoints=0 every=60 log='' log_limit=16777216 run_name='' named="$NL"
+  asked_task='' run_id='' outputs=0 checkpoints=0 every=60 log='' log_limit=16777216 grace='' killer='' run_name='' named="$NL"
   need_scratch || die 1 "cannot write ${TMPDIR:-/tmp}"
   while [ $# -gt 0 ]; do
     case $1 in
       --) shift && break ;;
       --log) log=1 && shift && continue ;;
       --*=*) option=${1%%=*} value=${1#*=} && shift ;;
-      -o | -t | -n | --output | --checkpoint | --run-id | --task-id | --name | --every | --log-limit)
+      -o | -t | -n | --output | --checkpoint | --run-id | --task-id | --name | --every | --log-limit | --grace)
         [ $# -gt 1 ] || misused "$1 needs a value"
         option=$1 value=$2
         shift 2
@@ -2209,6 +2239,7 @@ run() {
       -t | --task-id) asked_task=$value ;;
       -n | --name) run_name=$value ;;
       --every) duration "$value" || misused "--every must be a duration such as 60s, not \"$value\"" && every=$R ;;
+      --grace) duration "$value" || misused "--grace must be a duration such as 10s, not \"$value\"" && grace=$R ;;
       --log-limit)
         case $value in '' | *[!0123456789]* | ????????????????*) misused '--log-limit must be a number of bytes' ;; esac
         log_limit=$value
@@ -2281,6 +2312,8 @@ run() {
     [ -n "$interrupted" ] || break
   done
   child=''
+  # The command's group may live on without it; the clock that runs against it does not.
+  [ -z "$killer" ] || kill "$killer" 2>/dev/null
   now
   if [ -n "$run_dir" ]; then
     note_exit || complain 'cannot write exit.json'
@@ -2334,7 +2367,7 @@ keep_grant() {
   make_folder "$dir/.worker/$task" || return 0
   temporary "$dir/.worker/$task"
   keep_track "$R"
-  (umask 077 && printf '%s\n' "$WORKER_RESULTS_GRANT" >"$R" && sync "$R" && mv -f -- "$R" "$dir/.worker/$task/grant.json") 2>/dev/null || remark 'cannot keep the grant for the command'
+  (umask 077 && printf '%s' "$WORKER_RESULTS_GRANT" >"$R" && sync "$R" && mv -f -- "$R" "$dir/.worker/$task/grant.json") 2>/dev/null || remark 'cannot keep the grant for the command'
 }
 
 # Writes how the command ended. A status above 128 is taken for a signal: the shell does not tell them apart.

@@ -11,7 +11,7 @@ import type { Source } from './source/source.js'
 import { type Committed, commit, type Draft } from './spool/commit.js'
 import { makeFolder } from './spool/durable-file.js'
 import { taskFolder } from './spool/record-file.js'
-import { assertUnsealed } from './spool/seal.js'
+import { assertOwnTask, assertUnsealed } from './spool/seal.js'
 import { type Body, digestFile, SpoolFailure, stageBody } from './spool/stage.js'
 
 /** What the caller says about a result. */
@@ -116,6 +116,9 @@ export async function persist(
   }
   const record = await deliverCommitted(settings, courier, committed, requirement, context)
   if (record.stored.length > 0) await catchUp(settings, courier, draft.taskId)
-  else await assertUnsealed(settings.localDir, draft.taskId)
+  else {
+    await assertOwnTask(settings.localDir, draft.taskId, settings.env.workerId)
+    await assertUnsealed(settings.localDir, draft.taskId)
+  }
   return record
 }

@@ -1,4 +1,10 @@
-import { CommandExitError, type CommandHandle, FilesystemEventType, type Sandbox } from 'e2b'
+import {
+  CommandExitError,
+  type CommandHandle,
+  FilesystemEventType,
+  type Sandbox,
+  SandboxNotFoundError,
+} from 'e2b'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { mapSandboxError } from './map-sandbox-error.js'
@@ -9,6 +15,10 @@ import type {
   RunningCommand,
   SandboxFile,
 } from './remote-sandbox.js'
+
+/** What the SDK also says of a sandbox that is paused or gone; `SandboxNotFoundError` is what it makes of either before a command starts. */
+const unsure: ReadonlySet<string> = new Set(['TIMEOUT', 'PROTOCOL', 'SANDBOX_GONE'])
+const ASK_TIMEOUT_MS = 10_000
 
 /** The E2B SDK's sandbox behind our port. */
 export class E2bSandbox implements RemoteSandbox {
@@ -94,6 +104,10 @@ export class E2bSandbox implements RemoteSandbox {
     await this.#call('extend the timeout', signal, (options) => this.#sandbox.setTimeout(timeoutMs, options))
   }
 
+  async resume(timeoutMs: number, { signal }: CallOptions = {}): Promise<void> {
+    await this.#call('resume', signal, (options) => this.#sandbox.connect({ timeoutMs, ...options }))
+  }
+
   async kill({ signal }: CallOptions = {}): Promise<boolean> {
     return await this.#call('kill', signal, (options) => this.#sandbox.kill(options))
   }
@@ -131,15 +145,19 @@ export class E2bSandbox implements RemoteSandbox {
   /** The SDK says "timeout" or nothing certain when a sandbox has gone away during a call; asking once more tells the two apart. */
   async #explain(error: unknown, doing: string, signal: AbortSignal | undefined): Promise<unknown> {
     const mapped = mapSandboxError(error, `${doing} in sandbox ${this.id}`, signal)
-    if (!isConductorError(mapped) || (mapped.code !== 'TIMEOUT' && mapped.code !== 'PROTOCOL')) return mapped
+    if (!isConductorError(mapped) || !unsure.has(mapped.code)) return mapped
+    const requestTimeoutMs = ASK_TIMEOUT_MS
     try {
-      if (await this.#sandbox.isRunning({ requestTimeoutMs: 5_000 })) return mapped
-    } catch {
-      // Whether it runs could not be found out: what is known stays what the call itself said.
-      return mapped
+      if (await this.#sandbox.isRunning({ requestTimeoutMs })) return mapped
+      // Only the control plane knows a paused sandbox from one that is gone.
+      await this.#sandbox.getInfo({ requestTimeoutMs })
+    } catch (asked) {
+      // Where even that could not be found out, what is known stays what the call itself said.
+      if (!(asked instanceof SandboxNotFoundError)) return mapped
+      return new ConductorError('SANDBOX_GONE', `${doing}: sandbox ${this.id} no longer exists`, {
+        cause: error,
+      })
     }
-    return new ConductorError('SANDBOX_GONE', `${doing}: sandbox ${this.id} is no longer running`, {
-      cause: error,
-    })
+    return new ConductorError('SANDBOX_PAUSED', `${doing}: sandbox ${this.id} is paused`, { cause: error })
   }
 }

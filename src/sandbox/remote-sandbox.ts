@@ -52,6 +52,8 @@ export interface RemoteSandbox {
     onChange: (fileName: string) => void,
     options?: CallOptions,
   ): Promise<() => Promise<void>>
+  /** Wakes it when it is paused, and gives it at least so long from now, in milliseconds. */
+  resume(timeoutMs: number, options?: CallOptions): Promise<void>
   /** Sets the time left from now, in milliseconds. */
   extend(timeoutMs: number, options?: CallOptions): Promise<void>
   /** Resolves false when it was already gone. */

@@ -17,6 +17,8 @@ export interface TestStack extends AsyncDisposable {
   conductor(options?: ConductorOptions): Conductor
   /** Runs a command in a sandbox, past the conductor. */
   inSandbox(sandboxId: string, command: string): Promise<void>
+  /** Pauses a sandbox, past the conductor. */
+  pauseSandbox(sandboxId: string): Promise<void>
   /** Kills a sandbox, past the conductor. */
   killSandbox(sandboxId: string): Promise<void>
   /** Sandboxes that exist, paused ones included. */
@@ -47,6 +49,9 @@ function useServers(e2b: LocalE2b, s3: LocalS3): TestStack {
     inSandbox: async (sandboxId, command) => {
       const sandbox = await Sandbox.connect(sandboxId, connection)
       await sandbox.commands.run(command)
+    },
+    pauseSandbox: async (sandboxId) => {
+      await Sandbox.pause(sandboxId, connection)
     },
     killSandbox: async (sandboxId) => {
       await Sandbox.kill(sandboxId, connection)

@@ -20,15 +20,35 @@ export async function unsealSpool(localDir: string, taskId: string): Promise<voi
 }
 
 /**
+ * Throws `UNAVAILABLE` in a conductor's worker for a result of another task that only the spool has: the conductor drains the
+ * worker's own task, so such a result would go with the sandbox.
+ */
+export async function assertOwnTask(
+  localDir: string,
+  taskId: string,
+  workerId: string | undefined,
+): Promise<void> {
+  if (workerId === undefined || workerId === taskId) return
+  if (!(await exists(`${workerFolder(localDir, workerId)}/${WORKER_FILES.bin}`))) return
+  const line = `no remote storage took the result, and only results of ${workerId} are safe in this spool`
+  throw new ConductorError('UNAVAILABLE', line, { retryable: true })
+}
+
+/**
  * Throws `CLOSED` when the spool is sealed. Asked after a result's record was written, a pass means that whoever sealed later
  * has the result in its list; so a result that only the spool has may be acknowledged then, and not otherwise.
  */
 export async function assertUnsealed(localDir: string, taskId: string): Promise<void> {
+  if (!(await exists(sealPath(localDir, taskId)))) return
+  throw new ConductorError('CLOSED', `${taskId} is being terminated, and no remote storage took the result`)
+}
+
+async function exists(path: string): Promise<boolean> {
   try {
-    await stat(sealPath(localDir, taskId))
+    await stat(path)
+    return true
   } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return
+    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return false
     throw error
   }
-  throw new ConductorError('CLOSED', `${taskId} is being terminated, and no remote storage took the result`)
 }

@@ -1,4 +1,4 @@
-import { readFile, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parseDrainReport, parseExitRecord } from '../../../src/protocol/parse.js'
@@ -43,6 +43,47 @@ describe.concurrent.each(implementations)('persist-result run, $name', ({ argv }
     await writeFile(join(worker.folder, 'plain'), 'text')
     expect((await worker.persist(['run', '--', './plain'])).status).toBe(126)
     expect((await worker.persist(['run', 'echo'])).status).toBe(2)
+  })
+
+  it('kills everything that the command started when it outlasts its grace', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    const stubborn = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    const command = ['sh', '-c', `sh -c "${stubborn}" & ${stubborn}`]
+    const child = start([...argv, 'run', '--run-id', 'r1', '--grace', '200ms', '--', ...command], {
+      env: worker.env,
+      cwd: worker.folder,
+    })
+    const finished = finish(child)
+    child.stdout?.once('data', () => child.kill('SIGTERM'))
+    expect(await finished).toMatchObject({ status: 137 })
+    expect(parseExitRecord(await runFile(worker, 'exit.json'))).toMatchObject({
+      code: null,
+      signal: 'SIGKILL',
+    })
+    expect((await worker.persist(['run', '--grace', 'soon', '--', 'true'])).status).toBe(2)
+  })
+
+  it('once drained with --seal, acknowledges nothing that only the spool has, until a command runs again', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    await writeFile(join(worker.folder, 'f'), 'x')
+    expect((await worker.persist(['f'])).status).toBe(0)
+    const drained = parseDrainReport((await worker.persist(['drain', '--json', '--seal'])).stdout)
+    expect(drained.records).toHaveLength(1)
+    const late = await worker.persist(['f'])
+    expect(late).toMatchObject({ status: 1, stdout: '' })
+    expect(late.stderr).toMatch(/is being terminated/)
+    expect((await worker.persist(['run', '--', 'true'])).status).toBe(0)
+    expect((await worker.persist(['f'])).status).toBe(0)
+  })
+
+  it('in a conductor’s worker, acknowledges no result of another task that only the spool has', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    await writeFile(join(worker.folder, 'f'), 'x')
+    await mkdir(join(worker.localDir, '.worker', worker.taskId, 'bin'), { recursive: true })
+    const foreign = await worker.persist(['-t', 'another', 'f'])
+    expect(foreign).toMatchObject({ status: 1, stdout: '' })
+    expect(foreign.stderr).toMatch(/no remote storage took the result/)
+    expect((await worker.persist(['f'])).status).toBe(0)
   })
 
   it('passes signals on to everything that the command started', async (test) => {

@@ -202,6 +202,50 @@ describe('a worker', () => {
     expect(await again?.text({ verify: false })).toBe('forged\n')
   })
 
+  it("is told when a result of another task is nobody's to deliver", async () => {
+    await using conductor = stack.conductor()
+    const worker = await conductor.spawnWorker({ taskId: 'own' })
+    const { exitCode, stdout, stderr } = await worker.run(
+      'echo x | persist-result --task-id other --name r -',
+    )
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' })
+    expect(stderr).toMatch(/only results of own are safe/)
+    expect((await worker.terminate()).results).toEqual([])
+    // With credentials it needs no conductor.
+    await using trusting = stack.conductor({ access: 'env' })
+    const trusted = await trusting.spawnWorker({ taskId: 'own' })
+    expect((await trusted.run('echo x | persist-result --task-id other --name r -')).exitCode).toBe(0)
+    await trusted.terminate()
+    expect(await (await trusting.results('other').latest('r'))?.text()).toBe('x\n')
+  })
+
+  it('that was paused is woken to give what it holds', async () => {
+    await using conductor = stack.conductor()
+    const worker = await conductor.spawnWorker({
+      taskId: 'paused',
+      command: 'echo x > out',
+      outputs: ['out'],
+    })
+    await worker.wait()
+    await stack.pauseSandbox(worker.sandboxId)
+    expect((await worker.terminate()).results).toMatchObject([{ tiers: ['s3'], verified: true }])
+    expect(await stack.sandboxCount()).toBe(0)
+  })
+
+  it('that is paused while its command runs goes on where it was', async () => {
+    await using conductor = stack.conductor()
+    const worker = await conductor.spawnWorker({
+      taskId: 'asleep',
+      command: 'touch started; until [ -e go ]; do sleep 0.02; done; exit 5',
+    })
+    await stack.inSandbox(worker.sandboxId, 'until [ -e /workspace/started ]; do sleep 0.02; done')
+    await stack.pauseSandbox(worker.sandboxId)
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    expect(await worker.wait()).toEqual({ outcome: 'failed', exitCode: 5, signal: null })
+    expect(worker.state).toBe('exited')
+    await worker.terminate()
+  })
+
   it('whose sandbox vanishes is lost, and what it delivered stays', async () => {
     await using conductor = stack.conductor()
     const worker = await conductor.spawnWorker({

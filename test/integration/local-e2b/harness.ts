@@ -102,3 +102,8 @@ export async function eventually<T>(look: () => Promise<T> | T, check: (seen: T)
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }
+
+/** A number of seconds that no other process on this machine sleeps. */
+export function uniqueSleep(): string {
+  return `${1000 + Math.floor(Math.random() * 1e6)}.${process.pid}`
+}

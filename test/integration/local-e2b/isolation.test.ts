@@ -16,13 +16,9 @@ import {
   type Harness,
   ISOLATIONS,
   startHarness,
+  uniqueSleep,
   useHarness,
 } from './harness.js'
-
-/** A number of seconds that no other process on this machine sleeps. */
-function uniqueSleep(): string {
-  return `${1000 + Math.floor(Math.random() * 1e6)}.${process.pid}`
-}
 
 describe.each(ISOLATIONS)('what a kill leaves (%s)', (isolation) => {
   let dataDir: string
@@ -39,10 +35,11 @@ describe.each(ISOLATIONS)('what a kill leaves (%s)', (isolation) => {
   it('is no process, however deep, and nothing on disk', async () => {
     const mounts = await readFile('/proc/mounts', 'utf8')
     const sandbox = await harness.create()
-    const sleeps = Array.from({ length: 4 }, uniqueSleep)
+    const sleeps = Array.from({ length: 5 }, uniqueSleep)
     await sandbox.commands.run(`
       (setsid sh -c 'trap "" TERM HUP INT; (exec sleep ${sleeps[0]}) & exit' >/dev/null 2>&1 &)
       (cd / && env -i setsid sleep ${sleeps[1]} &) </dev/null >/dev/null 2>&1
+      (cd / && setsid setsid sleep ${sleeps[4]} &) </dev/null >/dev/null 2>&1
       nohup sh -c 'sleep ${sleeps[2]}; true' >/dev/null 2>&1 &
       (setsid setsid sleep ${sleeps[3]} &) </dev/null >/dev/null 2>&1
       mkdir -p /workspace/${'d/'.repeat(300)} /workspace/closed && touch /workspace/closed/x && chmod 000 /workspace/closed`)

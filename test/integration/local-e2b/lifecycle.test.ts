@@ -1,6 +1,7 @@
+import { readFile } from 'node:fs/promises'
 import { Sandbox, SandboxNotFoundError, TimeoutError } from 'e2b'
 import { describe, expect, it } from 'vitest'
-import { eventually, ISOLATIONS, useHarness } from './harness.js'
+import { eventually, findProcesses, ISOLATIONS, uniqueSleep, useHarness } from './harness.js'
 
 describe.each(ISOLATIONS)('lifecycle (%s)', (isolation) => {
   const harness = useHarness({ isolation })
@@ -105,18 +106,19 @@ describe.each(ISOLATIONS)('lifecycle (%s)', (isolation) => {
 
   it('stops every process while paused', async () => {
     const sandbox = await harness().create()
-    await sandbox.commands.run(
-      'setsid sh -c "while :; do date +%s%N >/workspace/clock; sleep 0.02; done" >/dev/null 2>&1 &',
-    )
-    const clock = async () => sandbox.files.read('/workspace/clock').catch(() => '')
-    await eventually(clock, (text) => text !== '')
+    const sleeps = [uniqueSleep(), uniqueSleep()]
+    await sandbox.commands.run(`(setsid setsid sleep ${sleeps[0]} &) >/dev/null 2>&1`)
+    await sandbox.commands.run(`exec sleep ${sleeps[1]}`, { background: true })
+    const states = async () => {
+      const pids = (await Promise.all(sleeps.map((seconds) => findProcesses(`sleep ${seconds}`)))).flat()
+      const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/stat`, 'utf8')))
+      return lines.filter((line) => line.includes('(sleep)')).map((line) => line.split(' ')[2])
+    }
+    await eventually(states, (seen) => seen.join() === 'S,S')
     expect(await sandbox.pause()).toBe(true)
-    const pausedAt = Date.now()
-    await new Promise((resolve) => setTimeout(resolve, 300))
+    await eventually(states, (seen) => seen.join() === 'T,T')
     await sandbox.connect()
-    // The time it wrote last is from before the pause, or from after it: never from within.
-    const written = Number((await eventually(clock, (text) => text !== '')).slice(0, -7))
-    expect(written < pausedAt + 50 || written > pausedAt + 290).toBe(true)
+    await eventually(states, (seen) => seen.join() === 'S,S')
     await sandbox.kill()
   })
 

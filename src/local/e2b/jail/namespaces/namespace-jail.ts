@@ -61,8 +61,8 @@ export class NamespaceJail implements Jail {
     init.stdin?.on('error', () => {})
     try {
       await once(init, 'spawn')
-      const [initPid, holderPid] = await readNumbers(init)
-      const handles = await NamespaceHandles.open(initPid, holderPid)
+      const [initPid, holder] = await readNumbers(init)
+      const handles = await NamespaceHandles.open({ parent: init.pid ?? 0, init: initPid, holder })
       init.stdin?.write('\n')
       return new NamespaceJail(init, initPid, handles, means)
     } catch (error) {
@@ -82,20 +82,19 @@ export class NamespaceJail implements Jail {
       ...spec.args,
     ]
     const { nsenter, timeout } = this.#tools
-    const becomeUser = [nsenter, '--user=/proc/self/fd/4', '--preserve-credentials', '--']
     const { child, stdin, stdout, stderr, exited, announced } = await spawnPiped(this.#pipes, {
       file: nsenter,
       // nsenter(1) as a parent stops with its child, and then sees neither its end nor the sandbox's. timeout(1) without a time only
       // waits, and ends as the child does, signals included.
       args: [
-        ...[...this.#handles.enter, '--no-fork', '--', timeout, '--foreground', '0'],
-        ...(spec.user === 'user' ? becomeUser : []),
+        ...[...this.#handles.toProcesses, '--no-fork', '--', timeout, '--foreground', '0'],
+        ...[nsenter, ...NamespaceHandles.toFiles, '--'],
         ...command,
       ],
       env,
       cwd: '/',
       stdin: spec.stdin,
-      inherit: [this.#handles.userFd],
+      inherit: this.#handles.inherit(spec.user),
     })
     const pid = Number.parseInt(await announced, 10)
     if (Number.isNaN(pid)) {
@@ -138,7 +137,7 @@ export class NamespaceJail implements Jail {
 
   async #enter(script: string): Promise<boolean> {
     try {
-      await runTool(this.#tools.nsenter, [...this.#handles.enter, '--', '/bin/sh', '-c', script])
+      await runTool(this.#tools.nsenter, [...this.#handles.toProcesses, '--', '/bin/sh', '-c', script])
       return true
     } catch (error) {
       // The shell's own verdict: no such process. Anything else is a failure of ours.

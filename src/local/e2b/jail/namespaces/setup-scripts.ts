@@ -25,7 +25,7 @@ exec env --ignore-signal=CHLD cat >/dev/null`
  * Says which process it is, goes to the folder and becomes the command. Arguments: folder, file, its arguments.
  */
 export const LAUNCH = `echo "$$" >&3
-exec 3>&- 4>&-
+exec 3>&- 4>&- 5>&-
 cd -- "$1" || exit 126
 shift
 exec "$@"`

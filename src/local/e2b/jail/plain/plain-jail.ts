@@ -20,7 +20,8 @@ const MAX_KILL_ROUNDS = 400
 
 /**
  * A sandbox that is only a private folder: its processes are ordinary ones of the server's user, and see the whole machine.
- * Well-known paths in what is started are rewritten to the folder.
+ * Well-known paths in what is started are rewritten to the folder; those inside the files it reads are not. A process that has left its
+ * session, its environment and the folder all at once can no longer be told from a stranger, and survives.
  */
 export class PlainJail implements Jail {
   readonly root: SandboxRoot
@@ -76,7 +77,11 @@ export class PlainJail implements Jail {
   }
 
   async freeze(): Promise<void> {
-    await this.#signalAll('SIGSTOP')
+    // Until no one is found that was not there the last time: a process may have forked just before it was stopped.
+    for (let before = -1, count = 0; count !== before; ) {
+      before = count
+      count = await this.#signalAll('SIGSTOP')
+    }
   }
 
   async thaw(): Promise<void> {
