@@ -86,7 +86,7 @@ export async function listResults(taskId?: string, options: CommonOptions = {}):
   const settings = settingsOf(options)
   const one = taskId ?? settings.env.workerId
   if (one !== undefined) assertTaskId(one)
-  const tasks = one === undefined ? await listTasks(settings.localDir) : [one]
+  const tasks = one === undefined ? listTasks(settings.localDir) : [one]
   const lists: ResultRecord[] = []
   for (const task of tasks) lists.push(...(await listSpool(settings.localDir, task)))
   return lists.sort((a, b) => compareKeys(a.key, b.key))

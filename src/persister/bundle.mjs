@@ -1,7 +1,6 @@
 #!/usr/bin/env node
-import { existsSync } from 'node:fs'
 // Bundles the in-sandbox program: node src/persister/bundle.mjs [OUTDIR], default dist/persist-result.
-import { chmod, copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
@@ -50,9 +49,11 @@ if (contents.length > MAX_BUNDLE_BYTES) {
 await place('package.json', 0o644, (path) => writeFile(path, '{"type":"commonjs"}\n'))
 await place('persist-result.js', 0o755, (path) => writeFile(path, contents))
 await place('persist-result.d.ts', 0o644, (path) => copyFile(join(here, 'persist-result.d.ts'), path))
-for (const name of ['persist-result.sh', 'persist-result']) {
-  if (existsSync(join(here, name))) await place(name, 0o755, (path) => copyFile(join(here, name), path))
-}
+// One file of shell out of its parts, in the order of their names.
+const parts = (await readdir(join(here, 'sh'))).filter((name) => name.endsWith('.sh')).sort()
+const script = await Promise.all(parts.map((name) => readFile(join(here, 'sh', name), 'utf8')))
+await place('persist-result.sh', 0o755, (path) => writeFile(path, script.join('')))
+await place('persist-result', 0o755, (path) => copyFile(join(here, 'persist-result'), path))
 if (process.argv.includes('--verbose')) {
   for (const [path, { bytesInOutput }] of Object.entries(bundle.inputs)) console.log(bytesInOutput, path)
 }

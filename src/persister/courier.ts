@@ -5,6 +5,7 @@ import { tierDeadlineMs } from './remote/limits.js'
 import type { DeliveryContext, RemoteStore } from './remote/remote-store.js'
 import { Tiers } from './remote/tiers.js'
 import type { Settings } from './settings.js'
+import type { ResumeState } from './spool/resume-file.js'
 import type { Body } from './spool/stage.js'
 
 /** Where a result has to get to: nowhere in particular, one tier, or any remote one. */
@@ -80,6 +81,17 @@ export class Courier {
     return current
   }
 
+  /** Frees what an upload to S3 has left there that nobody will finish. What cannot be freed now is left for the next to try. */
+  async abandon(resume: ResumeState): Promise<void> {
+    if (resume.load() === undefined) return
+    try {
+      const store = await this.#tiers.find('s3')
+      await store?.abandon?.(resume)
+    } catch {
+      // A store that is down fails here for the reason that another tier has the result; that has been reported.
+    }
+  }
+
   async #tryTier(
     tier: RemoteTier,
     record: ResultRecord,
@@ -95,7 +107,7 @@ export class Courier {
     } catch (error) {
       if (!isConductorError(error)) throw error
       if (store.granted && (error.code === 'EXPIRED' || error.code === 'ACCESS_DENIED')) {
-        const fresh = (await this.#tiers.refresh()) ? await this.#tiers.find(tier) : undefined
+        const fresh = this.#tiers.refresh() ? await this.#tiers.find(tier) : undefined
         if (fresh !== undefined) return await this.#withDeadline(fresh, record, body, context)
       }
       if (error.retryable) this.#down.set(tier, error)

@@ -9,7 +9,7 @@ import type { Committed } from './spool/commit.js'
 import { dropMarker, listMarked, takePending } from './spool/pending.js'
 import { bodyPath, readResult, updateRecord } from './spool/record-file.js'
 import { rekey } from './spool/rekey.js'
-import { resumeFile } from './spool/resume-file.js'
+import { listUploads, resumeFile } from './spool/resume-file.js'
 import { listSpool, sweepAbandoned } from './spool/scan.js'
 
 /** How often a result may find its key taken in a store before that counts as a failure of its own. */
@@ -34,10 +34,16 @@ export async function deliverCommitted(
         sha256: record.sha256,
       }
       try {
-        const resume = resumeFile(settings.localDir, record)
+        const resume = resumeFile(
+          settings.localDir,
+          record.task_id,
+          spoolFileName(record.timestamp, record.name),
+        )
         const delivered = await courier.deliver(record, body, requirement, { ...context, resume })
         if (delivered !== record) await noteDelivery(settings, delivered)
-        if (delivered.stored.length > 0) await marker.settle()
+        if (delivered.stored.length === 0) return delivered
+        if (!satisfies(delivered, 's3')) await courier.abandon(resume)
+        marker.settle()
         return delivered
       } catch (error) {
         if (!isConductorError(error) || error.code !== 'EXISTS' || rekeys >= MAX_REKEYS) throw error
@@ -45,7 +51,7 @@ export async function deliverCommitted(
       }
     }
   } finally {
-    if (!marker.settled) await marker.release()
+    if (!marker.settled) marker.release()
   }
 }
 
@@ -61,18 +67,31 @@ async function noteDelivery(settings: Settings, record: ResultRecord): Promise<v
 /** Delivers what earlier calls left behind, as long as it goes well; called after something new got through. */
 export async function catchUp(settings: Settings, courier: Courier, taskId: string): Promise<void> {
   const startedMs = performance.now()
-  for (const file of await listMarked(settings.localDir, taskId)) {
+  for (const file of listMarked(settings.localDir, taskId)) {
     if (performance.now() - startedMs > CATCH_UP_MS) return
-    const record = await readResult(settings.localDir, taskId, file)
+    const record = readResult(settings.localDir, taskId, file)
     if (record === undefined) continue
     if (record.stored.length > 0) {
-      await dropMarker(settings.localDir, taskId, file)
+      dropMarker(settings.localDir, taskId, file)
       continue
     }
-    const marker = await takePending(settings.localDir, record)
+    const marker = takePending(settings.localDir, record)
     if (marker === undefined) continue
     const after = await deliverCommitted(settings, courier, { record, marker }, undefined, {})
     if (after.stored.length === 0) return
+  }
+}
+
+/** Has the stores forget uploads of results that got to another tier, or are gone. */
+async function abandonUploads(settings: Settings, courier: Courier, taskId: string): Promise<void> {
+  for (const file of listUploads(settings.localDir, taskId)) {
+    const record = readResult(settings.localDir, taskId, file)
+    if (record?.stored.length === 0) continue
+    // Whoever holds the marker may be sending it there as well, because that was required.
+    const marker = record === undefined ? undefined : takePending(settings.localDir, record)
+    if (record !== undefined && marker === undefined) continue
+    await courier.abandon(resumeFile(settings.localDir, taskId, file))
+    marker?.settle()
   }
 }
 
@@ -92,15 +111,15 @@ export async function flushTask(
   requirement: Requirement,
   context: DeliveryContext,
 ): Promise<Flushed> {
-  await sweepAbandoned(settings.localDir, taskId)
+  sweepAbandoned(settings.localDir, taskId)
   const flushed: Flushed = { delivered: [], pending: [] }
   const hasRemote = await courier.hasRemote()
   for (const record of await listSpool(settings.localDir, taskId)) {
     if (record.stored.length > 0 && satisfies(record, requirement)) {
-      await dropMarker(settings.localDir, taskId, spoolFileName(record.timestamp, record.name))
+      dropMarker(settings.localDir, taskId, spoolFileName(record.timestamp, record.name))
       continue
     }
-    const marker = hasRemote ? await takePending(settings.localDir, record) : undefined
+    const marker = hasRemote ? takePending(settings.localDir, record) : undefined
     if (marker === undefined) {
       flushed.pending.push(record)
       continue
@@ -109,5 +128,6 @@ export async function flushTask(
     const done = after.stored.length > 0 && satisfies(after, requirement)
     ;(done ? flushed.delivered : flushed.pending).push(after)
   }
+  if (hasRemote) await abandonUploads(settings, courier, taskId)
   return flushed
 }

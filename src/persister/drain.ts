@@ -70,7 +70,7 @@ async function storeDraft(
 ): Promise<ResultRecord | undefined> {
   try {
     const committed = await storeIfChanged(settings, draft, source, before)
-    await committed?.marker.release()
+    committed?.marker.release()
     return committed?.record
   } catch (error) {
     if (!(error instanceof SpoolFailure)) throw error

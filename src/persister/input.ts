@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises'
+import { statSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { ConductorError } from '../errors.js'
 import type { JsonObject } from '../protocol/record.js'
@@ -53,10 +53,10 @@ function isReadable(value: unknown): value is Readable {
   )
 }
 
-async function exists(path: string): Promise<boolean> {
+function exists(path: string): boolean {
   if (path.includes('\0')) return false
   try {
-    await stat(path)
+    statSync(path)
     return true
   } catch (error) {
     // A path that cannot be looked at is still a path: opening it will say what is wrong.
@@ -82,7 +82,7 @@ export async function openInput(
     )
   }
   if (as === 'content') return openContent(input)
-  if (as === 'path' || (input !== '' && (await exists(input)))) return await openPath(input)
+  if (as === 'path' || (input !== '' && exists(input))) return await openPath(input)
   if (name === undefined || looksLikePath(input)) {
     const shown = JSON.stringify(input.length > 80 ? `${input.slice(0, 80)}…` : input)
     const hint =

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { access, mkdir, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
+import { fstatSync } from 'node:fs'
+import { access, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { ConductorError, isConductorError } from '../errors.js'
 import { nextTimestamp } from '../protocol/key.js'
@@ -11,6 +12,7 @@ import type { DeliveryContext } from './remote/remote-store.js'
 import type { Settings } from './settings.js'
 import type { Source } from './source/source.js'
 import { type Draft, makeRecord } from './spool/commit.js'
+import { withOpen } from './spool/disk.js'
 import { taskFolder } from './spool/record-file.js'
 import { type Body, digestFile, SpoolFailure, stageBody } from './spool/stage.js'
 
@@ -25,14 +27,8 @@ interface Borrowed {
 }
 
 async function borrowFile(path: string): Promise<Borrowed> {
-  const digest = async (): Promise<{ sizeBytes: number; sha256: string }> => {
-    const file = await open(path, 'r')
-    try {
-      return await digestFile(file)
-    } finally {
-      await file.close()
-    }
-  }
+  const digest = (): ReturnType<typeof digestFile> =>
+    withOpen(path, (file) => digestFile({ file, sizeBytes: fstatSync(file).size }))
   const before = await digest()
   return {
     body: { path, ...before },

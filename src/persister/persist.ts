@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises'
 import { ConductorError } from '../errors.js'
 import { ARCHIVE_SUFFIX, assertName, assertTaskId, formatTimestamp } from '../protocol/key.js'
 import type { JsonObject, ResultRecord } from '../protocol/record.js'
@@ -9,6 +8,7 @@ import type { Settings } from './settings.js'
 import { contentTypeOf, contentTypeProblem } from './source/content-type.js'
 import type { Source } from './source/source.js'
 import { type Committed, commit, type Draft } from './spool/commit.js'
+import { removeFile } from './spool/disk.js'
 import { makeFolder } from './spool/durable-file.js'
 import { taskFolder } from './spool/record-file.js'
 import { assertOwnTask, assertUnsealed } from './spool/seal.js'
@@ -81,11 +81,11 @@ export async function storeIfChanged(
   const body = source.read()
   if (latest !== undefined && 'file' in body && source.sizeBytes === latest.size) {
     // Costs one reading, where a copy of a big file would need its room on the disk.
-    if ((await digestFile(body.file)).sha256 === latest.sha256) return undefined
+    if ((await digestFile(body)).sha256 === latest.sha256) return undefined
   }
   const staged = await stage(settings, draft, source)
   if (staged.sha256 === latest?.sha256) {
-    await rm(staged.path, { force: true })
+    removeFile(staged.path)
     return undefined
   }
   return await commit(settings.localDir, draft, staged)
@@ -117,8 +117,8 @@ export async function persist(
   const record = await deliverCommitted(settings, courier, committed, requirement, context)
   if (record.stored.length > 0) await catchUp(settings, courier, draft.taskId)
   else {
-    await assertOwnTask(settings.localDir, draft.taskId, settings.env.workerId)
-    await assertUnsealed(settings.localDir, draft.taskId)
+    assertOwnTask(settings.localDir, draft.taskId, settings.env.workerId)
+    assertUnsealed(settings.localDir, draft.taskId)
   }
   return record
 }

@@ -24,7 +24,7 @@ export interface Copy {
 
 async function localCopy(settings: Settings, key: string): Promise<Copy | undefined> {
   const { taskId, timestamp, name } = assertKey(key)
-  const record = await readResult(settings.localDir, taskId, spoolFileName(timestamp, name))
+  const record = readResult(settings.localDir, taskId, spoolFileName(timestamp, name))
   if (record === undefined || record.key !== key) return undefined
   return {
     where: 'local',

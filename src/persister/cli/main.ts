@@ -5,7 +5,11 @@ import { parseRequest, type Request } from './arguments.js'
 import { complain, EXIT, exitStatusOf, print, printRecord, remark } from './output.js'
 
 async function flushCommand(request: Extract<Request, { kind: 'flush' }>): Promise<number> {
-  const { delivered, pending } = await flushPending({ taskId: request.taskId, require: request.require })
+  const { delivered, pending } = await flushPending({
+    taskId: request.taskId,
+    require: request.require,
+    warn: remark,
+  })
   for (const record of delivered) await printRecord(record, request.json)
   const missing = pending.filter((record) => !satisfies(record, request.require)).length
   if (pending.length > 0 && !request.quiet)
@@ -37,9 +41,6 @@ async function dispatch(argv: readonly string[]): Promise<number> {
 
 /** Runs the command line of this process and sets its exit status. */
 export async function main(): Promise<void> {
-  // A reader that closes its end early must not end in a stack trace; `print` reports it.
-  process.stdout.on('error', () => {})
-  process.stderr.on('error', () => {})
   try {
     process.exitCode = await dispatch(process.argv.slice(2))
   } catch (error) {

@@ -1,3 +1,6 @@
+import { fstatSync } from 'node:fs'
+import { lenient } from './output.js'
+
 const QUIET_FOR_MS = 1000
 const EVERY_MS = 500
 
@@ -11,9 +14,14 @@ function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`
 }
 
+function isTerminal(): boolean {
+  // Asking the file first saves making a stream for the many that are none.
+  return fstatSync(2).isCharacterDevice() && process.stderr.isTTY
+}
+
 /** Starts counting; nothing is shown in the first second, nor anywhere but on a terminal. */
 export function startProgress(label: string, sizeBytes: number | undefined, quiet: boolean): Progress {
-  if (quiet || !process.stderr.isTTY) return { sent: () => {}, end: () => {} }
+  if (quiet || !isTerminal()) return { sent: () => {}, end: () => {} }
   const startedMs = performance.now()
   let sentBytes = 0
   let shown = false
@@ -26,7 +34,7 @@ export function startProgress(label: string, sizeBytes: number | undefined, quie
         : sizeBytes === undefined || sizeBytes === 0
           ? `sent ${megabytes(sentBytes)}`
           : `sent ${megabytes(sentBytes)} of ${megabytes(sizeBytes)} (${Math.min(100, Math.floor((100 * sentBytes) / sizeBytes))} %)`
-    process.stderr.write(`\r\x1b[Kpersist-result: ${label}: ${state}`)
+    lenient(process.stderr).write(`\r\x1b[Kpersist-result: ${label}: ${state}`)
   }, EVERY_MS)
   return {
     sent: (bytes) => {

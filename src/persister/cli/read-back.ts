@@ -1,15 +1,16 @@
-import { open, rename, rm } from 'node:fs/promises'
+import { closeSync, ftruncateSync, renameSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { listResults } from '../api.js'
 import { mapFsError } from '../fs-error.js'
 import { retrieve } from '../retrieve.js'
 import type { Settings } from '../settings.js'
-import { temporaryPath, writeAll } from '../spool/durable-file.js'
-import { EXIT, print, printRecord } from './output.js'
+import { createFile, removeFile, sync, writeAt } from '../spool/disk.js'
+import { temporaryPath } from '../spool/durable-file.js'
+import { EXIT, print, printRecord, remark } from './output.js'
 
 /** Prints the results of a task in the spool. */
 export async function listCommand(taskId: string | undefined, json: boolean): Promise<number> {
-  for (const record of await listResults(taskId)) await printRecord(record, json)
+  for (const record of await listResults(taskId, { warn: remark })) await printRecord(record, json)
   return EXIT.stored
 }
 
@@ -27,26 +28,26 @@ export async function retrieveCommand(
 async function retrieveToFile(settings: Settings, key: string, output: string): Promise<void> {
   const temporary = temporaryPath(dirname(output))
   try {
-    const handle = await open(temporary, 'wx')
+    const copy = createFile(temporary, 0o666)
     try {
       let position = 0
       await retrieve(settings, key, {
         restart: async () => {
           position = 0
-          await handle.truncate(0)
+          ftruncateSync(copy)
         },
         take: async (chunk) => {
-          await writeAll(handle, chunk, position)
+          await writeAt(copy, chunk, position)
           position += chunk.length
         },
       })
-      await handle.sync()
+      await sync(copy)
     } finally {
-      await handle.close()
+      closeSync(copy)
     }
-    await rename(temporary, output)
+    renameSync(temporary, output)
   } catch (error) {
-    await rm(temporary, { force: true })
+    removeFile(temporary)
     throw mapFsError(error, `cannot write ${output}`)
   }
 }

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
 import type { JsonObject, ResultRecord } from '../../protocol/record.js'
 import { undelivered } from '../api.js'
 import { satisfies } from '../courier.js'
@@ -12,13 +12,13 @@ import type { StoreRequest } from './arguments.js'
 import { complain, EXIT, exitStatusOf, printRecord, remark } from './output.js'
 import { startProgress } from './progress.js'
 
-async function readMetadata(argument: string | undefined): Promise<JsonObject> {
+function readMetadata(argument: string | undefined): JsonObject {
   if (argument === undefined) return {}
   if (!argument.startsWith('@')) return parseMetadata(argument)
   const path = argument.slice(1)
   let text: string
   try {
-    text = await readFile(path, 'utf8')
+    text = readFileSync(path, 'utf8')
   } catch (error) {
     throw mapFsError(error, `cannot read metadata from ${path}`)
   }
@@ -45,7 +45,7 @@ async function storeOne(
 
 /** Stores each path; one that fails does not keep the others from being stored. The worst outcome is the exit status. */
 export async function storePaths(settings: Settings, request: StoreRequest): Promise<number> {
-  const metadata = await readMetadata(request.metadata)
+  const metadata = readMetadata(request.metadata)
   let worst: number = EXIT.stored
   const note = (status: number): void => {
     const severity: readonly number[] = [EXIT.stored, EXIT.notWhereRequired, EXIT.failed, EXIT.usage]

@@ -1,4 +1,3 @@
-import { open } from 'node:fs/promises'
 import {
   type ClientRequest,
   Agent as HttpAgent,
@@ -8,6 +7,7 @@ import {
 } from 'node:http'
 import { ConductorError, isConductorError } from '../../errors.js'
 import { describeError, systemCode } from '../fs-error.js'
+import { readAt, withOpen } from '../spool/disk.js'
 import type { Limits } from './limits.js'
 
 /** Bodies from here on ask first whether they are welcome, so that a refusal costs no upload. */
@@ -17,6 +17,8 @@ const ASK_FIRST_MS = 1000
 /** Largest answer that is kept as text; error documents are far smaller. */
 const MAX_TEXT_BYTES = 4 << 20
 const READ_BYTES = 1 << 20
+/** Bodies up to this size are sent in one piece; readable in one go, and below {@link ASK_FIRST_BYTES}. */
+const ONE_PIECE_BYTES = 128 * 1024
 
 /** Where a request goes, taken apart: `URL` would fold `..` and `%2E` in paths that S3 takes literally. */
 export interface Address {
@@ -92,12 +94,12 @@ async function connector(secure: boolean): Promise<{ agent: HttpAgent; request: 
   return { agent, request: https === undefined ? httpRequest : https.request }
 }
 
-/** Bytes in a body. */
-function bodyLength(body: readonly BodyPart[]): number {
-  return body.reduce(
-    (sum, part) => sum + (part instanceof Uint8Array ? part.length : part.end - part.start),
-    0,
-  )
+function lengthOf(part: BodyPart): number {
+  return part instanceof Uint8Array ? part.length : part.end - part.start
+}
+
+function lengthOfAll(body: readonly BodyPart[]): number {
+  return body.reduce((sum, part) => sum + lengthOf(part), 0)
 }
 
 /** Failures of the connection itself are all worth another try: nothing was said about the request. */
@@ -125,42 +127,57 @@ function drained(request: ClientRequest): Promise<void> {
   })
 }
 
-/** Reads a range of a file, as far as the file goes. */
-async function* readRange(path: string, start: number, end: number): AsyncGenerator<Buffer> {
-  if (end - start > READ_BYTES) {
-    const { createReadStream } = await import('node:fs')
-    yield* createReadStream(path, { start, end: end - 1, highWaterMark: READ_BYTES }) as AsyncIterable<Buffer>
-  } else if (end > start) {
-    // Loading file streams takes longer than a small file.
-    const file = await open(path, 'r')
-    try {
-      const buffer = Buffer.allocUnsafe(end - start)
-      const { bytesRead } = await file.read(buffer, 0, buffer.length, start)
-      yield buffer.subarray(0, bytesRead)
-    } finally {
-      await file.close()
-    }
+/** Reads a part of a body, a range of a file as far as the file goes. */
+async function* readPart(part: BodyPart): AsyncGenerator<Uint8Array> {
+  if (part instanceof Uint8Array) {
+    yield part
+    return
   }
+  const { path, start, end } = part
+  const { createReadStream } = await import('node:fs')
+  yield* createReadStream(path, { start, end: end - 1, highWaterMark: READ_BYTES }) as AsyncIterable<Buffer>
+}
+
+/** The whole of a small body in one piece: one packet, and none of what streams cost. */
+async function gather(body: readonly BodyPart[], length: number): Promise<Buffer> {
+  const whole = Buffer.allocUnsafe(length)
+  let filled = 0
+  for (const part of body) {
+    const room = whole.subarray(filled, filled + lengthOf(part))
+    if (part instanceof Uint8Array) room.set(part)
+    else if ((await withOpen(part.path, (file) => readAt(file, room, part.start))) < room.length) {
+      throw tooShort(part)
+    }
+    filled += room.length
+  }
+  return whole
+}
+
+function tooShort({ path }: { path: string }): ConductorError {
+  return new ConductorError('INTEGRITY', `${path} is shorter than its record says`)
 }
 
 /** Sends the body, or as much of it as the other side lets us. */
-async function sendBody(request: ClientRequest, outgoing: Outgoing, refused: () => boolean): Promise<void> {
-  const write = async (chunk: Uint8Array): Promise<void> => {
-    if (!request.write(chunk) && !request.destroyed) await drained(request)
+async function sendBody(
+  request: ClientRequest,
+  { body = [], onSent }: Outgoing,
+  refused: () => boolean,
+): Promise<void> {
+  const length = lengthOfAll(body)
+  if (length <= ONE_PIECE_BYTES) {
+    request.end(await gather(body, length))
+    onSent?.(length)
+    return
   }
-  for (const part of outgoing.body ?? []) {
-    if (part instanceof Uint8Array) {
-      await write(part)
-      continue
-    }
-    let left = part.end - part.start
-    for await (const chunk of readRange(part.path, part.start, part.end)) {
+  for (const part of body) {
+    let left = lengthOf(part)
+    for await (const chunk of left === 0 ? [] : readPart(part)) {
       if (request.destroyed || refused()) return
-      await write(chunk)
+      if (!request.write(chunk) && !request.destroyed) await drained(request)
       left -= chunk.length
-      outgoing.onSent?.(chunk.length)
+      onSent?.(chunk.length)
     }
-    if (left > 0) throw new ConductorError('INTEGRITY', `${part.path} is shorter than its record says`)
+    if (left > 0 && !(part instanceof Uint8Array)) throw tooShort(part)
   }
   request.end()
 }
@@ -187,7 +204,7 @@ export async function exchange<T>(
   const { address, limits, signal } = outgoing
   signal?.throwIfAborted()
   const host = hostOf(address)
-  const length = outgoing.body === undefined ? undefined : bodyLength(outgoing.body)
+  const length = outgoing.body === undefined ? undefined : lengthOfAll(outgoing.body)
   const asksFirst = outgoing.askFirst === true && (length ?? 0) >= ASK_FIRST_BYTES
   const { agent, request: makeRequest } = await connector(address.secure)
   const request = makeRequest({
@@ -254,17 +271,22 @@ export async function exchange<T>(
 }
 
 /** Reads an answer as text; one that breaks off or never ends is an error, not an answer. */
-export async function readAnswer(response: IncomingMessage): Promise<Answer> {
+export function readAnswer(response: IncomingMessage): Promise<Answer> {
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of response as AsyncIterable<Buffer>) {
-    size += chunk.length
-    if (size > MAX_TEXT_BYTES) throw new ConductorError('PROTOCOL', 'answer is too long')
-    chunks.push(chunk)
-  }
-  return {
-    status: response.statusCode ?? 0,
-    headers: response.headers,
-    text: Buffer.concat(chunks).toString('utf8'),
-  }
+  return new Promise((done, fail) => {
+    response.on('data', (chunk: Buffer) => {
+      size += chunk.length
+      chunks.push(chunk)
+      if (size > MAX_TEXT_BYTES) response.destroy(new ConductorError('PROTOCOL', 'answer is too long'))
+    })
+    response.once('error', fail)
+    response.once('end', () =>
+      done({
+        status: response.statusCode ?? 0,
+        headers: response.headers,
+        text: Buffer.concat(chunks).toString('utf8'),
+      }),
+    )
+  })
 }

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
 import type { ResultsEnvironment } from '../../protocol/environment.js'
 import type { Grant, GrantHttp, GrantPolicy, GrantS3 } from '../../protocol/grant.js'
 import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
@@ -55,11 +55,11 @@ export function defaultGrantPath(localDir: string, taskId: string): string {
  * The grant of a task that is good for longest, of those in `WORKER_RESULTS_GRANT`, `WORKER_RESULTS_GRANT_FILE` and the
  * task's own folder: a conductor that extends a worker's time writes a fresh file, while the environment stays as it was.
  */
-export async function loadGrant(
+export function loadGrant(
   env: ResultsEnvironment,
   taskId: string,
   warn: (line: string) => void,
-): Promise<Grant | undefined> {
+): Grant | undefined {
   const found: Grant[] = []
   const consider = (where: string, text: string): void => {
     const grant = readGrantText(text)
@@ -70,7 +70,7 @@ export async function loadGrant(
   for (const path of new Set([env.grantFile, defaultGrantPath(env.localDir, taskId)])) {
     if (path === undefined) continue
     try {
-      consider(path, await readFile(path, 'utf8'))
+      consider(path, readFileSync(path, 'utf8'))
     } catch (error) {
       if (systemCode(error) === 'ENOENT' && path !== env.grantFile) continue
       warn(`cannot read the grant ${path}: ${describeError(error)}`)

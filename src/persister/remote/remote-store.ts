@@ -21,4 +21,6 @@ export interface RemoteStore {
    * Rejects with `EXISTS` when the key holds another result.
    */
   store(record: ResultRecord, body: Body, context: DeliveryContext): Promise<string>
+  /** Frees what an upload in several steps has left in the store, when it will not be finished; rejects when it cannot. */
+  abandon?(resume: ResumeState): Promise<void>
 }

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { isConductorError } from '../../errors.js'
 
 const FIRST_WAIT_MS = 150
@@ -35,6 +34,7 @@ export async function withRetry<T>(
       const backoffMs = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (made - 1)) * (0.5 + Math.random() / 2)
       const waitMs = Math.max(backoffMs, Math.min(waits.get(error) ?? 0, 20_000))
       if (performance.now() + waitMs >= deadlineAtMs) throw error
+      const { setTimeout: sleep } = await import('node:timers/promises')
       await sleep(waitMs, undefined, signal === undefined ? {} : { signal })
     }
   }

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
-import { open } from 'node:fs/promises'
 import { ConductorError, isConductorError } from '../../errors.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { isObject } from '../json.js'
+import { readAt, withOpen } from '../spool/disk.js'
+import type { ResumeState } from '../spool/resume-file.js'
 import type { Body } from '../spool/stage.js'
 import type { Answer } from './exchange.js'
 import type { DeliveryContext } from './remote-store.js'
@@ -17,6 +18,8 @@ const PART_BYTES = 16 << 20
 const MAX_PARTS = 9_000
 const PARTS_AT_ONCE = 4
 const READ_BYTES = 1 << 20
+/** Cleaning up is not worth waiting for longer. */
+const ABANDON_MS = 5_000
 
 /** A body to be uploaded in parts, under a name that should be free. */
 export interface MultipartUpload {
@@ -59,18 +62,18 @@ function isPart(value: unknown): value is Part {
 
 /** Uploads a body in parts, going on where an earlier process stopped. Repeating it is harmless. */
 export async function uploadInParts(upload: MultipartUpload): Promise<void> {
-  if (await withRetry(upload.isThere, upload.retry)) return await upload.context.resume?.clear()
+  if (await withRetry(upload.isThere, upload.retry)) return upload.context.resume?.clear()
   for (let fresh = false; ; fresh = true) {
     try {
       const state = (fresh ? undefined : await loadState(upload)) ?? (await begin(upload))
       await sendParts(upload, state)
       await complete(upload, state)
-      await upload.context.resume?.clear()
+      upload.context.resume?.clear()
       return
     } catch (error) {
       if (isConductorError(error) && error.code === 'NOT_FOUND') {
         // The store has forgotten the upload: completed by a process that could not say so, or cleaned away.
-        await upload.context.resume?.clear()
+        upload.context.resume?.clear()
         if (await withRetry(upload.isThere, upload.retry)) return
         if (!fresh) continue
       }
@@ -81,7 +84,7 @@ export async function uploadInParts(upload: MultipartUpload): Promise<void> {
 }
 
 async function loadState(upload: MultipartUpload): Promise<UploadState | undefined> {
-  const value = await upload.context.resume?.load()
+  const value = upload.context.resume?.load()
   if (!isObject(value) || !isObject(value.parts)) return undefined
   const { bucket, endpoint } = upload.client.place
   const ours =
@@ -205,28 +208,18 @@ async function sendPart(
   )
 }
 
-async function digestRange({
-  path,
-  start,
-  end,
-}: {
-  path: string
-  start: number
-  end: number
-}): Promise<string> {
+async function digestRange(range: { path: string; start: number; end: number }): Promise<string> {
+  const { path, start, end } = range
   const hash = createHash('sha256')
-  const file = await open(path, 'r')
-  try {
-    const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
+  const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
+  await withOpen(path, async (file) => {
     for (let position = start; position < end; ) {
-      const { bytesRead } = await file.read(buffer, 0, Math.min(READ_BYTES, end - position), position)
+      const bytesRead = await readAt(file, buffer.subarray(0, Math.min(READ_BYTES, end - position)), position)
       if (bytesRead === 0) throw new ConductorError('INTEGRITY', `${path} is shorter than its record says`)
       hash.update(buffer.subarray(0, bytesRead))
       position += bytesRead
     }
-  } finally {
-    await file.close()
-  }
+  })
   return hash.digest('hex')
 }
 
@@ -276,18 +269,30 @@ async function complete(upload: MultipartUpload, state: UploadState): Promise<vo
   }, retry)
 }
 
-/** Frees what the store keeps of an upload that will not be finished. */
-async function abort(upload: MultipartUpload): Promise<void> {
+/** Frees what the store keeps of an upload that will not be finished, whatever becomes of that. */
+async function abort({ client, context }: MultipartUpload): Promise<void> {
   try {
-    const state = await loadState(upload)
-    if (state === undefined) return
-    await upload.client.call({
-      method: 'DELETE',
-      objectKey: upload.objectKey,
-      query: `uploadId=${encodeRfc3986(state.uploadId)}`,
-    })
-    await upload.context.resume?.clear()
+    if (context.resume !== undefined) await abandonUpload(client, context.resume)
   } catch {
-    // The upload's own failure is what matters; stores clean up abandoned uploads by a lifecycle rule.
+    // The upload's own failure is what matters; what is kept of it in the spool lets a later flush try again.
   }
+}
+
+/** Frees what the store keeps of an unfinished upload, and forgets it; rejects when the store does not answer that it did. */
+export async function abandonUpload(client: S3Client, resume: ResumeState): Promise<void> {
+  const state = resume.load()
+  const { bucket, endpoint } = client.place
+  // An upload to somewhere else is left to whoever can reach it.
+  if (!isObject(state) || state.bucket !== bucket || state.endpoint !== (endpoint ?? null)) return
+  if (typeof state.objectKey !== 'string' || typeof state.uploadId !== 'string') return
+  const answer = await client.call({
+    method: 'DELETE',
+    objectKey: state.objectKey,
+    query: `uploadId=${encodeRfc3986(state.uploadId)}`,
+    signal: AbortSignal.timeout(ABANDON_MS),
+  })
+  if (answer.status !== 404 && (answer.status < 200 || answer.status > 299)) {
+    throw s3Error(answer, 'AbortMultipartUpload')
+  }
+  resume.clear()
 }

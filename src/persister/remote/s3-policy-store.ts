@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { ConductorError } from '../../errors.js'
 import type { Grant, GrantPolicy, GrantS3 } from '../../protocol/grant.js'
 import type { ResultRecord } from '../../protocol/record.js'
-import { S3_METADATA_NAMES, s3ObjectKey, s3SidecarKey, toS3Metadata } from '../../protocol/s3-layout.js'
+import { s3ObjectKey, s3SidecarKey, toPolicyFields, toS3Metadata } from '../../protocol/s3-layout.js'
 import type { Body } from '../spool/stage.js'
 import { type BodyPart, exchange, parseAddress, readAnswer } from './exchange.js'
 import { makeForm } from './form.js'
@@ -39,13 +39,13 @@ export class S3PolicyStore implements RemoteStore {
   }
 
   async store(record: ResultRecord, body: Body, context: DeliveryContext): Promise<string> {
-    const objectKey = s3ObjectKey(this.#s3.prefix, record.key)
+    const { values, sidecar } = toS3Metadata(record)
+    const objectKey = s3ObjectKey(this.#s3.prefix, record.key, { sidecar })
     const retry: RetryOptions = {
       attempts: S3_ATTEMPTS,
       deadlineAtMs: performance.now() + tierDeadlineMs(this.#limits, body.sizeBytes),
       signal: context.signal,
     }
-    const { values, sidecar } = toS3Metadata(record)
     const common = { fileName: record.name, metadata: values }
     if (sidecar) {
       const text = Buffer.from(`${JSON.stringify(record)}\n`)
@@ -110,7 +110,7 @@ export class S3PolicyStore implements RemoteStore {
     }
     add('Content-Type', object.contentType)
     // A condition counts as broken when its field is missing, so each declared name is sent, if need be empty.
-    for (const name of S3_METADATA_NAMES) add(`x-amz-meta-${name}`, object.metadata[name] ?? '')
+    for (const [name, value] of Object.entries(toPolicyFields(object.metadata))) add(name, value)
     if (has.has('x-amz-checksum-algorithm')) add('x-amz-checksum-sha256', toBase64(object.sha256))
     return fields
   }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { ConductorError, isConductorError } from '../../errors.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { s3ObjectKey, s3SidecarKey, toS3Metadata } from '../../protocol/s3-layout.js'
+import type { ResumeState } from '../spool/resume-file.js'
 import type { Body } from '../spool/stage.js'
 import type { BodyPart } from './exchange.js'
 import { type Limits, tierDeadlineMs } from './limits.js'
@@ -65,13 +66,13 @@ export class S3Store implements RemoteStore {
   }
 
   async store(record: ResultRecord, body: Body, context: DeliveryContext): Promise<string> {
-    const objectKey = s3ObjectKey(this.#prefix, record.key)
+    const { values, sidecar } = toS3Metadata(record)
+    const objectKey = s3ObjectKey(this.#prefix, record.key, { sidecar })
     const retry: RetryOptions = {
       attempts: S3_ATTEMPTS,
       deadlineAtMs: performance.now() + tierDeadlineMs(this.#limits, body.sizeBytes),
       signal: context.signal,
     }
-    const { values, sidecar } = toS3Metadata(record)
     if (sidecar) await this.#putSidecar(s3SidecarKey(objectKey), record, context, retry)
     await this.#putBody({ objectKey, record, metadata: values, body, context, retry })
     return `s3://${this.#client.place.bucket}/${objectKey}`
@@ -91,7 +92,7 @@ export class S3Store implements RemoteStore {
       metadata,
     }
     if (body.sizeBytes < DIVISIBLE_FROM_BYTES) return await this.#putNew(object, record, context, retry)
-    const begun = (await context.resume?.load()) !== undefined
+    const begun = context.resume?.load() !== undefined
     if (!begun && body.sizeBytes <= LARGEST_SINGLE_PUT_BYTES) {
       try {
         return await this.#putNew(object, record, context, { ...retry, attempts: 1 })
@@ -103,6 +104,11 @@ export class S3Store implements RemoteStore {
     const { uploadInParts } = await import('./s3-multipart.js')
     const isThere = (): Promise<boolean> => this.#isThere(objectKey, record, context)
     await uploadInParts({ ...upload, client: this.#client, isThere })
+  }
+
+  async abandon(resume: ResumeState): Promise<void> {
+    const { abandonUpload } = await import('./s3-multipart.js')
+    await abandonUpload(this.#client, resume)
   }
 
   /** The record goes first, so that whoever sees the object finds its metadata. */

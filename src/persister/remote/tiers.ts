@@ -10,7 +10,8 @@ import type { RemoteStore } from './remote-store.js'
 export class Tiers {
   readonly #settings: Settings
   readonly #taskId: string
-  #grant: Promise<Grant | undefined> | undefined
+  #grant: Grant | undefined
+  #grantRead = false
   readonly #stores = new Map<RemoteTier, Promise<RemoteStore | undefined>>()
 
   constructor(settings: Settings, taskId: string) {
@@ -29,22 +30,23 @@ export class Tiers {
   }
 
   /** Reads the grant again; true when it changed, and the stores with it. */
-  async refresh(): Promise<boolean> {
-    const before = await this.#grant
-    const after = await this.#load()
+  refresh(): boolean {
+    const before = this.#grant
+    const after = this.#load()
     if (after === undefined || JSON.stringify(before) === JSON.stringify(after)) return false
-    this.#grant = Promise.resolve(after)
+    this.#grant = after
     this.#stores.clear()
     return true
   }
 
-  #load(): Promise<Grant | undefined> {
+  #load(): Grant | undefined {
     return loadGrant(this.#settings.env, this.#taskId, this.#settings.warn)
   }
 
-  async #readGrant(): Promise<Grant | undefined> {
-    this.#grant ??= this.#load()
-    return await this.#grant
+  #readGrant(): Grant | undefined {
+    if (!this.#grantRead) this.#grant = this.#load()
+    this.#grantRead = true
+    return this.#grant
   }
 
   async #makeS3(): Promise<RemoteStore | undefined> {
@@ -57,7 +59,7 @@ export class Tiers {
       const { bucket, region, endpoint, credentials, prefix } = env.s3
       return new S3Store(new S3Client({ bucket, region, endpoint }, credentials, limits), prefix, limits)
     }
-    const grant = await this.#readGrant()
+    const grant = this.#readGrant()
     if (grant?.s3 === undefined) {
       if (env.s3 === undefined) return undefined
       throw noCredentials(env.s3.bucket)
@@ -71,8 +73,7 @@ export class Tiers {
 
   async #makeHttp(): Promise<RemoteStore | undefined> {
     const { env, limits } = this.#settings
-    const endpoint =
-      env.http === undefined ? (await this.#readGrant())?.http : { ...env.http, token: env.http.token }
+    const endpoint = env.http === undefined ? this.#readGrant()?.http : { ...env.http, token: env.http.token }
     if (endpoint === undefined) return undefined
     const { HttpStore } = await import('./http-store.js')
     return new HttpStore(

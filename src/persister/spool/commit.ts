@@ -44,14 +44,14 @@ export function makeRecord(draft: Draft, body: Body, timestamp: string): ResultR
   }
 }
 
-/** Makes a staged body a result: name, then record, each safe on disk before the next step. */
+/** Makes a staged body a result: name, then record, each safe on disk before the next is in its place. */
 export async function commit(localDir: string, draft: Draft, body: Body): Promise<Committed> {
   const folder = taskFolder(localDir, draft.taskId)
   try {
-    const { timestamp, file } = await claimName(folder, body.path, draft.timestamp, draft.name)
-    const [marker] = await Promise.all([markPending(localDir, draft.taskId, file), syncFolder(folder)])
+    const { timestamp, file } = claimName(folder, body.path, draft.timestamp, draft.name)
+    const marker = markPending(localDir, draft.taskId, file)
     const record = makeRecord(draft, body, timestamp)
-    await writeRecord(localDir, record)
+    await writeRecord(localDir, record, syncFolder(folder))
     return { record, marker }
   } catch (error) {
     throw new SpoolFailure(error, folder)

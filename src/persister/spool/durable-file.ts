@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
+import { closeSync, mkdirSync, renameSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { systemCode } from '../fs-error.js'
+import { createFile, removeFile, sync, withOpen, writeAt } from './disk.js'
 
 /** Start of every file that is not finished; readers of the spool pass over it. */
 export const TEMPORARY_PREFIX = '.tmp-'
@@ -13,32 +14,28 @@ export function temporaryPath(folder: string): string {
 
 /** Makes a folder's entries survive a crash of the machine. */
 export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r')
   try {
-    await handle.sync()
+    await withOpen(folder, sync)
   } catch (error) {
     // Some network and FUSE file systems cannot sync a folder; there is then nothing to be had.
     if (!['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'EBADF'].includes(systemCode(error) ?? '')) throw error
-  } finally {
-    await handle.close()
   }
 }
 
 /** Creates a folder with its parents and makes all of them survive a crash. */
 export async function makeFolder(folder: string): Promise<void> {
-  const first = await mkdir(folder, { recursive: true }).catch(async (error: unknown) => {
-    // Node says ENOENT on a read-only file system; asked for the one folder it says what is the matter.
-    if (systemCode(error) === 'ENOENT') await mkdir(folder)
-    throw error
-  })
+  const first = createFolder(folder)
   if (first === undefined) return
   for (let made = folder; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made))
 }
 
-/** Writes all of a buffer at a position of a file; the system may take it in pieces. */
-export async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    done += (await handle.write(bytes, done, bytes.length - done, position + done)).bytesWritten
+function createFolder(folder: string): string | undefined {
+  try {
+    return mkdirSync(folder, { recursive: true })
+  } catch (error) {
+    // Node says ENOENT on a read-only file system; asked for the one folder it says what is the matter.
+    if (systemCode(error) === 'ENOENT') mkdirSync(folder)
+    throw error
   }
 }
 
@@ -48,6 +45,8 @@ export interface ReplaceOptions {
   readonly mode?: number
   /** Where it lies until it is whole. @default the file's own folder */
   readonly folder?: string
+  /** It is not put in its place before this is done. */
+  readonly after?: Promise<void>
 }
 
 /**
@@ -57,20 +56,21 @@ export interface ReplaceOptions {
 export async function replaceFile(
   path: string,
   text: string,
-  { mode = 0o644, folder = dirname(path) }: ReplaceOptions = {},
+  { mode = 0o644, folder = dirname(path), after }: ReplaceOptions = {},
 ): Promise<void> {
   const temporary = temporaryPath(folder)
   try {
-    const handle = await open(temporary, 'wx', mode)
+    const descriptor = createFile(temporary, mode)
     try {
-      await writeAll(handle, Buffer.from(text), 0)
-      await handle.sync()
+      await writeAt(descriptor, Buffer.from(text), 0)
+      await sync(descriptor)
     } finally {
-      await handle.close()
+      closeSync(descriptor)
     }
-    await rename(temporary, path)
+    await after
+    renameSync(temporary, path)
   } catch (error) {
-    await rm(temporary, { force: true })
+    removeFile(temporary)
     throw error
   }
 }

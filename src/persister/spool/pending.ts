@@ -1,24 +1,23 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, utimes, writeFileSync } from 'node:fs'
 import type { ResultRecord } from '../../protocol/record.js'
-import { spoolFileName } from '../../protocol/spool-layout.js'
+import { SPOOL_FOLDERS, spoolFileName } from '../../protocol/spool-layout.js'
 import { systemCode } from '../fs-error.js'
+import { createText, removeFile } from './disk.js'
 import { temporaryPath } from './durable-file.js'
 import { isAlive, ownOwner, parseOwner } from './owner.js'
 import { taskFolder } from './record-file.js'
 
-/**
- * Folder of markers inside a task's folder, one for each result that no remote tier has. A marker names the process that is
- * delivering. It saves reading every record and sending the same bytes twice, and nothing depends on it for correctness.
- */
-const PENDING_FOLDER = '.pending'
 /** How often the owner of a marker says that it still is at work. */
 const TOUCH_EVERY_MS = 15_000
 
 function markerPath(localDir: string, taskId: string, file: string): string {
-  return `${taskFolder(localDir, taskId)}/${PENDING_FOLDER}/${file}`
+  return `${taskFolder(localDir, taskId)}/${SPOOL_FOLDERS.pending}/${file}`
 }
 
-/** One result's marker, held by this process until it is settled or released. */
+/**
+ * One result's marker, held by this process until it is settled or released. It names the process that is delivering, which
+ * saves reading every record and sending the same bytes twice; nothing depends on it for correctness.
+ */
 export class PendingMarker {
   readonly #path: string
   readonly #timer: NodeJS.Timeout
@@ -29,7 +28,7 @@ export class PendingMarker {
     this.#timer = setInterval(() => {
       const now = new Date()
       // A marker that cannot be touched only invites another process to send the same bytes under the same key.
-      utimes(this.#path, now, now).catch(() => {})
+      utimes(this.#path, now, now, () => {})
     }, TOUCH_EVERY_MS)
     this.#timer.unref()
   }
@@ -40,67 +39,59 @@ export class PendingMarker {
   }
 
   /** Delivered: nobody needs to come back to it. */
-  async settle(): Promise<void> {
+  settle(): void {
     clearInterval(this.#timer)
     this.#settled = true
-    await rm(this.#path, { force: true })
+    removeFile(this.#path)
   }
 
   /** Not delivered: the next process may try. */
-  async release(): Promise<void> {
+  release(): void {
     clearInterval(this.#timer)
-    await writeFile(this.#path, '').catch(() => {})
+    try {
+      writeFileSync(this.#path, '')
+    } catch {
+      // It then names this process, and counts for nothing as soon as this process has ended.
+    }
   }
 }
 
 /** Marks a result as this process's to deliver, before its record appears. */
-export async function markPending(localDir: string, taskId: string, file: string): Promise<PendingMarker> {
+export function markPending(localDir: string, taskId: string, file: string): PendingMarker {
   const path = markerPath(localDir, taskId, file)
   const text = JSON.stringify(ownOwner())
   try {
-    await writeFile(path, text)
+    writeFileSync(path, text)
   } catch (error) {
     if (systemCode(error) !== 'ENOENT') throw error
-    await mkdir(`${taskFolder(localDir, taskId)}/${PENDING_FOLDER}`, { recursive: true })
-    await writeFile(path, text)
+    mkdirSync(`${taskFolder(localDir, taskId)}/${SPOOL_FOLDERS.pending}`, { recursive: true })
+    writeFileSync(path, text)
   }
   return new PendingMarker(path)
 }
 
 /** Takes over a pending result, or gives `undefined` while a living process is at work on it. */
-export async function takePending(
-  localDir: string,
-  record: ResultRecord,
-): Promise<PendingMarker | undefined> {
+export function takePending(localDir: string, record: ResultRecord): PendingMarker | undefined {
   const path = markerPath(localDir, record.task_id, spoolFileName(record.timestamp, record.name))
   const mine = JSON.stringify(ownOwner())
   try {
-    const [text, { mtimeMs }] = await Promise.all([readFile(path, 'utf8'), stat(path)])
-    const owner = parseOwner(text)
-    if (owner !== undefined && isAlive(owner, mtimeMs)) return undefined
+    const owner = parseOwner(readFileSync(path, 'utf8'))
+    if (owner !== undefined && isAlive(owner, statSync(path).mtimeMs)) return undefined
   } catch (error) {
     if (systemCode(error) !== 'ENOENT') throw error
-    await mkdir(`${taskFolder(localDir, record.task_id)}/${PENDING_FOLDER}`, { recursive: true })
-    try {
-      const handle = await open(path, 'wx')
-      await handle.writeFile(mine)
-      await handle.close()
-      return new PendingMarker(path)
-    } catch (taken) {
-      if (systemCode(taken) === 'EEXIST') return undefined
-      throw taken
-    }
+    mkdirSync(`${taskFolder(localDir, record.task_id)}/${SPOOL_FOLDERS.pending}`, { recursive: true })
+    return createText(path, mine) ? new PendingMarker(path) : undefined
   }
   const temporary = temporaryPath(taskFolder(localDir, record.task_id))
-  await writeFile(temporary, mine)
-  await rename(temporary, path)
+  writeFileSync(temporary, mine)
+  renameSync(temporary, path)
   return new PendingMarker(path)
 }
 
 /** File names of a task's marked results, oldest first. */
-export async function listMarked(localDir: string, taskId: string): Promise<string[]> {
+export function listMarked(localDir: string, taskId: string): string[] {
   try {
-    return (await readdir(`${taskFolder(localDir, taskId)}/${PENDING_FOLDER}`)).sort()
+    return readdirSync(`${taskFolder(localDir, taskId)}/${SPOOL_FOLDERS.pending}`).sort()
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return []
     throw error
@@ -108,6 +99,6 @@ export async function listMarked(localDir: string, taskId: string): Promise<stri
 }
 
 /** Forgets a marker whose result is gone or delivered. */
-export async function dropMarker(localDir: string, taskId: string, file: string): Promise<void> {
-  await rm(markerPath(localDir, taskId, file), { force: true })
+export function dropMarker(localDir: string, taskId: string, file: string): void {
+  removeFile(markerPath(localDir, taskId, file))
 }

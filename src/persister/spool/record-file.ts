@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises'
+import { readFileSync, statSync } from 'node:fs'
 import { parseKey, RECORD_SUFFIX } from '../../protocol/key.js'
 import type { ResultRecord, StoredAt } from '../../protocol/record.js'
 import { spoolFileName } from '../../protocol/spool-layout.js'
@@ -16,9 +16,14 @@ export function bodyPath(localDir: string, record: ResultRecord): string {
   return `${taskFolder(localDir, record.task_id)}/${spoolFileName(record.timestamp, record.name)}`
 }
 
-/** Writes a record beside its body; once this resolves the result is stored. */
-export async function writeRecord(localDir: string, record: ResultRecord): Promise<void> {
-  await writeDurably(`${bodyPath(localDir, record)}${RECORD_SUFFIX}`, `${JSON.stringify(record)}\n`)
+/** Writes a record beside its body, once `after` is done; when this resolves the result is stored. */
+export async function writeRecord(
+  localDir: string,
+  record: ResultRecord,
+  after: Promise<void>,
+): Promise<void> {
+  const path = `${bodyPath(localDir, record)}${RECORD_SUFFIX}`
+  await writeDurably(path, `${JSON.stringify(record)}\n`, { after })
 }
 
 /** Notes in a record what became of its result. A crash may undo the note, never the record. */
@@ -64,17 +69,13 @@ function readRecordText(text: string): ResultRecord | undefined {
 }
 
 /** What the spool says of a result, by file name; `undefined` unless both its record and all of its bytes are there. */
-export async function readResult(
-  localDir: string,
-  taskId: string,
-  file: string,
-): Promise<ResultRecord | undefined> {
+export function readResult(localDir: string, taskId: string, file: string): ResultRecord | undefined {
   const path = `${taskFolder(localDir, taskId)}/${file}`
   try {
-    const [text, body] = await Promise.all([readFile(`${path}${RECORD_SUFFIX}`, 'utf8'), stat(path)])
-    const record = readRecordText(text)
+    const record = readRecordText(readFileSync(`${path}${RECORD_SUFFIX}`, 'utf8'))
     if (record === undefined || record.task_id !== taskId) return undefined
     if (spoolFileName(record.timestamp, record.name) !== file) return undefined
+    const body = statSync(path)
     return body.isFile() && body.size === record.size ? record : undefined
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return undefined

@@ -1,9 +1,9 @@
-import { rm } from 'node:fs/promises'
 import { formatKey, nextTimestamp, RECORD_SUFFIX } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { spoolFileName } from '../../protocol/spool-layout.js'
 import { takeFurtherName } from './claim.js'
 import type { Committed } from './commit.js'
+import { removeFile } from './disk.js'
 import { syncFolder } from './durable-file.js'
 import { dropMarker, markPending, type PendingMarker } from './pending.js'
 import { bodyPath, taskFolder, writeRecord } from './record-file.js'
@@ -24,15 +24,14 @@ export async function rekey(
   do {
     timestamp = nextTimestamp(timestamp)
     file = spoolFileName(timestamp, record.name)
-  } while (!(await takeFurtherName(oldPath, `${folder}/${file}`)))
-  await syncFolder(folder)
+  } while (!takeFurtherName(oldPath, `${folder}/${file}`))
   const key = formatKey({ taskId: record.task_id, timestamp, name: record.name })
   const moved: ResultRecord = { ...record, timestamp, key, errors: {} }
-  const newMarker = await markPending(localDir, record.task_id, file)
-  await writeRecord(localDir, moved)
-  await rm(`${oldPath}${RECORD_SUFFIX}`, { force: true })
-  await rm(oldPath, { force: true })
-  await marker.settle()
-  await dropMarker(localDir, record.task_id, spoolFileName(record.timestamp, record.name))
+  const newMarker = markPending(localDir, record.task_id, file)
+  await writeRecord(localDir, moved, syncFolder(folder))
+  removeFile(`${oldPath}${RECORD_SUFFIX}`)
+  removeFile(oldPath)
+  marker.settle()
+  dropMarker(localDir, record.task_id, spoolFileName(record.timestamp, record.name))
   return { record: moved, marker: newMarker }
 }

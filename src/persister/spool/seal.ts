@@ -1,7 +1,8 @@
-import { rm, stat } from 'node:fs/promises'
+import { statSync } from 'node:fs'
 import { ConductorError } from '../../errors.js'
 import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import { systemCode } from '../fs-error.js'
+import { removeFile } from './disk.js'
 import { makeFolder, writeDurably } from './durable-file.js'
 
 function sealPath(localDir: string, taskId: string): string {
@@ -15,21 +16,17 @@ export async function sealSpool(localDir: string, taskId: string): Promise<void>
 }
 
 /** Takes the seal off: somebody runs a command again, and somebody will take stock again. */
-export async function unsealSpool(localDir: string, taskId: string): Promise<void> {
-  await rm(sealPath(localDir, taskId), { force: true })
+export function unsealSpool(localDir: string, taskId: string): void {
+  removeFile(sealPath(localDir, taskId))
 }
 
 /**
  * Throws `UNAVAILABLE` in a conductor's worker for a result of another task that only the spool has: the conductor drains the
  * worker's own task, so such a result would go with the sandbox.
  */
-export async function assertOwnTask(
-  localDir: string,
-  taskId: string,
-  workerId: string | undefined,
-): Promise<void> {
+export function assertOwnTask(localDir: string, taskId: string, workerId: string | undefined): void {
   if (workerId === undefined || workerId === taskId) return
-  if (!(await exists(`${workerFolder(localDir, workerId)}/${WORKER_FILES.bin}`))) return
+  if (!exists(`${workerFolder(localDir, workerId)}/${WORKER_FILES.bin}`)) return
   const line = `no remote storage took the result, and only results of ${workerId} are safe in this spool`
   throw new ConductorError('UNAVAILABLE', line, { retryable: true })
 }
@@ -38,14 +35,14 @@ export async function assertOwnTask(
  * Throws `CLOSED` when the spool is sealed. Asked after a result's record was written, a pass means that whoever sealed later
  * has the result in its list; so a result that only the spool has may be acknowledged then, and not otherwise.
  */
-export async function assertUnsealed(localDir: string, taskId: string): Promise<void> {
-  if (!(await exists(sealPath(localDir, taskId)))) return
+export function assertUnsealed(localDir: string, taskId: string): void {
+  if (!exists(sealPath(localDir, taskId))) return
   throw new ConductorError('CLOSED', `${taskId} is being terminated, and no remote storage took the result`)
 }
 
-async function exists(path: string): Promise<boolean> {
+function exists(path: string): boolean {
   try {
-    await stat(path)
+    statSync(path)
     return true
   } catch (error) {
     if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return false

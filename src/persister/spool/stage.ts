@@ -1,11 +1,13 @@
 import { createHash, type Hash } from 'node:crypto'
-import { type FileHandle, open, rm } from 'node:fs/promises'
+import { closeSync } from 'node:fs'
 import type { ConductorError } from '../../errors.js'
 import { mapFsError } from '../fs-error.js'
-import { temporaryPath, writeAll } from './durable-file.js'
+import { createFile, readAt, removeFile, sync, writeAt } from './disk.js'
+import { temporaryPath } from './durable-file.js'
 
 /** Read and write unit; smaller ones cost twice the time for big files. */
 export const CHUNK_BYTES = 1 << 20
+const SMALLEST_READ_BYTES = 16 * 1024
 /** How much is written before the disk is asked to start on it, so that the last sync is short. */
 const EARLY_SYNC_BYTES = 64 << 20
 
@@ -17,11 +19,19 @@ export interface Body {
   readonly sha256: string
 }
 
-/** Bytes to be stored: an open file, read from its beginning, or chunks as they come. */
-export type BodySource = { readonly file: FileHandle } | { readonly chunks: AsyncIterable<Uint8Array> }
+/** An open regular file, to be read from its beginning to its end, wherever that is by then. */
+export interface OpenFile {
+  /** Descriptor. */
+  readonly file: number
+  /** As it was when it was opened. */
+  readonly sizeBytes: number
+}
+
+/** Bytes to be stored: a file, or chunks as they come. */
+export type BodySource = OpenFile | { readonly chunks: AsyncIterable<Uint8Array> }
 
 class Stage {
-  readonly #handle: FileHandle
+  readonly #descriptor: number
   readonly #path: string
   readonly #folder: string
   readonly #hash: Hash = createHash('sha256')
@@ -29,15 +39,11 @@ class Stage {
   #unsyncedBytes = 0
   #syncing: Promise<void> | undefined
 
-  private constructor(handle: FileHandle, path: string, folder: string) {
-    this.#handle = handle
+  constructor(path: string, folder: string) {
     this.#path = path
     this.#folder = folder
-  }
-
-  static async open(path: string, folder: string): Promise<Stage> {
     try {
-      return new Stage(await open(path, 'wx', 0o644), path, folder)
+      this.#descriptor = createFile(path)
     } catch (error) {
       throw new SpoolFailure(error, folder)
     }
@@ -45,7 +51,7 @@ class Stage {
 
   async add(chunk: Uint8Array): Promise<void> {
     try {
-      const written = writeAll(this.#handle, chunk, this.#sizeBytes)
+      const written = writeAt(this.#descriptor, chunk, this.#sizeBytes)
       // Hashing runs on this thread while the write is on its way on another.
       this.#hash.update(chunk)
       await written
@@ -54,7 +60,7 @@ class Stage {
       if (this.#unsyncedBytes >= EARLY_SYNC_BYTES) {
         await this.#syncing
         this.#unsyncedBytes = 0
-        this.#syncing = this.#handle.datasync()
+        this.#syncing = sync(this.#descriptor, 'data')
         // Awaited before the next one and at the end; this only keeps Node from calling it unhandled until then.
         this.#syncing.catch(() => {})
       }
@@ -66,7 +72,7 @@ class Stage {
   async finish(): Promise<Body> {
     try {
       await this.#syncing
-      await this.#handle.sync()
+      await sync(this.#descriptor)
     } catch (error) {
       throw new SpoolFailure(error, this.#folder)
     }
@@ -75,27 +81,37 @@ class Stage {
 
   async close(): Promise<void> {
     await this.#syncing?.catch(() => {})
-    await this.#handle.close()
+    closeSync(this.#descriptor)
+  }
+}
+
+/** Room for a file's next bytes; a small file's ends in the first. */
+function makeBuffer({ sizeBytes }: OpenFile): Buffer {
+  return Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, Math.max(SMALLEST_READ_BYTES, sizeBytes + 1)))
+}
+
+/** Hands over a file piece by piece, and reads the next piece while one is being taken. */
+async function readThrough(source: OpenFile, take: (piece: Buffer) => Promise<void>): Promise<void> {
+  let current = makeBuffer(source)
+  let spare: Buffer | undefined
+  let position = await readAt(source.file, current, 0)
+  for (let bytesRead = position; bytesRead > 0; position += bytesRead) {
+    spare ??= makeBuffer(source)
+    // Both are over before anything is thrown: the descriptors are closed then, and may be another file's soon.
+    const [taken, ahead] = await Promise.allSettled([
+      take(current.subarray(0, bytesRead)),
+      readAt(source.file, spare, position),
+    ])
+    if (taken.status === 'rejected') throw taken.reason
+    if (ahead.status === 'rejected') throw ahead.reason
+    bytesRead = ahead.value
+    ;[current, spare] = [spare, current]
   }
 }
 
 async function fill(stage: Stage, source: BodySource): Promise<void> {
-  if ('chunks' in source) {
-    for await (const chunk of source.chunks) await stage.add(chunk)
-    return
-  }
-  let [current, next] = [Buffer.allocUnsafeSlow(CHUNK_BYTES), Buffer.allocUnsafeSlow(CHUNK_BYTES)]
-  let position = 0
-  let { bytesRead } = await source.file.read(current, 0, CHUNK_BYTES, position)
-  while (bytesRead > 0) {
-    position += bytesRead
-    const [, ahead] = await Promise.all([
-      stage.add(current.subarray(0, bytesRead)),
-      source.file.read(next, 0, CHUNK_BYTES, position),
-    ])
-    bytesRead = ahead.bytesRead
-    ;[current, next] = [next, current]
-  }
+  if ('file' in source) return await readThrough(source, (piece) => stage.add(piece))
+  for await (const chunk of source.chunks) await stage.add(chunk)
 }
 
 /** The spool itself cannot be written, whatever the source; `cause` says why. */
@@ -116,7 +132,7 @@ export class SpoolFailure extends Error {
 export async function stageBody(folder: string, source: BodySource): Promise<Body> {
   const path = temporaryPath(folder)
   try {
-    const stage = await Stage.open(path, folder)
+    const stage = new Stage(path, folder)
     try {
       await fill(stage, source)
       return await stage.finish()
@@ -124,21 +140,19 @@ export async function stageBody(folder: string, source: BodySource): Promise<Bod
       await stage.close()
     }
   } catch (error) {
-    await rm(path, { force: true })
+    removeFile(path)
     if (error instanceof SpoolFailure) throw error
     throw mapFsError(error, 'cannot read what is to be stored')
   }
 }
 
 /** Digest of a file's bytes, read from disk; the open file is left to its owner. */
-export async function digestFile(file: FileHandle): Promise<{ sizeBytes: number; sha256: string }> {
+export async function digestFile(source: OpenFile): Promise<{ sizeBytes: number; sha256: string }> {
   const hash = createHash('sha256')
-  const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES)
   let sizeBytes = 0
-  for (;;) {
-    const { bytesRead } = await file.read(buffer, 0, CHUNK_BYTES, sizeBytes)
-    if (bytesRead === 0) return { sizeBytes, sha256: hash.digest('hex') }
-    hash.update(buffer.subarray(0, bytesRead))
-    sizeBytes += bytesRead
-  }
+  await readThrough(source, async (piece) => {
+    hash.update(piece)
+    sizeBytes += piece.length
+  })
+  return { sizeBytes, sha256: hash.digest('hex') }
 }

@@ -82,7 +82,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
   const taskId = resolveTaskId(request.taskId, settings)
   const folder = `${workerFolder(settings.localDir, taskId)}/${WORKER_FILES.runs}/${request.runId}`
   await keepGrant(settings, taskId)
-  await unsealSpool(settings.localDir, taskId)
+  unsealSpool(settings.localDir, taskId)
   const keeper = new Keeper(settings, taskId)
   const checkpoints = new Checkpoints(keeper, request.checkpoints, request.everyMs)
   const end = await supervise({

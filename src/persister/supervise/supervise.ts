@@ -3,6 +3,7 @@ import { mkdir, utimes, writeFile } from 'node:fs/promises'
 import { constants } from 'node:os'
 import type { Readable } from 'node:stream'
 import { type ExitRecord, RUN_FILES } from '../../protocol/spool-layout.js'
+import { lenient } from '../cli/output.js'
 import { describeError, systemCode } from '../fs-error.js'
 import { writeDurably } from '../spool/durable-file.js'
 import { BoundedLog } from './bounded-log.js'
@@ -41,8 +42,8 @@ export async function supervise(supervision: Supervision): Promise<ExitRecord> {
   const child = spawn(file, args, { env, detached: true, stdio: ['inherit', 'pipe', 'pipe'] })
   supervision.signals.attach(child.pid)
   const copies = [
-    copy(child.stdout, process.stdout, logs.stdout, warn),
-    copy(child.stderr, process.stderr, logs.stderr, warn),
+    copy(child.stdout, lenient(process.stdout), logs.stdout, warn),
+    copy(child.stderr, lenient(process.stderr), logs.stderr, warn),
   ]
   const end = await new Promise<Pick<ExitRecord, 'code' | 'signal'>>((ended) => {
     child.once('exit', (code, signal) => ended({ code, signal }))

@@ -2,8 +2,10 @@ import { accessSync, constants } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-/** The shell implementation as it lies in the source. */
-export const SCRIPT = fileURLToPath(new URL('../../../src/persister/persist-result.sh', import.meta.url))
+/** The shell implementation, put together by the global setup of the tests. */
+export const SCRIPT = fileURLToPath(
+  new URL('../../../dist/persist-result/persist-result.sh', import.meta.url),
+)
 
 /** A shell that has to run the script. */
 export interface Shell {

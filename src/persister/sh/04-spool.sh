@@ -1,0 +1,158 @@
+# ---------------------------------------------------------------- files of the spool
+
+scratch=''
+leftovers=''
+clean_up() {
+  # A child that is killed before it drops this trap must not act on it.
+  self=$$
+  { read -r self _ </proc/self/stat; } 2>/dev/null || :
+  [ "$self" = $$ ] || return
+  trap '' HUP INT TERM
+  [ -z "$scratch" ] || rm -rf -- "$scratch"
+  # One path to a line; none of ours has a line end in it unless the spool's own path does.
+  [ -z "$leftovers" ] || { IFS=$NL; rm -f -- $leftovers; unset IFS; }
+}
+trap clean_up EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# A folder of our own outside the spool, for what is not a result.
+need_scratch() {
+  [ -z "$scratch" ] || return 0
+  scratch=${TMPDIR:-/tmp}/persist-result-$$-$unique
+  (umask 077 && mkdir -- "$scratch") || { scratch='' && return 1; }
+}
+
+# Other machines may share the spool, so the process id is not enough.
+unique=$$
+{ read -r unique </proc/sys/kernel/random/uuid; } 2>/dev/null || unique=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
+temporaries=0
+
+# Puts the path of a new unfinished file in folder $1 into R; it is removed on exit unless it got its final name.
+temporary() {
+  temporaries=$((temporaries + 1))
+  R=$1/.tmp-$$-$unique-$temporaries
+}
+
+keep_track() { leftovers=$leftovers$1$NL; }
+forget() { replace "$leftovers" "$1$NL" ''; leftovers=$R; }
+
+make_folder() {
+  [ -d "$1" ] && return
+  made=$(mkdir -p -- "$1" 2>&1) && sync "${1%/*}" "$1" 2>/dev/null
+  [ -d "$1" ] && return
+  stage_error="cannot write $1: ${made##*: }"
+  return 1
+}
+
+# Takes the name $1 if it is free. A redirection that fails must not end the shell, as it would with a special builtin.
+claim() {
+  set -C
+  if true 2>/dev/null >"$1"; then set +C; return 0; fi
+  set +C
+  return 1
+}
+
+# Puts the name of a result's file in its task's folder into r_file.
+spool_name() {
+  if [ $((n_bytes + 26)) -le 255 ]; then r_file=$1-$2; else sha256_text "$2" && r_file=$1-'~'$R; fi
+}
+
+# Says why nothing can be created in folder $1, in the system's words.
+refused() {
+  stage_error=$( { true >"$b_path"; } 2>&1)
+  stage_error="cannot write $1: ${stage_error##*: }"
+}
+
+# Says whose fault it is that dd could not copy $1 into folder $2.
+stage_failed() {
+  copied=${copied%%"$NL"*}
+  case $copied in
+    *"$b_path"*) stage_error="cannot write $2: ${copied##*: }" ;;
+    *) stage_error="cannot read $1: ${copied##*: }" source_failed=1 ;;
+  esac
+}
+
+# Copies file $1 into an unfinished file in folder $2, synced; puts it into b_path, b_size and b_sha.
+stage_file() {
+  source_failed=''
+  temporary "$2"
+  b_path=$R
+  claim "$b_path" || { refused "$2" && return 1; }
+  keep_track "$b_path"
+  copied=$(dd if="$1" of="$b_path" bs=1048576 count=$SMALL_BLOCKS conv=fsync 2>&1) || {
+    stage_failed "$1" "$2" && return 1
+  }
+  # A block more may follow, also when they were short ones.
+  blocks=${copied%% records in*}
+  blocks=$((${blocks%+*} + ${blocks#*+}))
+  if [ "$blocks" -ge $SMALL_BLOCKS ]; then
+    fresh=''
+    copied=$(dd if="$1" of="$b_path" bs=1048576 2>&1) || {
+      stage_failed "$1" "$2" && return 1
+    }
+    sync "$b_path" &
+    b_sha=$($SHA256_BIG <"$b_path")
+    wait $! || { stage_error="cannot write $2" && return 1; }
+  else
+    b_sha=$($SHA256 <"$b_path")
+  fi
+  b_sha=${b_sha%% *}
+  copied=${copied##*records out"$NL"}
+  b_size=${copied%% *}
+  # Not every dd says it.
+  case $b_size in *[!0123456789]* | '') b_size=$(($(wc -c <"$b_path"))) ;; esac
+  case $b_size$b_sha in *[!0123456789abcdef]* | '') stage_error="cannot read back $b_path" && return 1 ;; esac
+}
+
+pass() { cat; }
+
+# The same for what command $2 prints, or standard input, hashed as it comes.
+stage_stream() {
+  source_failed=''
+  temporary "$1"
+  b_path=$R
+  claim "$b_path" || { refused "$1" && return 1; }
+  keep_track "$b_path"
+  consumed=1
+  b_sha=$({ "${2:-pass}" | { tee "$b_path" || echo failed >&3; } | $SHA256_BIG; } 3>&1) || { stage_error="cannot write $1" && return 1; }
+  case $b_sha in *failed*) stage_error="cannot write $1" && return 1 ;; esac
+  b_sha=${b_sha%% *}
+  sync "$b_path" && b_size=$(($(wc -c <"$b_path"))) || { stage_error="cannot write $1" && return 1; }
+}
+
+# Writes the record of the r_ variables to file $1.
+write_record() {
+  quote "$r_content_type" && quoted_type=$R
+  errors=''
+  [ -z "$r_error_s3" ] || errors="\"s3\":$r_error_s3"
+  [ -z "$r_error_http" ] || errors="$errors${errors:+,}\"http\":$r_error_http"
+  archive=null
+  [ -z "$r_archive" ] || archive=\"$r_archive\"
+  printf '{"v":1,"task_id":"%s","timestamp":"%s","name":"%s","key":"%s/%s-%s","size":%s,"sha256":"%s","content_type":"%s","metadata":%s,"created_at":"%s","archive":%s,"stored":%s,"errors":{%s}}\n' \
+    "$r_task_id" "$r_timestamp" "$n_json" "$r_task_id" "$r_timestamp" "$n_json" "$r_size" "$r_sha256" "$quoted_type" \
+    "$r_metadata" "$r_created_at" "$archive" "$r_stored" "$errors"
+}
+
+# Replaces the record beside body $1; readers see the old one or the new.
+save_record() {
+  [ -n "$spooled" ] || return 0
+  temporary "$folder"
+  record=$R
+  keep_track "$record"
+  # The folder is synced with it, so that what was renamed before is safe by then.
+  { write_record >"$record"; } 2>/dev/null && sync "$record" "$folder" 2>/dev/null && mv -f -- "$record" "$1.meta.json" && forget "$record"
+}
+
+# Reads the record beside body $1 into the r_ variables; fails unless both are whole and belong together.
+load_record() {
+  [ -f "$1" ] && [ -f "$1.meta.json" ] || return 1
+  r_error_s3='' r_error_http='' problem=unreadable
+  eval "$(awk -v mode=record -v task="$task" "$AWK" "$1.meta.json" 2>/dev/null)"
+  [ -z "$problem" ] || return 1
+  describe_name "$r_name"
+  spool_name "$r_timestamp" "$r_name"
+  [ "$r_file" = "${1##*/}" ] && [ "$(($(wc -c <"$1")))" = "$r_size" ]
+}
+

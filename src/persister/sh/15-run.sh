@@ -1,0 +1,285 @@
+# ---------------------------------------------------------------- run
+
+# Puts a duration such as 500ms, 60s, 5m or 1h into R, in seconds for sleep.
+duration() {
+  R=${1%%[!0123456789.]*}
+  case $R in '' | *.*.* | .* | *.) return 1 ;; esac
+  case ${1#"$R"} in
+    '' | s) ;;
+    ms) case $R in *.*) return 1 ;; *) fraction=$((1000 + R % 1000)) R=$((R / 1000)).${fraction#1} ;; esac ;;
+    m) case $R in *.*) return 1 ;; *) R=$((R * 60)) ;; esac ;;
+    h) case $R in *.*) return 1 ;; *) R=$((R * 3600)) ;; esac ;;
+    *) return 1 ;;
+  esac
+}
+
+# Keeps the start and the end of standard input in file $1; FIFO $2 is for counting.
+keep_log() {
+  half=$((log_limit / 2))
+  if head --version >/dev/null 2>&1; then
+    head -c $half >"$1"
+    wc -c <"$2" >"$2.size" &
+    tee "$2" | tail -c $half >"$1.tail"
+    wait $!
+    read -r more <"$2.size"
+  else
+    # Other heads read more than they write.
+    cat >"$1.all"
+    more=$(($(wc -c <"$1.all") - half))
+    dd if="$1.all" of="$1" bs=$half count=1 2>/dev/null
+    if [ $more -lt $half ]; then kept=$more; else kept=$half; fi
+    true >"$1.tail"
+    [ $more -le 0 ] || tail -c $kept "$1.all" >"$1.tail"
+    rm -f -- "$1.all"
+  fi
+  [ "$more" -le $half ] || printf '\n[persist-result: %s bytes left out]\n' $((more - half)) >>"$1"
+  cat -- "$1.tail" >>"$1"
+  rm -f -- "$1.tail"
+}
+
+# Passes a stream of the command through and keeps it: $1 is out or err, $2 the log. Leaves the process ids in tee_pid and log_pid.
+watch_stream() {
+  mkfifo "$scratch/$1" "$scratch/$1.log" "$scratch/$1.count" || return 1
+  (
+    trap - EXIT
+    trap '' HUP INT QUIT TERM USR1 USR2
+    keep_log "$2" "$scratch/$1.count" <"$scratch/$1.log"
+  ) >/dev/null 2>&1 &
+  log_pid=$!
+  (
+    # A reader that went away must not take the command with it.
+    trap - EXIT
+    trap '' HUP INT QUIT TERM USR1 USR2 PIPE
+    exec tee "$scratch/$1.log" <"$scratch/$1" 2>/dev/null
+  ) &
+  tee_pid=$!
+}
+
+pass_on() {
+  interrupted=1
+  [ -n "$child" ] || return 0
+  kill "-$1" "$child_group$child" 2>/dev/null || :
+  case $1.$grace.$killer in
+    TERM.?*.)
+      (
+        trap - EXIT HUP INT QUIT TERM
+        sleep "$grace" && kill -KILL "$child_group$child"
+      ) </dev/null >/dev/null 2>&1 &
+      killer=$!
+      ;;
+  esac
+}
+
+# Stores what a command leaves behind, if it changed; complains about what is missing when $1 says so, then the things.
+keep() {
+  mentions=$1
+  shift
+  note_listing || return 0
+  for thing; do
+    asked_name='' has_name=''
+    case $thing in "$named") asked_name=$run_name has_name=1 ;; esac
+    store_output "$thing"
+    case $outcome in
+      failed) remark "$thing is not stored: $outcome_error" ;;
+      missing) [ -z "$mentions" ] || remark "$thing is not stored: it does not exist" ;;
+    esac
+  done
+  unchanged_in='' spooled=1 folder=$dir/$task
+  catch_up
+}
+
+# Looks at the checkpoints now and then until it is told to stop; it then ends with the round that has begun.
+checkpoint() {
+  trap - EXIT HUP INT QUIT TERM
+  unique=${unique}c
+  while [ ! -e "$scratch/stop" ] && kill -0 $$ 2>/dev/null; do
+    sleep "$every" &
+    printf '%s' $! >"$scratch/sleeper"
+    wait $!
+    [ -e "$scratch/stop" ] || (keep '' "$@")
+  done
+}
+
+run() {
+  asked_task='' run_id='' outputs=0 checkpoints=0 every=60 log='' log_limit=16777216 grace='' killer='' run_name='' named="$NL"
+  need_scratch || die 1 "cannot write ${TMPDIR:-/tmp}"
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --) shift && break ;;
+      --log) log=1 && shift && continue ;;
+      --*=*) option=${1%%=*} value=${1#*=} && shift ;;
+      -o | -t | -n | --output | --checkpoint | --run-id | --task-id | --name | --every | --log-limit | --grace)
+        [ $# -gt 1 ] || misused "$1 needs a value"
+        option=$1 value=$2
+        shift 2
+        ;;
+      *) misused "run does not know $1" ;;
+    esac
+    case $option in
+      -o | --output) outputs=$((outputs + 1)) && eval "output_$outputs=\$value" ;;
+      --checkpoint) checkpoints=$((checkpoints + 1)) && eval "checkpoint_$checkpoints=\$value" ;;
+      --run-id) run_id=$value ;;
+      -t | --task-id) asked_task=$value ;;
+      -n | --name) run_name=$value ;;
+      --every) duration "$value" || misused "--every must be a duration such as 60s, not \"$value\"" && every=$R ;;
+      --grace) duration "$value" || misused "--grace must be a duration such as 10s, not \"$value\"" && grace=$R ;;
+      --log-limit)
+        case $value in '' | *[!0123456789]* | ????????????????*) misused '--log-limit must be a number of bytes' ;; esac
+        log_limit=$value
+        [ "$log_limit" -ge 2 ] || misused '--log-limit must be a number of bytes'
+        ;;
+      *) misused "run does not know $option" ;;
+    esac
+  done
+  [ $# -gt 0 ] || misused 'run needs a command after --'
+  [ -z "$run_name" ] || [ $outputs = 1 ] || misused '--name goes with one --output'
+  # shellcheck disable=SC2154
+  [ -z "$run_name" ] || named=$output_1
+  need_task
+  now
+  [ -n "$run_id" ] || run_id=$now_stamp-${unique%"${unique#??????}"}
+  describe_name "$run_id"
+  [ -z "$n_problem" ] || misused "--run-id $n_problem"
+  run_json=$n_json
+  run_dir=$dir/.worker/$task/runs/$run_id
+  keep_grant
+  # Somebody runs a command again, and somebody will take stock again.
+  [ ! -e "$dir/.worker/$task/sealed" ] || rm -f -- "$dir/.worker/$task/sealed"
+  tees='' logs=''
+  if make_folder "$run_dir" && { printf '' >"$run_dir/heartbeat"; } 2>/dev/null; then
+    watch_stream out "$run_dir/stdout.log"
+    tees=$tee_pid logs=$log_pid
+    watch_stream err "$run_dir/stderr.log" >&2
+    tees="$tees $tee_pid" logs="$logs $log_pid"
+    (
+      trap - EXIT HUP INT QUIT TERM
+      while sleep 5 && kill -0 $$; do touch -- "$run_dir/heartbeat"; done
+    ) </dev/null >/dev/null 2>&1 &
+    heart=$!
+  else
+    complain "cannot write $run_dir: the command's output and exit status are not kept"
+    run_dir=''
+  fi
+  started=$now_iso
+  child='' child_group=''
+  ! command -v setsid >/dev/null 2>&1 || child_group=-
+  for signal in HUP INT QUIT TERM USR1 USR2; do
+    # shellcheck disable=SC2064
+    trap "pass_on $signal" $signal
+  done
+  # A background command's input is /dev/null unless it is said to be another.
+  exec 3<&0
+  if [ -n "$run_dir" ]; then
+    supervised "$@" <&3 >"$scratch/out" 2>"$scratch/err" 3<&- &
+  else
+    supervised "$@" <&3 3<&- &
+  fi
+  child=$!
+  exec 3<&-
+  set --
+  while [ $checkpoints -gt 0 ]; do
+    eval "set -- \"\$checkpoint_$checkpoints\" \"\$@\""
+    checkpoints=$((checkpoints - 1))
+  done
+  checkpointer=''
+  if [ $# -gt 0 ]; then
+    checkpoint "$@" </dev/null >/dev/null &
+    checkpointer=$!
+  fi
+  while :; do
+    interrupted=''
+    # Some shells remark on signals here.
+    wait "$child" 2>/dev/null
+    status=$?
+    # A signal ends the wait, not the command.
+    [ -n "$interrupted" ] || break
+  done
+  child=''
+  # The command's group may live on without it; the clock that runs against it does not.
+  [ -z "$killer" ] || kill "$killer" 2>/dev/null
+  now
+  if [ -n "$run_dir" ]; then
+    note_exit || complain 'cannot write exit.json'
+    settle_streams
+    { kill "$heart" && wait "$heart"; } 2>/dev/null
+  fi
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  trap - QUIT USR1 USR2
+  if [ -n "$checkpointer" ]; then
+    printf '' >"$scratch/stop"
+    { read -r sleeper <"$scratch/sleeper"; } 2>/dev/null
+    kill "${sleeper:-}" 2>/dev/null
+    wait "$checkpointer"
+  fi
+  number=1
+  while [ $number -le $outputs ]; do
+    eval "set -- \"\$@\" \"\$output_$number\""
+    number=$((number + 1))
+  done
+  [ -z "$log$run_dir" ] || [ -z "$log" ] || set -- "$@" "$run_dir/stdout.log" "$run_dir/stderr.log"
+  [ $# = 0 ] || keep missing "$@"
+  return $status
+}
+
+# Becomes the command, in a group of its own, so that signals reach everything that it starts.
+supervised() {
+  trap - EXIT HUP INT QUIT TERM USR1 USR2
+  here=$(cd -- "$(dirname -- "$0")" && pwd -P)
+  if [ -n "$user_locale" ]; then LC_ALL=$user_locale; else unset LC_ALL; fi
+  # It has the grant in its file.
+  unset WORKER_RESULTS_GRANT
+  WORKER_ID=$task WORKER_RESULTS_LOCAL_DIR=$dir PATH=$here:$PATH NODE_PATH=$here${NODE_PATH:+:}${NODE_PATH-}
+  export WORKER_ID WORKER_RESULTS_LOCAL_DIR PATH NODE_PATH
+  # Shells start background commands deaf to these two, and cannot undo it themselves.
+  case $1 in
+    *=*) ;;
+    *) ! env --default-signal=INT,QUIT true 2>/dev/null || set -- env --default-signal=INT,QUIT -- "$@" ;;
+  esac
+  [ -z "$child_group" ] || exec setsid "$@"
+  exec "$@"
+}
+
+# Puts a grant that came in the environment where the command's own calls look for it.
+keep_grant() {
+  [ -n "${WORKER_RESULTS_GRANT-}" ] && [ ! -e "$dir/.worker/$task/grant.json" ] || return 0
+  grant='' g_best=0
+  consider_grant WORKER_RESULTS_GRANT "$WORKER_RESULTS_GRANT"
+  [ -n "$grant" ] || return 0
+  make_folder "$dir/.worker/$task" || return 0
+  temporary "$dir/.worker/$task"
+  keep_track "$R"
+  (umask 077 && printf '%s' "$WORKER_RESULTS_GRANT" >"$R" && sync "$R" && mv -f -- "$R" "$dir/.worker/$task/grant.json") 2>/dev/null || remark 'cannot keep the grant for the command'
+}
+
+# Writes how the command ended. A status above 128 is taken for a signal: the shell does not tell them apart.
+note_exit() {
+  code=$status signal=null
+  if [ "$status" -gt 128 ] && R=$(kill -l $((status - 128)) 2>/dev/null) && [ -n "$R" ]; then
+    case $R in *[!"$ALNUM"]* | [0123456789]*) ;; *) code=null signal="\"SIG${R#SIG}\"" ;; esac
+  fi
+  temporary "$run_dir"
+  record=$R
+  keep_track "$record"
+  {
+    printf '{"v":1,"task_id":"%s","run_id":"%s","code":%s,"signal":%s,"started_at":"%s","ended_at":"%s"}\n' \
+      "$task" "$run_json" "$code" "$signal" "$started" "$now_iso" >"$record"
+  } 2>/dev/null && sync "$record" "$run_dir" 2>/dev/null && mv -f -- "$record" "$run_dir/exit.json" && forget "$record"
+}
+
+# Waits for the rest of the output, but not for processes that the command left behind with its streams open.
+settle_streams() {
+  # shellcheck disable=SC2086
+  {
+    (
+      trap - EXIT HUP INT QUIT TERM
+      sleep 0.5 || sleep 1
+      kill -KILL $tees
+    ) </dev/null >/dev/null 2>&1 &
+    late=$!
+    wait $tees $logs
+    kill "$late" && wait "$late"
+  } 2>/dev/null
+}
+
