@@ -35,8 +35,7 @@ export interface CostEstimate {
 
 const amount = z.number().nonnegative()
 
-/** @internal */
-export const costOptionsSchema = z.strictObject({
+const costOptionsSchema = z.strictObject({
   workers: amount,
   bytesPerWorker: amount,
   months: amount.default(1),

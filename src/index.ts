@@ -1,6 +1,6 @@
 export type { CallOptions } from './call-options.js'
 export { Conductor } from './conductor/conductor.js'
-export type { Access, ConductorOptions, SpawnOptions } from './conductor/options.js'
+export type { Access, ConductorOptions, HttpOptions, SpawnOptions } from './conductor/options.js'
 export type { DeliveredResult, Receipt, WorkerExit } from './conductor/receipt.js'
 export type { RunResult } from './conductor/supervised-command.js'
 export type { Worker } from './conductor/worker.js'

@@ -5,7 +5,7 @@ import { ConductorError, isConductorError } from '../errors.js'
 import { formatKey, nextTimestamp } from '../protocol/key.js'
 import type { ResultRecord } from '../protocol/record.js'
 import { DigestCheck, verifiedChunks } from '../results/verify.js'
-import { describeRecord, type StoreTier } from '../stores/result-store.js'
+import { describeRecord, type ResultStore, type StoreTier } from '../stores/result-store.js'
 import type { S3Store } from '../stores/s3/s3-store.js'
 import type { SpoolStore } from '../stores/spool-store.js'
 import { readChunks, toNodeStream } from '../streams/web-stream.js'
@@ -19,6 +19,7 @@ export interface DeliveryPlaces {
   /** The sandbox's own spool. */
   readonly spool: SpoolStore
   readonly s3: S3Store | undefined
+  readonly http: ResultStore | undefined
   /** Whether the spool itself outlives the sandbox. */
   readonly spoolIsVolume: boolean
 }
@@ -62,11 +63,38 @@ async function deliver(
       reason = error.message
     }
   }
-  // A 2xx of the endpoint is its word for it; what it holds is not read back here.
   const tiers: StoreTier[] = []
-  if (record.stored.some(({ tier }) => tier === 'http')) tiers.push('http')
+  let verified = false
+  if (places.http !== undefined && record.stored.some(({ tier }) => tier === 'http')) {
+    const kept = await keptByHttp(record, places.http, options)
+    verified = kept.verified
+    if (kept.problem === undefined) tiers.push('http')
+    else reason = kept.problem
+  }
   if (spoolIsVolume) tiers.push('volume')
-  return { record, tiers, verified: false, undelivered: tiers.length > 0 ? undefined : reason }
+  return { record, tiers, verified, undelivered: tiers.length > 0 ? undefined : reason }
+}
+
+/** Whether the endpoint has what it took. A server that only takes the POST said 2xx, which is all that it can say. */
+async function keptByHttp(
+  record: ResultRecord,
+  http: ResultStore,
+  options: CallOptions,
+): Promise<{ readonly verified: boolean; readonly problem: string | undefined }> {
+  try {
+    if (await holds(http, record, options)) return { verified: true, problem: undefined }
+  } catch (error) {
+    if (!isConductorError(error)) throw error
+    if (error.retryable) return { verified: false, problem: error.message }
+  }
+  // Not there, or an answer that says nothing: one that can list can be believed.
+  try {
+    for await (const _ of http.list(record.task_id, options)) break
+    return { verified: false, problem: `${http.name} does not have it as it was sent` }
+  } catch (error) {
+    if (!isConductorError(error)) throw error
+    return { verified: false, problem: error.code === 'UNSUPPORTED' ? undefined : error.message }
+  }
 }
 
 async function keepInS3(
@@ -117,8 +145,8 @@ async function carry(
   }
 }
 
-async function holds(s3: S3Store, record: ResultRecord, options: CallOptions): Promise<boolean> {
-  const found = await s3.describe(record.key, options)
+async function holds(store: ResultStore, record: ResultRecord, options: CallOptions): Promise<boolean> {
+  const found = await store.describe(record.key, options)
   return (
     found !== undefined &&
     found.size === record.size &&

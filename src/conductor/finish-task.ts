@@ -100,7 +100,7 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
     for (const record of report.records) onRecord(record)
     const deliveries = await deliverAll(
       report.records,
-      { spool, s3: places.s3, spoolIsVolume: places.volume !== undefined },
+      { spool, s3: places.s3, http: places.http, spoolIsVolume: places.volume !== undefined },
       { signal },
     )
     return { report, deliveries }

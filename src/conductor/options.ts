@@ -2,13 +2,21 @@ import { z } from 'zod'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { ENV, readEnvironment } from '../protocol/environment.js'
-import type { GrantHttp } from '../protocol/grant.js'
 import { nameProblem, taskIdProblem } from '../protocol/key.js'
 import type { E2bOptions } from '../sandbox/e2b-sandboxes.js'
 import type { S3Options } from '../stores/s3/s3-location.js'
 
 /** How a worker may write to remote tiers: by a grant for its own prefix, or with the conductor's own AWS credentials. */
 export type Access = 'presigned' | 'env'
+
+/** An HTTP results endpoint, this project's own or any server that takes the same POST. */
+export interface HttpOptions {
+  readonly endpoint: string
+  /** A bearer token, handed to every worker as it is. */
+  readonly token?: string | undefined
+  /** Secret of an endpoint of this project's: each worker then gets a token for its own task, which expires with its grant. At least 32 bytes. */
+  readonly tokenSecret?: string | undefined
+}
 
 /** Settings of a {@link Conductor}; what is left out comes from the environment, under the names the README lists. */
 export interface ConductorOptions {
@@ -21,7 +29,7 @@ export interface ConductorOptions {
   /** The S3 tier; null switches it off whatever the environment says. */
   readonly s3?: S3Options | null | undefined
   /** The HTTP tier; null switches it off whatever the environment says. */
-  readonly http?: { readonly endpoint: string; readonly token?: string | undefined } | null | undefined
+  readonly http?: HttpOptions | null | undefined
   /** E2B volume that is mounted as every worker's spool, made when there is none; `{taskId}` in the name stands for the task's id. */
   readonly volume?: string | undefined
   /** Where the spool lies in a sandbox. @default '/workspace/.results' */
@@ -42,7 +50,7 @@ export interface ResolvedOptions {
   readonly e2b: E2bOptions
   readonly template: string | undefined
   readonly s3: S3Options | undefined
-  readonly http: GrantHttp | undefined
+  readonly http: HttpOptions | undefined
   readonly volume: string | undefined
   readonly localDir: string
   readonly access: Access
@@ -98,7 +106,11 @@ export const conductorOptionsSchema = z.strictObject({
   template: z.string().min(1).optional(),
   s3: s3Schema.nullable().optional(),
   http: z
-    .strictObject({ endpoint: httpUrl, token: z.string().min(1).optional() })
+    .strictObject({
+      endpoint: httpUrl,
+      token: z.string().min(1).optional(),
+      tokenSecret: z.string().min(32).optional(),
+    })
     .nullable()
     .optional(),
   volume: z.string().min(1).optional(),

@@ -1,11 +1,15 @@
+import { mintToken } from '../endpoint/token.js'
 import { E2bVolumeFiles } from '../sandbox/e2b-volume.js'
+import { HttpStore, type HttpStoreOptions } from '../stores/http/http-store.js'
 import type { ManifestStore } from '../stores/manifest-store.js'
 import type { ResultStore } from '../stores/result-store.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
 import { S3Manifests } from '../stores/s3/s3-manifests.js'
 import { S3Store } from '../stores/s3/s3-store.js'
 import { SpoolStore } from '../stores/spool-store.js'
-import type { ResolvedOptions } from './options.js'
+import type { HttpOptions, ResolvedOptions } from './options.js'
+
+const READ_TOKEN_MS = 600_000
 
 /** Where one task's results lie beyond its sandbox. */
 export interface TaskPlaces {
@@ -13,6 +17,7 @@ export interface TaskPlaces {
   /** The preferred one first. */
   readonly stores: readonly ResultStore[]
   readonly s3: S3Store | undefined
+  readonly http: HttpStore | undefined
   readonly manifests: ManifestStore | undefined
   /** Name of the volume that is the task's spool, if one is. */
   readonly volume: string | undefined
@@ -27,7 +32,8 @@ export function placesOf(
 ): TaskPlaces {
   const store = s3 === undefined ? undefined : new S3Store(s3)
   const volume = volumeTemplate?.replaceAll('{taskId}', taskId)
-  const stores: ResultStore[] = store === undefined ? [] : [store]
+  const http = options.http === undefined ? undefined : new HttpStore(httpAccess(options.http))
+  const stores: ResultStore[] = [store, http].filter((place) => place !== undefined)
   if (volume !== undefined) {
     stores.push(new SpoolStore(`volume ${volume}`, 'volume', new E2bVolumeFiles(volume, options.e2b)))
   }
@@ -35,7 +41,23 @@ export function placesOf(
     localDir: options.localDir,
     stores,
     s3: store,
+    http,
     manifests: s3 === undefined ? undefined : new S3Manifests(s3),
     volume,
+  }
+}
+
+/** How the conductor itself reads: with the fixed token, or with one for each task that outlives the call by little. */
+function httpAccess({ endpoint, token, tokenSecret }: HttpOptions): HttpStoreOptions {
+  if (tokenSecret === undefined) return { endpoint, token }
+  return {
+    endpoint,
+    token: (taskId) =>
+      mintToken({
+        secret: tokenSecret,
+        taskId,
+        scope: ['read'],
+        expiresAt: new Date(Date.now() + READ_TOKEN_MS),
+      }),
   }
 }

@@ -1,11 +1,13 @@
 import type { CallOptions } from '../call-options.js'
+import { mintToken } from '../endpoint/token.js'
 import { mintGrant } from '../grants/mint-grant.js'
 import { ENV } from '../protocol/environment.js'
+import type { GrantHttp } from '../protocol/grant.js'
 import { WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
 import type { SandboxFile } from '../sandbox/remote-sandbox.js'
 import { mapS3Error } from '../stores/s3/map-s3-error.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
-import type { Access, ResolvedOptions, ResolvedSpawn } from './options.js'
+import type { Access, HttpOptions, ResolvedOptions, ResolvedSpawn } from './options.js'
 import { readPersister } from './persister-files.js'
 
 /** A grant outlives its worker's time by this much and no more. */
@@ -31,6 +33,7 @@ export async function provision(
 ): Promise<Provision> {
   const { taskId } = spawn
   const { localDir } = conductor
+  const expiresAt = new Date(Date.now() + spawn.timeoutMs + GRANT_MARGIN_MS)
   const access: Access = spawn.access ?? conductor.access
   const folder = workerFolder(localDir, taskId)
   const bin = `${folder}/${WORKER_FILES.bin}`
@@ -46,13 +49,14 @@ export async function provision(
     NODE_PATH: spawn.env?.NODE_PATH === undefined ? bin : `${bin}:${spawn.env.NODE_PATH}`,
   }
   if (access === 'env') {
-    Object.assign(envs, await credentialsEnv(s3, conductor, options))
+    const http = httpEnv(httpFor(conductor.http, taskId, expiresAt))
+    Object.assign(envs, await credentialsEnv(s3, options), http)
   } else if (s3 !== undefined || conductor.http !== undefined) {
     const grant = await mintGrant({
       taskId,
-      expiresAt: new Date(Date.now() + spawn.timeoutMs + GRANT_MARGIN_MS),
+      expiresAt,
       s3,
-      http: conductor.http,
+      http: httpFor(conductor.http, taskId, expiresAt),
       maxResultBytes: conductor.maxResultBytes,
       signal: options.signal,
     })
@@ -67,7 +71,6 @@ export async function provision(
 
 async function credentialsEnv(
   s3: S3Location | undefined,
-  conductor: ResolvedOptions,
   { signal }: CallOptions,
 ): Promise<Record<string, string>> {
   const envs: Record<string, string> = {}
@@ -87,9 +90,20 @@ async function credentialsEnv(
     if (credentials.sessionToken !== undefined) envs[ENV.awsSessionToken] = credentials.sessionToken
     if (s3.endpoint !== undefined) envs[ENV.awsEndpointUrlS3] = s3.endpoint
   }
-  if (conductor.http !== undefined) {
-    envs[ENV.httpEndpoint] = conductor.http.endpoint
-    if (conductor.http.token !== undefined) envs[ENV.httpToken] = conductor.http.token
-  }
   return envs
+}
+
+/** The endpoint as one worker reaches it. */
+function httpFor(http: HttpOptions | undefined, taskId: string, expiresAt: Date): GrantHttp | undefined {
+  if (http?.tokenSecret === undefined) return http
+  const token = mintToken({ secret: http.tokenSecret, taskId, scope: ['write', 'read'], expiresAt })
+  return { endpoint: http.endpoint, token }
+}
+
+function httpEnv(http: GrantHttp | undefined): Record<string, string> {
+  if (http === undefined) return {}
+  return {
+    [ENV.httpEndpoint]: http.endpoint,
+    ...(http.token === undefined ? {} : { [ENV.httpToken]: http.token }),
+  }
 }

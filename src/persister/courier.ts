@@ -34,6 +34,11 @@ export class Courier {
     this.#tiers = new Tiers(settings, taskId)
   }
 
+  /** Loads what delivering needs once the event loop is idle, such as while the disk is waited for. */
+  prepare(): void {
+    setImmediate(() => void this.hasRemote())
+  }
+
   /** Whether any remote tier is configured, however badly. */
   async hasRemote(): Promise<boolean> {
     for (const tier of ['s3', 'http'] as const) {

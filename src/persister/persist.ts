@@ -104,6 +104,7 @@ export async function persist(
 ): Promise<ResultRecord> {
   const draft = makeDraft(source, description)
   const courier = new Courier(settings, draft.taskId)
+  courier.prepare()
   let committed: Committed
   try {
     committed = await commit(settings.localDir, draft, await stage(settings, draft, source))

@@ -3,8 +3,6 @@ export type JsonValue = string | number | boolean | null | JsonValue[] | { [key:
 /** The user's own metadata: one JSON object. */
 export type JsonObject = { [key: string]: JsonValue }
 
-/** Where a worker can leave a result: `s3` first, else `http`, and always the spool (`local`). */
-export type Tier = 's3' | 'http' | 'local'
 /** A tier that outlives the sandbox. */
 export type RemoteTier = 's3' | 'http'
 

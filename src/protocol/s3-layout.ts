@@ -8,14 +8,17 @@ export const MAX_S3_METADATA_BYTES = 2048
 /** Names of the user metadata a result may carry (`x-amz-meta-…`); a grant's policy admits exactly these. */
 export const S3_METADATA_NAMES = ['task-id', 'name', 'sha256', 'created-at', 'archive', 'metadata'] as const
 
-/** Where a result lies in the bucket; throws `INVALID_OPTION` past S3's 1,024 bytes, the sidecar's name included. */
-export function s3ObjectKey(prefix: string, key: string): string {
+/**
+ * Where a result lies in the bucket; throws `INVALID_OPTION` past S3's 1,024 bytes, also when it is only the name of the
+ * sidecar it needs that is longer.
+ */
+export function s3ObjectKey(prefix: string, key: string, { sidecar = false } = {}): string {
   const whole = prefix === '' ? key : `${prefix}/${key}`
-  const bytes = byteLength(whole)
+  const bytes = byteLength(sidecar ? s3SidecarKey(whole) : whole)
   if (bytes > MAX_KEY_BYTES) {
     throw new ConductorError(
       'INVALID_OPTION',
-      `key with prefix must be at most ${MAX_KEY_BYTES} bytes of UTF-8, has ${bytes}`,
+      `key with prefix${sidecar ? ` and ${RECORD_SUFFIX}` : ''} must be at most ${MAX_KEY_BYTES} bytes of UTF-8, has ${bytes}`,
     )
   }
   return whole

@@ -21,6 +21,14 @@ export function workerFolder(localDir: string, taskId: string): string {
   return `${localDir}/${WORKER_FOLDER}/${taskId}`
 }
 
+/** Folders inside a task's folder, beside its results; no result's file name starts with a dot. */
+export const SPOOL_FOLDERS = {
+  /** A file for each result that no remote tier has, by the result's file name; it holds the process that is delivering, if any. */
+  pending: '.pending',
+  /** How far each unfinished upload in parts is, by the result's file name. */
+  uploads: '.upload',
+} as const
+
 /** Names inside a worker's folder. */
 export const WORKER_FILES = {
   grant: 'grant.json',

@@ -42,7 +42,7 @@ export async function findResult(
       onProblem: context.onProblem,
     })
   }
-  const [first] = problems
+  const [first] = problems.filter(({ error }) => error.code !== 'UNSUPPORTED')
   if (first === undefined) return undefined
   throw new ConductorError(first.error.code, `cannot tell whether ${key} exists: ${first.error.message}`, {
     retryable: first.error.retryable,

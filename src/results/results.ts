@@ -13,7 +13,7 @@ import type { Result, TierProblem } from './result.js'
 export interface ListResultsOptions extends CallOptions {
   /** Whether metadata and digest are fetched for each result; without, key, size and tiers are known. @default true */
   readonly metadata?: boolean | undefined
-  /** Throws when any tier cannot answer, instead of reporting it in `unavailable`. @default false */
+  /** Throws when any tier that can list does not answer, instead of reporting it in `unavailable`. @default false */
   readonly strict?: boolean | undefined
   /** At most so many, the oldest first. */
   readonly limit?: number | undefined
@@ -82,7 +82,10 @@ export function createResults(context: ResultsContext, filters: readonly ResultF
     }
     const stores = await context.stores({ signal })
     const failed = new Set(unavailable.filter(({ key }) => key === undefined).map(({ store }) => store))
-    if (unavailable.length > 0 && (strict || stores.every(({ name }) => failed.has(name)))) {
+    if (
+      unavailable.length > 0 &&
+      ((strict && unavailable.some(isUnknown)) || stores.every(({ name }) => failed.has(name)))
+    ) {
       throw incomplete(context.taskId, unavailable)
     }
     return Object.assign(found, { unavailable })
@@ -107,7 +110,8 @@ export function createResults(context: ResultsContext, filters: readonly ResultF
   async function* iterate(): AsyncGenerator<Result, void, undefined> {
     const unavailable: TierProblem[] = []
     yield* read({ metadata: true }, unavailable)
-    if (unavailable.length > 0) throw incomplete(context.taskId, unavailable)
+    const unknown = unavailable.filter(isUnknown)
+    if (unknown.length > 0) throw incomplete(context.taskId, unknown)
   }
 
   const self: Results = Object.assign(
@@ -122,6 +126,11 @@ export function createResults(context: ResultsContext, filters: readonly ResultF
     },
   )
   return self
+}
+
+/** A tier that never can list, such as a server that only takes the POST, is told of as such; to wait for it would be to wait for ever. */
+function isUnknown({ error }: TierProblem): boolean {
+  return error.code !== 'UNSUPPORTED'
 }
 
 function incomplete(taskId: string, problems: readonly TierProblem[]): ConductorError {

@@ -18,6 +18,10 @@ export async function startPlainEndpoint(status = 200): Promise<PlainEndpoint> {
   const forms: PostedForm[] = []
   const server = createServer((request, response) => {
     const answer = async (): Promise<void> => {
+      if (request.method !== 'POST') {
+        response.writeHead(405, { allow: 'POST' }).end()
+        return
+      }
       if (status === 200) forms.push(await readForm(request))
       else request.resume()
       response.writeHead(status).end()

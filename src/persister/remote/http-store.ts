@@ -66,6 +66,9 @@ export class HttpStore implements RemoteStore {
           task_id: record.task_id,
           metadata: JSON.stringify(record.metadata),
           sha256: record.sha256,
+          content_type: record.content_type,
+          created_at: record.created_at,
+          ...(record.archive === null ? {} : { archive: record.archive }),
         },
         {
           fileName: record.name,

@@ -41,6 +41,9 @@ http_post() {
     add_field metadata "$r_metadata"
   fi
   add_field sha256 "$r_sha256"
+  add_field content_type "$r_content_type"
+  add_field created_at "$r_created_at"
+  [ -z "$r_archive" ] || add_field archive "$r_archive"
   form_file "$b_path" "$r_name" "${r_content_type%%;*}"
   send -F "$R" || { network_failure && return 1; }
   case $http_status in 2??) return 0 ;; esac

@@ -38,8 +38,8 @@ function byStatus(status: number | undefined): readonly [ErrorCode, boolean] | u
   if (status === 404) return ['NOT_FOUND', false]
   if (status === 401 || status === 403) return ['ACCESS_DENIED', false]
   if (status === 412) return ['EXISTS', false]
-  if (status === 429 || status >= 500) return ['UNAVAILABLE', true]
   if (status === 501) return ['UNSUPPORTED', false]
+  if (status === 429 || status >= 500) return ['UNAVAILABLE', true]
   return undefined
 }
 

@@ -161,23 +161,7 @@ export class S3Store implements ResultStore {
     const Key = this.#objectKey(record.key)
     const { values, sidecar } = toS3Metadata(record)
     const doing = `put ${this.name}/${record.key}`
-    if (sidecar) {
-      const Body = `${JSON.stringify(record)}\n`
-      await this.#send(
-        doing,
-        (options) =>
-          this.#at.client.send(
-            new PutObjectCommand({
-              Bucket: this.#at.bucket,
-              Key: s3SidecarKey(Key),
-              Body,
-              ContentType: 'application/json',
-            }),
-            options,
-          ),
-        signal,
-      )
-    }
+    if (sidecar) await this.#putSidecar(Key, record, signal)
     await this.#send(
       doing,
       (options) =>
@@ -197,6 +181,25 @@ export class S3Store implements ResultStore {
       signal,
     )
     return `s3://${this.#at.bucket}/${Key}`
+  }
+
+  /** Before the object, so that whoever sees that sees this. Never over another's: `EXISTS` unless the one there is of this very result. */
+  async #putSidecar(objectKey: string, record: ResultRecord, signal: AbortSignal | undefined): Promise<void> {
+    const command = new PutObjectCommand({
+      Bucket: this.#at.bucket,
+      Key: s3SidecarKey(objectKey),
+      Body: `${JSON.stringify(record)}\n`,
+      ContentType: 'application/json',
+      IfNoneMatch: '*',
+    })
+    try {
+      const doing = `put the record of ${this.name}/${record.key}`
+      await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+    } catch (error) {
+      if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+      const there = await this.#sidecar(objectKey, signal)
+      if (there === undefined || !isRecordOf(there, record)) throw error
+    }
   }
 
   #objectKey(key: string): string {
@@ -219,6 +222,17 @@ export class S3Store implements ResultStore {
     } catch (error) {
       throw mapS3Error(error, doing, signal)
     }
+  }
+}
+
+/** Whether a sidecar speaks of the same result: left by an attempt whose object never came, or came without our hearing of it. */
+function isRecordOf(text: string, { sha256, created_at }: ResultRecord): boolean {
+  try {
+    const there = parseRecord(text)
+    return there.sha256 === sha256 && there.created_at === created_at
+  } catch (error) {
+    if (isConductorError(error)) return false
+    throw error
   }
 }
 

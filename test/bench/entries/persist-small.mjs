@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { find, timeCommand } from '../support/command.mjs'
-import { PERSIST_RESULT } from '../support/dist.mjs'
+import { forEachPersister, storeToS3 } from '../support/persisters.mjs'
 import { startS3 } from '../support/s3.mjs'
 import { withScratch } from '../support/scratch.mjs'
 import { formatTimes, sideBySide } from '../support/side-by-side.mjs'
@@ -19,20 +19,22 @@ export const entry = {
       const s3 = await startS3()
       try {
         const env = { ...s3.env, WORKER_RESULTS_LOCAL_DIR: join(folder, 'spool'), WORKER_ID: 'bench' }
-        const { ours, theirs } = await sideBySide(11, {
-          ours: () => timeCommand([PERSIST_RESULT, '--quiet', '--require', 's3', file], env),
-          theirs: (round) =>
-            timeCommand([aws, 's3', 'cp', '--quiet', file, `s3://${s3.bucket}/bare/${round}.bin`], s3.env),
+        return await forEachPersister(async (persister) => {
+          const { ours, theirs } = await sideBySide(11, {
+            ours: () => timeCommand(storeToS3(persister, file), env),
+            theirs: (round) =>
+              timeCommand([aws, 's3', 'cp', '--quiet', file, `s3://${s3.bucket}/bare/${round}.bin`], s3.env),
+          })
+          return [
+            {
+              name: ` ${persister.name}`,
+              value: ours.medianMs / theirs.medianMs,
+              bound: persister.bounds.aws,
+              unit: 'x',
+              detail: `${formatTimes(ours)} : ${formatTimes(theirs)}`,
+            },
+          ]
         })
-        return [
-          {
-            name: '',
-            value: ours.medianMs / theirs.medianMs,
-            bound: 1 / 3,
-            unit: 'x',
-            detail: `${formatTimes(ours)} : ${formatTimes(theirs)}`,
-          },
-        ]
       } finally {
         await s3.close()
       }

@@ -2,8 +2,8 @@ import { fileURLToPath } from 'node:url'
 
 const dist = new URL('../../../dist/', import.meta.url)
 
-/** The installed program. */
-export const PERSIST_RESULT = fileURLToPath(new URL('persist-result/persist-result', dist))
+/** The persister for Node, without the launcher that goes before it. */
+export const BUNDLE = fileURLToPath(new URL('persist-result/persist-result.js', dist))
 
 /**
  * A module of the compiled SDK.

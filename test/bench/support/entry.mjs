@@ -14,7 +14,7 @@
  * @property {string} name Appended to the entry's; empty where the entry has one measure only.
  * @property {number} value At most `bound`, or it is not met.
  * @property {number} bound
- * @property {'x' | 'MB' | 'requests'} unit `x` is a ratio of medians.
+ * @property {'x' | 'ms' | 'KB' | 'MB' | 'requests'} unit `x` is a ratio of medians.
  * @property {string} detail What went into it.
  */
 

@@ -30,11 +30,11 @@ function toRow(outcome) {
 
 /**
  * @param {number} value
- * @param {'x' | 'MB' | 'requests'} unit
+ * @param {'x' | 'ms' | 'KB' | 'MB' | 'requests'} unit
  */
 function format(value, unit) {
   if (unit === 'x') return `${value.toFixed(2)}x`
-  return `${unit === 'MB' ? value.toFixed(0) : value} ${unit}`
+  return `${unit === 'requests' ? value : value.toFixed(0)} ${unit}`
 }
 
 /** @param {{ value: number, bound: number }} measure */

@@ -4,12 +4,13 @@ import { join } from 'node:path'
 import { ListMultipartUploadsCommand } from '@aws-sdk/client-s3'
 import { describe, expect, it, vi } from 'vitest'
 import { type FaultRule, s3Fault, startFaultProxy } from '../../support/persister/fault-proxy.js'
+import { startHttpReceiver } from '../../support/persister/http-receiver.js'
 import { BUNDLE, finish, start } from '../../support/persister/program.js'
 import type { Cleanup } from '../../support/persister/scratch.js'
 import { openS3Place, type S3Place } from '../../support/persister/targets.js'
 import { makeWorker, type Worker } from '../../support/persister/worker.js'
 import { createClient } from '../../support/s3/client.js'
-import { describeEachS3 } from '../../support/s3/servers.js'
+import { describeEachS3, startLocalServer } from '../../support/s3/servers.js'
 
 const ARGV = [process.execPath, BUNDLE]
 const MIB = 1 << 20
@@ -127,9 +128,45 @@ describeEachS3('uploads in parts', (server) => {
   })
 })
 
+describe('uploads in parts that another tier made needless', () => {
+  it('are cleaned away, at the latest by the next flush', async (test) => {
+    const place = await openS3Place(await startLocalServer())
+    test.onTestFinished(() => place[Symbol.asyncDispose]())
+    const receiver = await startHttpReceiver()
+    test.onTestFinished(() => receiver[Symbol.asyncDispose]())
+    let down = true
+    const proxy = await startFaultProxy(place.server.url, ({ method = '', url = '' }) => {
+      if (!down) return undefined
+      if (method === 'DELETE') return s3Fault(503, 'SlowDown')
+      if (method === 'PUT') return url.includes('partNumber=1&') ? undefined : s3Fault(503, 'SlowDown')
+      return undefined
+    })
+    test.onTestFinished(() => proxy[Symbol.asyncDispose]())
+    const worker = await makeWorker(test, ARGV, place.withKeys, {
+      AWS_ENDPOINT_URL_S3: proxy.url,
+      WORKER_RESULTS_ENDPOINT: receiver.url,
+      WORKER_RESULTS_DEADLINE_SECONDS: '1',
+    })
+    await writeFile(join(worker.folder, 'big.bin'), Buffer.alloc(65 * MIB))
+    const stored = await worker.persist(['-q', 'big.bin'])
+    expect(stored.status).toBe(0)
+    expect(stored.stderr).toMatch(/S3 storage failed: /)
+    expect(receiver.posts).toEqual([stored.key])
+    const client = createClient(place.server)
+    test.onTestFinished(() => client.destroy())
+    const open = async (): Promise<unknown[]> =>
+      (await client.send(new ListMultipartUploadsCommand({ Bucket: place.bucket }))).Uploads ?? []
+    expect(await open()).toHaveLength(1)
+    down = false
+    expect(await worker.persist(['--flush'])).toMatchObject({ status: 0, stderr: '' })
+    expect(await open()).toEqual([])
+    expect(await readdir(join(worker.localDir, worker.taskId, '.upload'))).toEqual([])
+    expect(receiver.posts).toEqual([stored.key])
+  })
+})
+
 describe('the size from which parts are used', () => {
   it('is above what a single request does faster', async (test) => {
-    const { startLocalServer } = await import('../../support/s3/servers.js')
     const place = await openS3Place(await startLocalServer())
     test.onTestFinished(() => place[Symbol.asyncDispose]())
     const proxy = await startFaultProxy(place.server.url, () => undefined)

@@ -1,0 +1,109 @@
+import { createHash } from 'node:crypto'
+import type { FileHandle } from 'node:fs/promises'
+
+/** Bytes that may wait for the disk while more are taken; bounds the memory of one upload. */
+const MAX_WAITING_BYTES = 4 << 20
+/** How often the disk is told to get on with it, so that little is left to sync at the end. */
+const SYNC_EVERY_BYTES = 16 << 20
+/** Buffers that the system takes in one call. */
+const MAX_BUFFERS = 1024
+
+/** Writes a body to a file and digests it, with disk and digest at work at once; what piles up is written in one go. */
+export class BodyWriter {
+  readonly #handle: FileHandle
+  readonly #durable: boolean
+  readonly #hash = createHash('sha256')
+  #sizeBytes = 0
+  #writtenBytes = 0
+  #queue: Uint8Array[] = []
+  #turn: Promise<void> | undefined
+  #syncing: Promise<void> | undefined
+  #syncedBytes = 0
+
+  /** The handle stays the caller's to close, after {@link settle}. `durable` says whether the body must survive a crash of the machine. */
+  constructor(handle: FileHandle, durable: boolean) {
+    this.#handle = handle
+    this.#durable = durable
+  }
+
+  /** What was taken so far. */
+  get sizeBytes(): number {
+    return this.#sizeBytes
+  }
+
+  /** Takes the next bytes, which must not change afterwards; resolves when there is room for more. */
+  async write(chunk: Uint8Array): Promise<void> {
+    this.#queue.push(chunk)
+    this.#sizeBytes += chunk.length
+    this.#startTurn()
+    this.#hash.update(chunk)
+    while (this.#sizeBytes - this.#writtenBytes > MAX_WAITING_BYTES) await this.#nextTurn()
+  }
+
+  /** Writes everything that is left, synced where it is to be durable, and gives the digest, 64 hex digits. */
+  async finish(): Promise<string> {
+    while (this.#writtenBytes < this.#sizeBytes) await this.#nextTurn()
+    await this.#syncing
+    if (this.#durable) await this.#handle.sync()
+    return this.#hash.digest('hex')
+  }
+
+  /** Waits until nothing is under way any more, whatever became of it. */
+  async settle(): Promise<void> {
+    this.#queue = []
+    await Promise.allSettled([this.#turn, this.#syncing])
+  }
+
+  async #nextTurn(): Promise<void> {
+    this.#startTurn()
+    await this.#turn
+  }
+
+  #startTurn(): void {
+    if (this.#turn !== undefined || this.#queue.length === 0) return
+    const turn = this.#writeQueue()
+    this.#turn = turn
+    turn.then(
+      () => {
+        this.#turn = undefined
+        this.#startTurn()
+      },
+      // A turn that failed stays: whoever waits for the next one is told.
+      () => undefined,
+    )
+  }
+
+  async #writeQueue(): Promise<void> {
+    let buffers = this.#queue.splice(0, MAX_BUFFERS)
+    while (buffers.length > 0) {
+      const { bytesWritten } = await this.#handle.writev(buffers, this.#writtenBytes)
+      this.#writtenBytes += bytesWritten
+      buffers = dropBytes(buffers, bytesWritten)
+    }
+    if (this.#durable) this.#syncAhead()
+  }
+
+  #syncAhead(): void {
+    if (this.#syncing !== undefined || this.#writtenBytes - this.#syncedBytes < SYNC_EVERY_BYTES) return
+    this.#syncedBytes = this.#writtenBytes
+    const syncing = this.#handle.datasync()
+    this.#syncing = syncing
+    syncing.then(
+      () => {
+        this.#syncing = undefined
+      },
+      // A sync that failed stays: the end asks for it.
+      () => undefined,
+    )
+  }
+}
+
+/** What is left of buffers of which the system took some bytes. */
+function dropBytes(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
+  let left = count
+  return buffers.flatMap((buffer) => {
+    const taken = Math.min(left, buffer.length)
+    left -= taken
+    return taken === buffer.length ? [] : [buffer.subarray(taken)]
+  })
+}

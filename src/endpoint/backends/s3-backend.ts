@@ -1,0 +1,186 @@
+import { setMaxListeners } from 'node:events'
+import { createReadStream } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { DeleteObjectCommand } from '@aws-sdk/client-s3'
+import type { CallOptions } from '../../call-options.js'
+import { ConductorError, isConductorError } from '../../errors.js'
+import { parseKey } from '../../protocol/key.js'
+import type { ResultRecord } from '../../protocol/record.js'
+import { s3ObjectKey, s3SidecarKey } from '../../protocol/s3-layout.js'
+import type { ResultDescription, StoredEntry } from '../../stores/result-store.js'
+import { mapS3Error } from '../../stores/s3/map-s3-error.js'
+import type { S3Location } from '../../stores/s3/s3-location.js'
+import { S3Store } from '../../stores/s3/s3-store.js'
+import { takeBytes } from '../take-bytes.js'
+import { collectPage } from './collect-page.js'
+import type {
+  BodyRange,
+  Commit,
+  EndpointBackend,
+  PageOptions,
+  RecordPage,
+  TaskUsage,
+} from './endpoint-backend.js'
+import { KeyLock } from './key-lock.js'
+import { type StagedBody, StagingFolder } from './staging-folder.js'
+
+const PUT_ATTEMPTS = 3
+/** S3 answers a page's worth of HEADs well within the patience of a client. */
+const MAX_PAGE = 250
+
+/** Options for {@link S3Backend.open}. */
+export interface S3BackendOptions {
+  /** Where uploads lie until S3 has them. @default a folder of this user's in the system's temporary one */
+  readonly stagingFolder?: string | undefined
+}
+
+/** Keeps results in S3, laid out as workers lay them out there themselves. */
+export class S3Backend implements EndpointBackend {
+  readonly staging: StagingFolder
+  /** What S3 takes in one request: https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html */
+  readonly maxFileBytes = 5 * 1024 ** 3
+  readonly #at: S3Location
+  readonly #store: S3Store
+  readonly #lock = new KeyLock()
+
+  private constructor(location: S3Location, staging: StagingFolder) {
+    this.#at = location
+    this.#store = new S3Store(location)
+    this.staging = staging
+  }
+
+  /** The location stays the caller's to close. Removes what crashed processes left in the staging folder. */
+  static async open(location: S3Location, options: S3BackendOptions = {}): Promise<S3Backend> {
+    const user = process.getuid?.() ?? 'user'
+    const folder = options.stagingFolder ?? join(tmpdir(), `stu-conductor-endpoint-${user}`)
+    return new S3Backend(location, await StagingFolder.open(folder, { durable: false }))
+  }
+
+  async commit(body: StagedBody, record: ResultRecord): Promise<Commit> {
+    return this.#lock.run(record.key, async () => {
+      // Asked first, since some stores ignore `If-None-Match`, and since the record of large metadata goes ahead of the object.
+      const earlier = await this.#kept(record.key)
+      if (earlier !== undefined) return { outcome: compare(earlier, record), record: earlier }
+      try {
+        await this.#put(body, record)
+        return { outcome: 'created', record }
+      } catch (error) {
+        if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+        const there = await this.#kept(record.key)
+        if (there === undefined) throw error
+        return { outcome: compare(there, record), record: there }
+      }
+    })
+  }
+
+  async list(taskId: string, { after, limit, maxBytes, signal }: PageOptions): Promise<RecordPage> {
+    const wanted = Math.min(limit, MAX_PAGE)
+    const entries: StoredEntry[] = []
+    let complete = true
+    for await (const entry of this.#store.list(taskId, { startAfter: after, signal })) {
+      if (entries.length === wanted) {
+        complete = false
+        break
+      }
+      entries.push(entry)
+    }
+    // Each record of a page is asked for with the same signal.
+    if (signal !== undefined) setMaxListeners(wanted, signal)
+    const bounds = { complete, limit: wanted, maxBytes, signal }
+    return collectPage(entries, bounds, ({ key }) => this.read(key, { signal }))
+  }
+
+  async read(key: string, options: CallOptions = {}): Promise<ResultRecord | undefined> {
+    const description = await this.#store.describe(key, options)
+    return description === undefined ? undefined : this.#toRecord(description)
+  }
+
+  async open(key: string, { start, end, signal }: BodyRange): Promise<ReadableStream<Uint8Array>> {
+    return takeBytes(await this.#store.open(key, { offset: start, signal }), end - start)
+  }
+
+  async delete(key: string): Promise<boolean> {
+    return this.#lock.run(key, async () => {
+      if ((await this.#store.describe(key)) === undefined) return false
+      const Key = s3ObjectKey(this.#at.prefix, key)
+      // The object first: a record without one is passed over by every reader.
+      for (const gone of [Key, s3SidecarKey(Key)]) await this.#deleteObject(gone)
+      return true
+    })
+  }
+
+  async usage(taskId: string, { signal }: CallOptions = {}): Promise<TaskUsage> {
+    let count = 0
+    let sizeBytes = 0
+    for await (const { size } of this.#store.list(taskId, { signal })) {
+      count++
+      sizeBytes += size
+    }
+    return { count, sizeBytes }
+  }
+
+  async close(): Promise<void> {
+    await this.staging.close()
+  }
+
+  /** What lies under a key; rejects with `EXISTS` for an object of somebody else's making. */
+  async #kept(key: string): Promise<ResultRecord | undefined> {
+    const description = await this.#store.describe(key)
+    if (description === undefined) return undefined
+    const record = this.#toRecord(description)
+    if (record === undefined)
+      throw new ConductorError('EXISTS', `${key} in ${this.#store.name} has no digest`)
+    return record
+  }
+
+  async #deleteObject(Key: string): Promise<void> {
+    const Bucket = this.#at.bucket
+    try {
+      await this.#at.client.send(new DeleteObjectCommand({ Bucket, Key }))
+    } catch (error) {
+      throw mapS3Error(error, `delete s3://${Bucket}/${Key}`)
+    }
+  }
+
+  async #put(body: StagedBody, record: ResultRecord): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        // The SDK cannot repeat a stream, so each attempt gets its own.
+        await this.#store.put(record, createReadStream(body.path, { highWaterMark: 1 << 20 }))
+        return
+      } catch (error) {
+        if (!isConductorError(error) || !error.retryable || attempt === PUT_ATTEMPTS) throw error
+        await sleep(200 * 4 ** (attempt - 1))
+      }
+    }
+  }
+
+  /** An object without a digest was put there by something else and is no result that can be vouched for. */
+  #toRecord(description: ResultDescription): ResultRecord | undefined {
+    const { key, size, sha256, contentType, metadata, createdAt, archive } = description
+    const parts = parseKey(key)
+    if (parts === undefined || sha256 === undefined) return undefined
+    const at = createdAt.toISOString()
+    return {
+      v: 1,
+      task_id: parts.taskId,
+      timestamp: parts.timestamp,
+      name: parts.name,
+      key,
+      size,
+      sha256,
+      content_type: contentType,
+      metadata,
+      created_at: at,
+      archive,
+      stored: [{ tier: 's3', location: `${this.#store.name}/${key}`, at }],
+      errors: {},
+    }
+  }
+}
+
+function compare(there: ResultRecord, record: ResultRecord): Commit['outcome'] {
+  return there.sha256 === record.sha256 ? 'unchanged' : 'conflict'
+}

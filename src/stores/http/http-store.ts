@@ -1,0 +1,196 @@
+import { z } from 'zod'
+import type { CallOptions } from '../../call-options.js'
+import { checkOptions } from '../../check-options.js'
+import { ConductorError } from '../../errors.js'
+import { assertKey, assertTaskId, compareKeys, parseTimestamp } from '../../protocol/key.js'
+import { MAX_RECORD_BYTES } from '../../protocol/parse.js'
+import { skipBytes } from '../../streams/skip-bytes.js'
+import {
+  describeRecord,
+  type ListOptions,
+  type OpenOptions,
+  type ResultDescription,
+  type ResultStore,
+  type StoredEntry,
+} from '../result-store.js'
+import { EndpointAddress } from './endpoint-address.js'
+import { type HttpAnswer, type HttpCall, readText, refusalOf, send } from './http-client.js'
+import { parsePage, parseWireRecord } from './parse-page.js'
+
+/** Where a results endpoint is, and who asks. */
+export interface HttpStoreOptions {
+  /** What workers have as `WORKER_RESULTS_ENDPOINT`. */
+  readonly endpoint: string
+  /** A bearer token, or what makes one for a task: tokens are for one task each. */
+  readonly token?: string | ((taskId: string) => string) | undefined
+  /** Longest time without a byte from the endpoint, in milliseconds. @default 60000 */
+  readonly stallTimeoutMs?: number | undefined
+}
+
+/** @internal */
+export const httpStoreOptionsSchema = z.strictObject({
+  endpoint: z.string(),
+  token: z
+    .union([z.string().min(1), z.custom<(taskId: string) => string>((value) => typeof value === 'function')])
+    .optional(),
+  stallTimeoutMs: z
+    .number()
+    .int()
+    .positive()
+    .max(2 ** 31 - 1)
+    .optional(),
+})
+
+/** Largest page that is read; endpoints of this project end pages far below it. */
+const MAX_PAGE_BYTES = 32 << 20
+/** Pages in a row without any result, after which an endpoint is only playing for time. */
+const MAX_EMPTY_PAGES = 100
+
+/** Results behind an HTTP endpoint. Everything that it answers is checked: it is not necessarily one of ours. */
+export class HttpStore implements ResultStore {
+  readonly tier = 'http'
+  readonly name: string
+  readonly #address: EndpointAddress
+  readonly #token: HttpStoreOptions['token']
+  readonly #stallTimeoutMs: number
+
+  /** Throws `INVALID_OPTION` for anything but an http or https URL. Nothing is sent yet. */
+  constructor(options: HttpStoreOptions) {
+    checkOptions('HttpStore', httpStoreOptionsSchema, options)
+    this.#address = new EndpointAddress(options.endpoint)
+    this.#token = options.token
+    this.#stallTimeoutMs = options.stallTimeoutMs ?? 60_000
+    this.name = this.#address.shown
+  }
+
+  async *list(
+    taskId: string,
+    { signal, startAfter }: ListOptions = {},
+  ): AsyncGenerator<StoredEntry, void, undefined> {
+    assertTaskId(taskId)
+    const doing = `list ${this.name} for ${taskId}`
+    const seen = new Set<string>()
+    let cursor: string | undefined
+    let last = startAfter ?? ''
+    let emptyPages = 0
+    for (;;) {
+      const url = this.#address.list(taskId, cursor, startAfter)
+      const { records, next } = await this.#readPage({ ...this.#call(taskId, doing, signal), url })
+      let yielded = 0
+      for (const record of records) {
+        // Endpoints that do not know `start_after` begin at the front.
+        if (cursor === undefined && startAfter !== undefined && compareKeys(record.key, startAfter) <= 0)
+          continue
+        if (record.task_id !== taskId) continue
+        // Merging relies on the order; an endpoint that breaks it must not make results disappear or repeat.
+        if (compareKeys(last, record.key) >= 0) {
+          throw new ConductorError('PROTOCOL', `${doing} is not in key order`)
+        }
+        last = record.key
+        yielded++
+        yield { key: record.key, size: record.size, description: describeRecord(record) }
+      }
+      if (next === undefined) return
+      emptyPages = yielded === 0 ? emptyPages + 1 : 0
+      if (seen.has(next) || emptyPages > MAX_EMPTY_PAGES) {
+        throw new ConductorError('PROTOCOL', `${doing} does not advance`)
+      }
+      seen.add(next)
+      cursor = next
+    }
+  }
+
+  async describe(key: string, { signal }: CallOptions = {}): Promise<ResultDescription | undefined> {
+    const { taskId } = assertKey(key)
+    const doing = `describe ${this.name}/${key}`
+    const call = this.#call(taskId, doing, signal)
+    const answer = await send({ ...call, url: this.#address.record(key) })
+    if (answer.status === 200) {
+      const record = parseWireRecord(await readText(answer, MAX_RECORD_BYTES, doing))
+      if (record?.key === key) return describeRecord(record)
+      throw new ConductorError('PROTOCOL', `${doing} answered with something that is not its record`)
+    }
+    const refusal = await refusalOf(answer, doing)
+    // Endpoints of others may know results without having a place for their records.
+    if (refusal.code === 'NOT_FOUND' || refusal.code === 'UNSUPPORTED') return this.#describeByHead(key, call)
+    throw refusal
+  }
+
+  async open(key: string, { signal, offset = 0 }: OpenOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    const { taskId } = assertKey(key)
+    const doing = `get ${this.name}/${key}`
+    const headers = offset === 0 ? undefined : { range: `bytes=${offset}-` }
+    const answer = await send({
+      ...this.#call(taskId, doing, signal),
+      url: this.#address.result(key),
+      headers,
+    })
+    // Endpoints need not know ranges; what was read already is then read again.
+    if (answer.status === 200) return skipBytes(answer.body, offset)
+    if (answer.status === 206 && offset > 0) {
+      const start = /^bytes (\d{1,16})-/.exec(answer.headers.get('content-range') ?? '')?.[1]
+      if (start !== undefined && Number(start) === offset) return answer.body
+    } else if (answer.status === 416 && answer.headers.get('content-range') === `bytes */${offset}`) {
+      // Nothing is left after what was read already.
+      await answer.body.cancel()
+      return new ReadableStream({ start: (controller) => controller.close() })
+    }
+    if (answer.status >= 200 && answer.status < 300) {
+      await answer.body.cancel()
+      throw new ConductorError('PROTOCOL', `${doing} answered with another part than was asked for`)
+    }
+    throw await refusalOf(answer, doing)
+  }
+
+  #call(taskId: string, doing: string, signal: AbortSignal | undefined): Omit<HttpCall, 'url'> {
+    const token = typeof this.#token === 'function' ? this.#token(taskId) : this.#token
+    return { token, stallTimeoutMs: this.#stallTimeoutMs, signal, doing }
+  }
+
+  async #readPage(call: HttpCall): Promise<ReturnType<typeof parsePage>> {
+    const headers = { accept: 'application/json' }
+    const answer = await send({ ...call, headers })
+    const isJson = /^application\/json\s*(;|$)/i.test(answer.headers.get('content-type') ?? '')
+    const cannotList = [404, 405, 410, 501].includes(answer.status)
+    if (cannotList || (answer.status >= 200 && answer.status < 300 && !isJson)) {
+      await answer.body.cancel()
+      const what = cannotList ? `HTTP ${answer.status}` : 'something that is not JSON'
+      throw new ConductorError(
+        'UNSUPPORTED',
+        `${this.name} cannot list results: it answers GET with ${what}. It may well take results by POST`,
+      )
+    }
+    if (answer.status !== 200) throw await refusalOf(answer, call.doing)
+    return parsePage(await readText(answer, MAX_PAGE_BYTES, call.doing), call.doing)
+  }
+
+  async #describeByHead(key: string, call: Omit<HttpCall, 'url'>): Promise<ResultDescription | undefined> {
+    const answer = await send({ ...call, url: this.#address.result(key), method: 'HEAD' })
+    if (answer.status === 200) {
+      await answer.body.cancel()
+      return describeHead(key, answer, call.doing)
+    }
+    const refusal = await refusalOf(answer, call.doing)
+    if (refusal.code === 'NOT_FOUND') return undefined
+    throw refusal
+  }
+}
+
+/** What the headers tell: size and type, and the digest where the ETag is one. */
+function describeHead(key: string, { headers }: HttpAnswer, doing: string): ResultDescription {
+  const length = headers.get('content-length')
+  if (length === null || !/^\d{1,15}$/.test(length)) {
+    throw new ConductorError('PROTOCOL', `${doing} does not tell the size`)
+  }
+  const { timestamp } = assertKey(key)
+  return {
+    key,
+    size: Number(length),
+    sha256: /^"([0-9a-f]{64})"$/.exec(headers.get('etag') ?? '')?.[1],
+    contentType: (headers.get('content-type') ?? 'application/octet-stream').slice(0, 255),
+    metadata: {},
+    createdAt: parseTimestamp(timestamp) ?? new Date(0),
+    archive: null,
+    problem: 'the endpoint has no record of it',
+  }
+}

@@ -1,0 +1,73 @@
+import { randomBytes } from 'node:crypto'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { type ResultsServer, serveResults } from '../../../src/endpoint/index.js'
+import { startPlainEndpoint } from '../../e2e/plain-endpoint.js'
+import { startTestStack, type TestStack } from '../../support/stack.js'
+import { makeTempDir, type TempDir } from '../../support/temp-dir.js'
+
+describe('the HTTP tier', () => {
+  const tokenSecret = randomBytes(32).toString('hex')
+  let stack: TestStack
+  let dir: TempDir
+  let server: ResultsServer
+  beforeEach(async () => {
+    stack = await startTestStack()
+    dir = await makeTempDir()
+    server = await serveResults({ directory: dir.path, tokenSecrets: [tokenSecret] })
+  })
+  afterEach(async () => {
+    await server?.close()
+    await dir?.[Symbol.asyncDispose]()
+    await stack?.[Symbol.asyncDispose]()
+  })
+
+  it('takes what S3 cannot, and gives it back when the sandbox is gone', async () => {
+    await using conductor = stack.conductor({ s3: null, http: { endpoint: server.url, tokenSecret } })
+    const worker = await conductor.spawnWorker({
+      taskId: 'by-http',
+      command: 'mkdir plots && echo svg > plots/a.svg && persist-result --metadata \'{"n":"ü"}\' plots',
+    })
+    await worker.wait()
+    expect((await worker.terminate()).results).toMatchObject([{ tiers: ['http'], verified: true }])
+    await using stranger = stack.conductor({ s3: null, http: { endpoint: server.url, tokenSecret } })
+    const [plots, ...others] = await stranger.results('by-http').list()
+    expect(others).toEqual([])
+    expect(plots).toMatchObject({
+      name: 'plots.tar.gz',
+      archive: 'tar.gz',
+      metadata: { n: 'ü' },
+      tiers: ['http'],
+    })
+    await plots
+      ?.extract(`${dir.path}/../${dir.path.split('/').at(-1)}-out`)
+      .then(({ files }) => expect(files).toBe(1))
+  })
+
+  it('hands each worker a token that is worth nothing outside its task', async () => {
+    await using conductor = stack.conductor({ s3: null, http: { endpoint: server.url, tokenSecret } })
+    const worker = await conductor.spawnWorker({ taskId: 'thief' })
+    const steal = `node -e '
+      const grant = JSON.parse(require("fs").readFileSync(process.env.WORKER_RESULTS_LOCAL_DIR + "/.worker/thief/grant.json"))
+      fetch(grant.http.endpoint + "?task_id=victim", { headers: { authorization: "Bearer " + grant.http.token } })
+        .then(({ status }) => console.log(status))'`
+    expect((await worker.run(steal)).stdout).toBe('403\n')
+    await worker.terminate()
+  })
+
+  it('of a server that only takes the POST keeps results, and says that it cannot list them', async () => {
+    await using plain = await startPlainEndpoint()
+    await using conductor = stack.conductor({ s3: null, http: { endpoint: plain.url } })
+    const worker = await conductor.spawnWorker({
+      taskId: 'plain',
+      command: 'echo x | persist-result --name r -',
+    })
+    await worker.wait()
+    expect((await worker.terminate()).results).toMatchObject([{ tiers: ['http'], verified: false }])
+    await expect(conductor.results('plain').list()).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+    // Beside a tier that can list, it is told of and stands in nobody's way.
+    await using both = stack.conductor({ http: { endpoint: plain.url } })
+    const list = await both.results('plain').list({ strict: true })
+    expect(list.unavailable).toMatchObject([{ tier: 'http', error: { code: 'UNSUPPORTED' } }])
+    for await (const result of both.results('plain')) throw new Error(result.key)
+  })
+})
