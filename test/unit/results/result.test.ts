@@ -205,7 +205,8 @@ describe('results over several tiers', () => {
     const done = await plant(first, 'a', 'x', { metadata: { status: 'done', tags: ['x', 'y'], n: 5 } })
     const failed = await plant(second, 'b', 'x', { metadata: { status: 'failed', n: 7 } })
     const all = results(spool(first, 'one'), spool(second, 'two'))
-    const keys = async (some: Results): Promise<string[]> => (await some.list({ metadata: false })).map(({ key }) => key)
+    const keys = async (some: Results): Promise<string[]> =>
+      (await some.list({ metadata: false })).map(({ key }) => key)
     expect(await keys(all({ metadata: { status: 'done' } }))).toEqual([done])
     expect(await keys(all({ metadata: { tags: ['x', 'y'], n: 5 } }))).toEqual([done])
     expect(await keys(all({ metadata: { toString: null } }))).toEqual([])
