@@ -13,7 +13,7 @@ import { formatTimes, sideBySide } from '../support/side-by-side.mjs'
 const { mintGrant } = await import(compiled('grants/mint-grant.js'))
 
 const SIZE_MIB = 1024
-const ROUNDS = 5
+const ROUNDS = 3
 
 /** @type {import('../support/entry.mjs').Entry} */
 export const entry = {

@@ -18,6 +18,8 @@ const MIB = 1 << 20
 const SIZE_BYTES = 66 * MIB + 12_345
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
+const isWholePut = (method = '', url = ''): boolean => method === 'PUT' && !url.includes('partNumber')
+
 describeEachS3('uploads in parts', (server) => {
   interface Setup {
     readonly place: S3Place
@@ -49,8 +51,6 @@ describeEachS3('uploads in parts', (server) => {
     expect(open.Uploads ?? []).toEqual([])
     expect(await readdir(join(worker.localDir, worker.taskId, '.upload'))).toEqual([])
   }
-
-  const isWholePut = (method = '', url = ''): boolean => method === 'PUT' && !url.includes('partNumber')
 
   it('take over when a single request broke off, and go on after a kill', async (test) => {
     let killed = false
@@ -138,14 +138,13 @@ describe('uploads in parts that another tier made needless', () => {
     const proxy = await startFaultProxy(place.server.url, ({ method = '', url = '' }) => {
       if (!down) return undefined
       if (method === 'DELETE') return s3Fault(503, 'SlowDown')
-      if (method === 'PUT') return url.includes('partNumber=1&') ? undefined : s3Fault(503, 'SlowDown')
-      return undefined
+      if (isWholePut(method, url)) return s3Fault(503, 'SlowDown')
+      return url.includes('partNumber=2') ? s3Fault(403, 'AccessDenied') : undefined
     })
     test.onTestFinished(() => proxy[Symbol.asyncDispose]())
     const worker = await makeWorker(test, ARGV, place.withKeys, {
       AWS_ENDPOINT_URL_S3: proxy.url,
       WORKER_RESULTS_ENDPOINT: receiver.url,
-      WORKER_RESULTS_DEADLINE_SECONDS: '1',
     })
     await writeFile(join(worker.folder, 'big.bin'), Buffer.alloc(65 * MIB))
     const stored = await worker.persist(['-q', 'big.bin'])

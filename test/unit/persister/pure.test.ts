@@ -7,6 +7,7 @@ import { s3Error, xmlText } from '../../../src/persister/remote/s3-error.js'
 import { contentTypeOf, contentTypeProblem } from '../../../src/persister/source/content-type.js'
 import { looksLikePath } from '../../../src/persister/source/path-like.js'
 import { parseDurationMs } from '../../../src/persister/supervise/duration.js'
+import { s3ObjectKey } from '../../../src/protocol/s3-layout.js'
 
 describe('looksLikePath', () => {
   it.each([
@@ -60,6 +61,16 @@ describe('content types', () => {
     for (const bad of ['', 'text', 'a/b\r\nx: y', 'a/ü', `a/${'b'.repeat(300)}`]) {
       expect(contentTypeProblem(bad)).toBeTypeOf('string')
     }
+  })
+})
+
+describe('keys in S3', () => {
+  it('leave room for the sidecar where there is one', () => {
+    const key = 'task/20260114-123456-name'
+    const prefix = 'p'.repeat(1024 - key.length - 1)
+    expect(s3ObjectKey(prefix, key)).toHaveLength(1024)
+    expect(() => s3ObjectKey(prefix, key, { sidecar: true })).toThrow(/\.meta\.json must be at most 1024/)
+    expect(s3ObjectKey(prefix.slice(10), key, { sidecar: true })).toHaveLength(1014)
   })
 })
 
