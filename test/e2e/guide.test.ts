@@ -252,7 +252,7 @@ describe('Storage Key Format', () => {
     const { stdout } = await worker.bash(`
 export TZ=Asia/Tokyo
 persist-result output.json
-persist-result --task-id worker-456 report.pdf`)
+WORKER_ID=worker-456 persist-result report.pdf`)
     const after = formatTimestamp(new Date())
     const keys = lines(stdout)
     expect(keys).toEqual([

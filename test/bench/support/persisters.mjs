@@ -1,4 +1,4 @@
-import { BUNDLE } from './dist.mjs'
+import { BUNDLE, SCRIPT } from './dist.mjs'
 
 /**
  * An implementation of persist-result, and what it has promised.
@@ -16,11 +16,16 @@ import { BUNDLE } from './dist.mjs'
  */
 
 /** Every implementation that the entries measure. @type {readonly Persister[]} */
-export const persisters = [
+const persisters = [
   {
     name: 'node',
     argv: [process.execPath, BUNDLE],
     bounds: { aws: 1 / 4, big: 2, bigMegabytes: 120, directory: 1.3 },
+  },
+  {
+    name: 'sh',
+    argv: ['sh', SCRIPT],
+    bounds: { aws: 1 / 10, big: 2, bigMegabytes: 30, directory: 1.3 },
   },
 ]
 

@@ -7,8 +7,11 @@ export interface Implementation {
   readonly argv: readonly string[]
 }
 
-/** Every implementation of persist-result. */
+// What bash reads otherwise than dash lies in the parts that test/unit/persister-sh runs under all three.
+const suiteShells = shells.filter(({ name }) => name !== 'bash')
+
+/** Every implementation of persist-result; the shell's under two shells that share no code. */
 export const implementations: readonly Implementation[] = [
   { name: 'node', argv: [process.execPath, BUNDLE] },
-  ...shells.map(({ name, argv }) => ({ name, argv: [...argv, SCRIPT] })),
+  ...suiteShells.map(({ name, argv }) => ({ name, argv: [...argv, SCRIPT] })),
 ]
