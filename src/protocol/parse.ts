@@ -3,15 +3,18 @@ import { ConductorError } from '../errors.js'
 import type { DrainReport } from './drain.js'
 import { assertTaskId, parseKey } from './key.js'
 import type { Manifest } from './manifest.js'
-import type { JsonObject, JsonValue, ResultRecord } from './record.js'
+import type { JsonObject, ResultRecord } from './record.js'
 import type { ExitRecord } from './spool-layout.js'
 
 /** Largest record that is read; a sandbox may have written anything. */
 export const MAX_RECORD_BYTES = 4 * 1024 * 1024
 
 const isoTime = z.iso.datetime()
-const jsonValue: z.ZodType<JsonValue> = z.json() as z.ZodType<JsonValue>
-const jsonObject: z.ZodType<JsonObject> = z.record(z.string(), jsonValue)
+// What is in it came out of JSON.parse and is JSON; a schema that rebuilt it would lose a key named "__proto__".
+const jsonObject = z.custom<JsonObject>(
+  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+  'must be an object',
+)
 
 const tierError = z.object({ code: z.string().max(100), message: z.string().max(10_000), at: isoTime })
 

@@ -100,6 +100,13 @@ describe('a record', () => {
     )
   })
 
+  it('keeps metadata as it is, whatever its keys are called', () => {
+    const text = JSON.stringify(record).replace('{"n":1}', '{"__proto__":{"n":1},"constructor":null}')
+    const { metadata } = parseRecord(text)
+    expect(JSON.stringify(metadata)).toBe('{"__proto__":{"n":1},"constructor":null}')
+    expect(Object.getPrototypeOf(metadata)).toBe(Object.prototype)
+  })
+
   it('keeps nothing that is not in the contract', () => {
     expect(parseRecord(JSON.stringify({ ...record, extra: 1 }))).toEqual(record)
   })
