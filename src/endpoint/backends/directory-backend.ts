@@ -2,6 +2,7 @@ import { rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
+import { KeyLock } from '../../key-lock.js'
 import { makeFolder, syncFolder } from '../../persister/spool/durable-file.js'
 import { compareKeys, parseKey, RECORD_SUFFIX } from '../../protocol/key.js'
 import { parseRecord } from '../../protocol/parse.js'
@@ -19,7 +20,6 @@ import type {
   TaskUsage,
 } from './endpoint-backend.js'
 import { digestFile, namesIn, sizeOf, takeName } from './files.js'
-import { KeyLock } from './key-lock.js'
 import { removeOrphans } from './remove-orphans.js'
 import { type StagedBody, StagingFolder } from './staging-folder.js'
 

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { DeleteObjectCommand } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
+import { KeyLock } from '../../key-lock.js'
 import { parseKey } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { s3ObjectKey, s3SidecarKey } from '../../protocol/s3-layout.js'
@@ -23,7 +24,6 @@ import type {
   RecordPage,
   TaskUsage,
 } from './endpoint-backend.js'
-import { KeyLock } from './key-lock.js'
 import { type StagedBody, StagingFolder } from './staging-folder.js'
 
 const PUT_ATTEMPTS = 3

@@ -11,7 +11,7 @@ import { type RetryOptions, withRetry } from './retry.js'
 import { encodeRfc3986 } from './s3-address.js'
 import type { S3Client } from './s3-client.js'
 import { s3Error, xmlText } from './s3-error.js'
-import { metadataHeaders, toBase64 } from './s3-store.js'
+import { metadataHeaders, toBase64 } from './s3-headers.js'
 
 const PART_BYTES = 16 << 20
 /** S3 takes 10,000: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html */

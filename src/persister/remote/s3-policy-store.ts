@@ -10,7 +10,8 @@ import { type Limits, tierDeadlineMs } from './limits.js'
 import type { DeliveryContext, RemoteStore } from './remote-store.js'
 import { type RetryOptions, withRetry } from './retry.js'
 import { s3Error } from './s3-error.js'
-import { S3_ATTEMPTS, toBase64 } from './s3-store.js'
+import { toBase64 } from './s3-headers.js'
+import { S3_ATTEMPTS } from './s3-store.js'
 
 interface PostedObject {
   readonly objectKey: string

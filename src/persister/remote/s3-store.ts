@@ -10,6 +10,7 @@ import type { DeliveryContext, RemoteStore } from './remote-store.js'
 import { type RetryOptions, withRetry } from './retry.js'
 import type { S3Client } from './s3-client.js'
 import { s3Error } from './s3-error.js'
+import { metadataHeaders, toBase64 } from './s3-headers.js'
 
 /** Attempts at one request; services have been seen to refuse three in a row and take the fourth. */
 export const S3_ATTEMPTS = 8
@@ -37,16 +38,6 @@ interface BodyUpload {
   readonly body: Body
   readonly context: DeliveryContext
   readonly retry: RetryOptions
-}
-
-/** User metadata as request headers. */
-export function metadataHeaders(values: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(values).map(([name, value]) => [`x-amz-meta-${name}`, value]))
-}
-
-/** Hex digest as S3's checksum headers want it. */
-export function toBase64(hex: string): string {
-  return Buffer.from(hex, 'hex').toString('base64')
 }
 
 /** S3 with credentials from the environment. */

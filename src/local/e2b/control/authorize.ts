@@ -1,4 +1,4 @@
-import { sameSecret } from '../envd/access.js'
+import { sameSecret } from '../envd/same-secret.js'
 import type { Handler } from '../http/router.js'
 import { RequestError } from '../request-error.js'
 

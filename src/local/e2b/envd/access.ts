@@ -1,16 +1,10 @@
-import { timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { HOMES, type SandboxUser } from '../jail/jail.js'
 import { RequestError } from '../request-error.js'
 import type { Sandbox } from '../sandbox/sandbox.js'
 import type { Sandboxes } from '../sandbox/sandboxes.js'
+import { sameSecret } from './same-secret.js'
 import { verifySignature } from './signature.js'
-
-/** Compares secrets without telling how much of them was right. */
-export function sameSecret(given: string, expected: string): boolean {
-  const [a, b] = [Buffer.from(given), Buffer.from(expected)]
-  return a.length === b.length && timingSafeEqual(a, b)
-}
 
 /** The sandbox a request is for, awake; `unavailable` when it is not running and may not be woken. */
 export async function reachSandbox(sandboxes: Sandboxes, req: IncomingMessage): Promise<Sandbox> {

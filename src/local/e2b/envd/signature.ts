@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { RequestError } from '../request-error.js'
 import type { Sandbox } from '../sandbox/sandbox.js'
-import { sameSecret } from './access.js'
+import { sameSecret } from './same-secret.js'
 
 /** Finds the sandbox whose token a file URL was signed with, and checks that it has not expired. */
 export function verifySignature(

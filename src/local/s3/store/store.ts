@@ -1,9 +1,9 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { KeyLock } from '../../../key-lock.js'
 import { S3Error } from '../errors.js'
 import { Bucket } from './bucket.js'
 import { lockFolder } from './folder-lock.js'
-import { KeyLock } from './key-lock.js'
 import { syncFolder } from './record-file.js'
 
 /** All buckets of a data folder. One process at a time: the folder is locked while the store is open. */
