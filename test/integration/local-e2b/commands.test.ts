@@ -38,7 +38,7 @@ describe.each(ISOLATIONS)('commands (%s)', (isolation) => {
       exitCode: -1,
       error: 'signal: terminated',
     })
-    expect(await failure(sandbox.commands.run('exit 0 & kill -TERM $!; wait $!'))).toMatchObject({
+    expect(await failure(sandbox.commands.run('sleep 100 & kill -TERM $!; wait $!'))).toMatchObject({
       exitCode: 143,
     })
   })

@@ -172,10 +172,12 @@ describeNamespaces('a namespace sandbox', () => {
       () => findProcesses(`sleep ${seconds}`),
       ({ length }) => length > 0,
     )
+    // Any of them may end while it is looked at.
+    const read = (path: string) => readFile(path, 'utf8').catch(() => '')
     const children = async (of: number) =>
-      (await readFile(`/proc/${of}/task/${of}/children`, 'utf8')).trim().split(' ').map(Number)
+      (await read(`/proc/${of}/task/${of}/children`)).trim().split(' ').filter(Boolean).map(Number)
     for (const child of await children(process.pid)) {
-      const text = await readFile(`/proc/${child}/cmdline`, 'utf8')
+      const text = await read(`/proc/${child}/cmdline`)
       if (!text.includes(sandbox.sandboxId)) continue
       for (const init of await children(child)) process.kill(init, 'SIGKILL')
     }

@@ -48,6 +48,8 @@ export async function openForm({ headers, body }: S3Request): Promise<Form> {
     parser.on('file', (name, file, filename) => {
       // What goes wrong after the reader has given up is of no interest.
       file.on('error', () => undefined)
+      // The parser does not always tell its file that the connection broke off; its reader would wait for ever.
+      ended.catch((error: Error) => file.destroy(error))
       if (name.toLowerCase() !== 'file') refuse(notOneFile())
       resolve({ fields, filename: filename ?? '', file, ended, close: () => parser.destroy() })
     })
