@@ -19,6 +19,8 @@ import { readArchive } from './read-archive.js'
 const BUCKET = 'my-results-bucket'
 
 const HAS_AWS = spawnSync('aws', ['--version']).status === 0
+if (!HAS_AWS && process.env.CI)
+  throw new Error('CI must test the AWS command line, which is not on this machine')
 if (!HAS_AWS) console.warn('Retrieval "From S3" is not tested: the AWS command line is not on this machine.')
 
 let stack: LocalStack

@@ -160,7 +160,7 @@ describeNamespaces('a namespace sandbox', () => {
       '/dev/shm',
     ])
     const { stdout: secrets } = await sandbox.commands.run(
-      'ls -d /etc/shadow /root/.ssh /home/* /proc/1/root/work 2>/dev/null; true',
+      'ls -d /etc/shadow /root/.ssh /home/* /proc/1/root/boot 2>/dev/null; true',
     )
     expect(secrets).toBe('/home/user\n')
   })
