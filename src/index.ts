@@ -1,7 +1,15 @@
 export type { CallOptions } from './call-options.js'
 export { Conductor } from './conductor/conductor.js'
-export type { Access, ConductorOptions, HttpOptions, SpawnOptions } from './conductor/options.js'
+export type { AttachOptions, CloseOptions } from './conductor/conductor-options.js'
+export type {
+  Access,
+  ConductorOptions,
+  HttpOptions,
+  RetryOptions,
+  SpawnOptions,
+} from './conductor/options.js'
 export type { DeliveredResult, Receipt, WorkerExit } from './conductor/receipt.js'
+export type { Recovery } from './conductor/recover.js'
 export type { RunResult } from './conductor/supervised-command.js'
 export type { Worker } from './conductor/worker.js'
 export type { RunOptions, TerminateOptions, WorkerEvents, WorkerState } from './conductor/worker-options.js'

@@ -1,14 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import pLimit from 'p-limit'
+import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { assertTaskId } from '../protocol/key.js'
 import { createResults, type Results } from '../results/results.js'
-import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
-import { ensureVolume } from '../sandbox/e2b-volume.js'
-import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import { openS3Location, type S3Location } from '../stores/s3/s3-location.js'
-import { LEASE_MS } from './lease.js'
+import {
+  type AttachOptions,
+  attachOptionsSchema,
+  type CloseOptions,
+  closeOptionsSchema,
+} from './conductor-options.js'
 import {
   assertAccessPossible,
   type ConductorOptions,
@@ -18,29 +21,26 @@ import {
   type SpawnOptions,
   spawnOptionsSchema,
 } from './options.js'
-import { placesOf, type TaskPlaces } from './places.js'
-import { provision } from './provision.js'
+import { type EquippedWorker, isEquipped, type Recovery, recoverWorkers, workerParts } from './recover.js'
 import { Worker } from './worker.js'
-
-/** Keys of E2B metadata by which a conductor finds its sandboxes again. */
-const METADATA = { conductor: 'stu-conductor', task: 'stu-task' } as const
+import { WorkerFactory } from './worker-factory.js'
 
 /** Spawns workers in sandboxes and reads what they leave. Owns its workers and its S3 client until `close()`. */
 export class Conductor implements AsyncDisposable {
   readonly #options: ResolvedOptions
-  readonly #sandboxes: E2bSandboxes
+  readonly #factory: WorkerFactory
   readonly #s3: S3Location | undefined
   readonly #limit: ReturnType<typeof pLimit>
   readonly #workers = new Map<string, Worker>()
   readonly #taken = new Set<string>()
-  readonly #volumes = new Map<string, Promise<void>>()
   readonly #closing = new AbortController()
+  #recovery: Promise<Recovery> | undefined
 
   /** Reads the environment for what is left out. Throws `INVALID_OPTION` at once; nothing is sent yet. */
   constructor(options: ConductorOptions = {}) {
     this.#options = resolveOptions(options)
-    this.#sandboxes = new E2bSandboxes(this.#options.e2b)
     this.#s3 = this.#options.s3 === undefined ? undefined : openS3Location(this.#options.s3)
+    this.#factory = new WorkerFactory(this.#options, this.#s3)
     this.#limit = pLimit(this.#options.maxWorkers)
   }
 
@@ -56,13 +56,17 @@ export class Conductor implements AsyncDisposable {
 
   /**
    * Creates a sandbox, equips it and starts its command. Resolves once the command runs; waits first while `maxWorkers` are
-   * alive. The caller ends the worker with `terminate()`.
+   * alive. The caller ends the worker with `terminate()`. A task that has a worker already, of whichever conductor, is
+   * refused with `EXISTS`, or that worker taken up with `ifExists: 'attach'`.
    */
   async spawnWorker(options: SpawnOptions = {}): Promise<Worker> {
     const checked = checkOptions('spawnWorker', spawnOptionsSchema, options)
     const spawn: ResolvedSpawn = { ...checked, taskId: checked.taskId ?? newTaskId() }
     const { taskId } = spawn
+    const attaches = spawn.ifExists === 'attach'
     assertAccessPossible(this.#options, spawn.access ?? this.#options.access)
+    const present = this.#workers.get(taskId)
+    if (present !== undefined && attaches) return present
     if (this.#taken.has(taskId)) {
       throw new ConductorError('EXISTS', `a worker for task ${taskId} is already here`)
     }
@@ -88,7 +92,19 @@ export class Conductor implements AsyncDisposable {
           const gone = new Promise<void>((done) => {
             closed = done
           })
-          resolve(await this.#bringUp(spawn, stop, closed))
+          const onClosed = (): void => {
+            this.#workers.delete(taskId)
+            closed()
+          }
+          const isNamed = checked.taskId !== undefined
+          const spawned = await this.#factory.spawn(spawn, isNamed, { signal: stop, onClosed })
+          if (!(spawned instanceof Worker)) {
+            this.#taken.delete(taskId)
+            if (attaches) return resolve(await this.attach(taskId, { signal: stop }))
+            throw new ConductorError('EXISTS', `task ${taskId} has a worker in sandbox ${spawned[0]?.id}`)
+          }
+          this.#workers.set(taskId, spawned)
+          resolve(spawned)
           await gone
         } catch (error) {
           reject(error)
@@ -99,24 +115,85 @@ export class Conductor implements AsyncDisposable {
     })
   }
 
+  /**
+   * Takes up the worker of a task that another process started, waking it if it is paused: its output is told from the given
+   * bytes on, its end and its results like a worker's of one's own. Rejects with `NOT_FOUND` when the task has no sandbox.
+   */
+  async attach(taskId: string, options: AttachOptions = {}): Promise<Worker> {
+    assertTaskId(taskId)
+    const { signal, stdoutOffsetBytes, stderrOffsetBytes } = checkOptions(
+      'attach',
+      attachOptionsSchema,
+      options,
+    )
+    this.#closing.signal.throwIfAborted()
+    const present = this.#workers.get(taskId)
+    if (present !== undefined) return present
+    for (const summary of await this.#factory.findSandboxes(taskId, { signal })) {
+      const found = await this.#factory.find(summary, { signal })
+      if (!isEquipped(found)) continue
+      // Somebody else in this process may have been faster.
+      const worker = this.#workers.get(taskId) ?? this.#adopt(found)
+      worker.follow(found.inspection, { stdout: stdoutOffsetBytes, stderr: stderrOffsetBytes })
+      return worker
+    }
+    throw new ConductorError('NOT_FOUND', `task ${taskId} has no sandbox`)
+  }
+
+  /**
+   * Goes on where a conductor of the same `id` ended, crashed or replaced: follows workers whose command runs, finishes those
+   * whose command has ended. Give conductors that live side by side ids of their own.
+   */
+  async recover({ signal }: CallOptions = {}): Promise<Recovery> {
+    this.#closing.signal.throwIfAborted()
+    this.#recovery ??= recoverWorkers({
+      conductorId: this.#options.id,
+      factory: this.#factory,
+      isKnown: (taskId) => this.#workers.has(taskId) || this.#taken.has(taskId),
+      adopt: (found) => this.#adopt(found),
+      signal,
+    }).finally(() => {
+      this.#recovery = undefined
+    })
+    return this.#recovery
+  }
+
   /** A task's results, from any process at any time, whether or not its worker is known here. */
   results(taskId: string): Results {
     assertTaskId(taskId)
     const worker = this.#workers.get(taskId)
     if (worker !== undefined) return worker.results
-    const places = this.#placesOf(taskId, this.#options.volume)
+    const places = this.#factory.placesOf(taskId)
     return createResults({ taskId, manifests: places.manifests, stores: async () => places.stores })
   }
 
-  /** Refuses new workers, terminates the present ones side by side, and frees connections. Rejects when one could not be terminated; that one lives on. */
-  async close(): Promise<void> {
+  /**
+   * Refuses new workers, terminates the present ones side by side, and frees connections. Rejects when one could not be
+   * terminated; that one lives on. With `timeoutMs`, those that were not finished by then are left to another process's
+   * `recover()`, with everything they hold.
+   */
+  async close(options: CloseOptions = {}): Promise<void> {
+    const { timeoutMs, signal } = checkOptions('close', closeOptionsSchema, options)
     this.#closing.abort(new ConductorError('CLOSED', 'the conductor was closed'))
-    const ends = await Promise.allSettled([...this.#workers.values()].map((worker) => worker.terminate()))
+    const limits = [signal, timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs)].filter(
+      (limit) => limit !== undefined,
+    )
+    const limit = limits.length === 0 ? undefined : AbortSignal.any(limits)
+    const ends = await Promise.allSettled(
+      [...this.#workers.values()].map(async (worker) => {
+        try {
+          await worker.terminate({ signal: limit })
+        } catch (error) {
+          if (limit?.aborted) await worker.detach()
+          throw error
+        }
+      }),
+    )
     const failures = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []))
+    if (this.#workers.size === 0) this.#s3?.close()
     if (failures.length === 1) throw failures[0]
     if (failures.length > 1)
       throw new AggregateError(failures, `${failures.length} workers could not be terminated`)
-    this.#s3?.close()
   }
 
   /** `close()`, for `await using`. */
@@ -124,70 +201,18 @@ export class Conductor implements AsyncDisposable {
     await this.close()
   }
 
-  async #bringUp(spawn: ResolvedSpawn, signal: AbortSignal, onClosed: () => void): Promise<Worker> {
-    signal.throwIfAborted()
-    const { taskId } = spawn
-    const places = this.#placesOf(taskId, spawn.volume ?? this.#options.volume)
-    const { envs, files } = await provision(this.#options, this.#s3, spawn, { signal })
-    if (places.volume !== undefined) await this.#ensureVolume(places.volume)
-    const sandbox = await this.#sandboxes.create({
-      template: spawn.template ?? this.#options.template,
-      timeoutMs: LEASE_MS,
-      metadata: { ...spawn.metadata, [METADATA.conductor]: this.#options.id, [METADATA.task]: taskId },
-      envs,
-      ...(places.volume === undefined ? {} : { volumeMounts: { [places.localDir]: places.volume } }),
-      signal,
+  #adopt(found: EquippedWorker): Worker {
+    const taskId = found.inspection.record.task_id
+    const worker = new Worker({
+      ...workerParts(found),
+      onClosed: () => {
+        this.#workers.delete(taskId)
+        this.#taken.delete(taskId)
+      },
     })
-    let worker: Worker | undefined
-    try {
-      await sandbox.writeFiles(files, { signal })
-      worker = new Worker({
-        sandbox,
-        spawn,
-        places,
-        onClosed: () => {
-          this.#workers.delete(taskId)
-          onClosed()
-        },
-      })
-      this.#workers.set(taskId, worker)
-      if (spawn.command !== undefined) {
-        await worker.start(spawn.command, { outputs: spawn.outputs })
-      }
-      signal.throwIfAborted()
-      return worker
-    } catch (error) {
-      this.#workers.delete(taskId)
-      await discard(sandbox, error)
-      throw error
-    }
-  }
-
-  #placesOf(taskId: string, volume: string | undefined): TaskPlaces {
-    return placesOf(taskId, this.#options, this.#s3, volume)
-  }
-
-  /** Once per volume, however many workers start side by side. */
-  async #ensureVolume(name: string): Promise<void> {
-    let made = this.#volumes.get(name)
-    if (made === undefined) {
-      made = ensureVolume(name, this.#options.e2b)
-      this.#volumes.set(name, made)
-      made.catch(() => this.#volumes.delete(name))
-    }
-    await made
-  }
-}
-
-/** Kills a sandbox that never became a worker. */
-async function discard(sandbox: RemoteSandbox, because: unknown): Promise<void> {
-  try {
-    await sandbox.kill()
-  } catch (error) {
-    const cause = new AggregateError([because, error])
-    throw new ConductorError('UNAVAILABLE', `sandbox ${sandbox.id} could neither be equipped nor killed`, {
-      cause,
-    })
+    this.#taken.add(taskId)
+    this.#workers.set(taskId, worker)
+    return worker
   }
 }
 

@@ -1,9 +1,9 @@
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { DrainReport } from '../protocol/drain.js'
-import { compareKeys } from '../protocol/key.js'
 import type { Manifest } from '../protocol/manifest.js'
 import type { ResultRecord } from '../protocol/record.js'
+import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import type { SpoolStore } from '../stores/spool-store.js'
 import { type Delivery, deliverAll } from './deliver.js'
@@ -11,6 +11,7 @@ import { drainSandbox } from './drain.js'
 import { LEASE_MS } from './lease.js'
 import type { TaskPlaces } from './places.js'
 import type { Receipt, WorkerExit } from './receipt.js'
+import { sealTask } from './seal.js'
 
 /** A worker whose command has ended, and what is to become of it. */
 export interface FinishOptions extends CallOptions {
@@ -20,8 +21,8 @@ export interface FinishOptions extends CallOptions {
   readonly spool: SpoolStore
   readonly places: TaskPlaces
   readonly exit: WorkerExit
-  readonly outputs: readonly string[]
-  readonly cwd: string
+  readonly record: WorkerRecord
+  readonly sandboxId: string
   readonly force: boolean
   /** Told of every result the sandbox holds. */
   readonly onRecord: (record: ResultRecord) => void
@@ -64,13 +65,14 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   const undelivered = drained.deliveries.filter((delivery) => delivery.undelivered !== undefined)
   if (undelivered.length > 0 && !force) throw refusal(taskId, undelivered)
   const kept = drained.deliveries.filter((delivery) => delivery.undelivered === undefined)
-  const sealed = await seal(options, exit, kept, !gone && drained !== NOTHING)
+  const manifest = await seal(options, exit, kept, !gone && drained !== NOTHING)
+  if (gone) exit = sealedExit(manifest, options.sandboxId) ?? exit
   if (!gone) await sandbox?.kill({ signal })
   const { outputs } = drained.report
   return {
     taskId,
     ...exit,
-    sealed,
+    sealed: manifest !== undefined,
     results: kept.map(({ record, tiers, verified }) => ({
       key: record.key,
       sizeBytes: record.size,
@@ -88,13 +90,16 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
     })),
   }
 
-  async function drain(
-    from: RemoteSandbox,
-    { outputs, cwd, spool, onRecord }: FinishOptions,
-  ): Promise<Drained> {
+  async function drain(from: RemoteSandbox, { record, spool, onRecord }: FinishOptions): Promise<Drained> {
     const report = await drainSandbox(
       from,
-      { taskId, localDir: places.localDir, outputs, cwd, seal: places.volume === undefined },
+      {
+        taskId,
+        localDir: places.localDir,
+        outputs: record.outputs,
+        cwd: record.cwd,
+        seal: places.volume === undefined,
+      },
       { signal },
     )
     for (const record of report.records) onRecord(record)
@@ -107,31 +112,38 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   }
 }
 
-/** Writes the manifest; false when there is no place for one, or when it could not be written and must not hold up the end. */
+/** Writes the manifest; undefined when there is no place for one, or when it could not be written and must not hold up the end. */
 async function seal(
-  { taskId, places, force, signal }: FinishOptions,
+  { taskId, sandboxId, record, places, force, signal }: FinishOptions,
   exit: WorkerExit,
   kept: readonly Delivery[],
-  complete: boolean,
-): Promise<boolean> {
-  if (places.manifests === undefined) return false
-  const manifest: Manifest = {
-    v: 1,
-    task_id: taskId,
-    sealed_at: new Date().toISOString(),
-    outcome: exit.outcome,
-    exit:
-      exit.exitCode === null && exit.signal === null ? null : { code: exit.exitCode, signal: exit.signal },
-    complete,
-    results: kept.map(({ record }) => record).sort((a, b) => compareKeys(a.key, b.key)),
-  }
+  drained: boolean,
+): Promise<Manifest | undefined> {
+  if (places.manifests === undefined) return undefined
+  const { attempt, spawn_id: spawnId } = record
+  const records = kept.map((delivery) => delivery.record)
   try {
-    await places.manifests.write(manifest, { signal })
-    return true
+    return await sealTask(places.manifests, {
+      taskId,
+      sandboxId,
+      spawnId,
+      attempt,
+      exit,
+      records,
+      drained,
+      signal,
+    })
   } catch (error) {
     if (!force || !isConductorError(error)) throw error
-    return false
+    return undefined
   }
+}
+
+/** How a sandbox ended by the word of another conductor, which drained it before it went. */
+function sealedExit(manifest: Manifest | undefined, sandboxId: string): WorkerExit | undefined {
+  const found = manifest?.attempts.find(({ sandbox_id }) => sandbox_id === sandboxId)
+  if (found === undefined) return undefined
+  return { outcome: found.outcome, exitCode: found.exit?.code ?? null, signal: found.exit?.signal ?? null }
 }
 
 function refusal(taskId: string, undelivered: readonly Delivery[]): ConductorError {

@@ -8,17 +8,23 @@ export const LEASE_MS = 900_000
 export class Lease {
   readonly #timer: NodeJS.Timeout
   readonly #sandbox: RemoteSandbox
-  readonly #endsAt: number
+  #endsAt: number
   readonly #onGone: (error: ConductorError) => void
 
-  /** @param lifeMs the worker's own time; the lease is not extended past it */
-  constructor(sandbox: RemoteSandbox, lifeMs: number, onGone: (error: ConductorError) => void) {
+  /** @param endsAt when the worker's own time is up; the lease is not renewed past it */
+  constructor(sandbox: RemoteSandbox, endsAt: Date, onGone: (error: ConductorError) => void) {
     this.#sandbox = sandbox
-    this.#endsAt = Date.now() + lifeMs
+    this.#endsAt = endsAt.getTime()
     this.#onGone = onGone
     // Three tries fall into each lease, so one failed renewal is no loss.
     this.#timer = setInterval(() => void this.#renew(), LEASE_MS / 3)
     this.#timer.unref()
+  }
+
+  /** Renews at once, and until then. */
+  async prolong(endsAt: Date): Promise<void> {
+    this.#endsAt = endsAt.getTime()
+    await this.#sandbox.extend(LEASE_MS)
   }
 
   /** Stops renewing. */
@@ -27,7 +33,7 @@ export class Lease {
   }
 
   async #renew(): Promise<void> {
-    if (Date.now() > this.#endsAt) return this.end()
+    if (Date.now() > this.#endsAt) return
     try {
       await this.#sandbox.extend(LEASE_MS)
     } catch (error) {

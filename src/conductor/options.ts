@@ -147,10 +147,20 @@ export function resolveOptions(options: ConductorOptions): ResolvedOptions {
   }
 }
 
+/** How often what failed is tried again. */
+export interface RetryOptions {
+  /** Creating the sandbox, when E2B is busy, down or out of reach; the pauses double from half a second to 30. @default 6 */
+  readonly create?: number | undefined
+}
+
 /** What one worker is to do. */
 export interface SpawnOptions {
   /** Letters, digits, `.`, `_`, `-`; at most 128. @default a new one, `worker-…` */
   readonly taskId?: string | undefined
+  /** What to do when the task has a worker already: refuse with `EXISTS`, or take that worker up. @default 'error' */
+  readonly ifExists?: 'error' | 'attach' | undefined
+  /** How often what failed is tried again. */
+  readonly retries?: RetryOptions | undefined
   /** Shell command to start at once; without it the worker waits for `run`. */
   readonly command?: string | undefined
   /** Files to put into the sandbox before anything runs, by absolute path. */
@@ -196,6 +206,8 @@ export const spawnOptionsSchema = z.strictObject({
       if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
     })
     .optional(),
+  ifExists: z.enum(['error', 'attach']).default('error'),
+  retries: z.strictObject({ create: z.number().int().min(0).max(100).default(6) }).prefault({}),
   command: z.string().min(1).optional(),
   files: z.record(filePath, fileData).optional(),
   outputs: z

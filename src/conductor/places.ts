@@ -25,20 +25,25 @@ export interface TaskPlaces {
 
 /** The places that the conductor's settings give a task. */
 export function placesOf(
-  taskId: string,
+  task: {
+    readonly taskId: string
+    /** May hold `{taskId}`. */
+    readonly volume: string | undefined
+    /** @default the conductor's */
+    readonly localDir?: string | undefined
+  },
   options: ResolvedOptions,
   s3: S3Location | undefined,
-  volumeTemplate: string | undefined,
 ): TaskPlaces {
   const store = s3 === undefined ? undefined : new S3Store(s3)
-  const volume = volumeTemplate?.replaceAll('{taskId}', taskId)
+  const volume = task.volume?.replaceAll('{taskId}', task.taskId)
   const http = options.http === undefined ? undefined : new HttpStore(httpAccess(options.http))
   const stores: ResultStore[] = [store, http].filter((place) => place !== undefined)
   if (volume !== undefined) {
     stores.push(new SpoolStore(`volume ${volume}`, 'volume', new E2bVolumeFiles(volume, options.e2b)))
   }
   return {
-    localDir: options.localDir,
+    localDir: task.localDir ?? options.localDir,
     stores,
     s3: store,
     http,

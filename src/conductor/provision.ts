@@ -4,6 +4,7 @@ import { mintGrant } from '../grants/mint-grant.js'
 import { ENV } from '../protocol/environment.js'
 import type { GrantHttp } from '../protocol/grant.js'
 import { WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
+import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxFile } from '../sandbox/remote-sandbox.js'
 import { mapS3Error } from '../stores/s3/map-s3-error.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
@@ -22,6 +23,14 @@ export interface Provision {
   readonly envs: Readonly<Record<string, string>>
   /** Persister, grant and the user's own files. */
   readonly files: readonly SandboxFile[]
+}
+
+/** The file by which another conductor can go on with a worker. */
+export function workerFile(record: WorkerRecord, localDir: string): SandboxFile {
+  return {
+    path: `${workerFolder(localDir, record.task_id)}/${WORKER_FILES.worker}`,
+    data: JSON.stringify(record),
+  }
 }
 
 /** Decides what a worker is handed: the persister, where results go, and by which right. */

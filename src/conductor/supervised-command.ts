@@ -4,13 +4,19 @@ import { ConductorError, isConductorError } from '../errors.js'
 import { parseExitRecord } from '../protocol/parse.js'
 import { RUN_FILES, WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
 import { quote } from '../sandbox/quote.js'
-import type { CommandOutcome, RemoteSandbox, RunningCommand } from '../sandbox/remote-sandbox.js'
+import type { RemoteSandbox, RunningCommand } from '../sandbox/remote-sandbox.js'
 import { readLimited } from '../sandbox/sandbox-files.js'
+import { followLogs, LOG_LIMIT_BYTES, type LogOffsets } from './follow-log.js'
+import { inspectWorker } from './inspect.js'
 import { LEASE_MS } from './lease.js'
+import { OutputStream } from './output-stream.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
 const MAX_RECONNECTS = 5
 const RECONNECT_PAUSE_MS = 500
+const MAX_STARTS = 3
+/** What E2B says of a process that a signal ended, and we of one whose end nobody saw. */
+const UNSEEN = { exitCode: -1 } as const
 /** The supervisor's own time to write down an exit after it killed its command. */
 const SUPERVISOR_MARGIN_MS = 5_000
 
@@ -50,36 +56,72 @@ export class SupervisedCommand {
   readonly ended: Promise<RunResult>
   readonly #sandbox: RemoteSandbox
   readonly #spec: CommandSpec
-  readonly #pid: number
+  readonly #stdout: OutputStream
+  readonly #stderr: OutputStream
+  readonly #pid: number | undefined
+  readonly #left = new AbortController()
+  readonly #running: RunningCommand | undefined
 
-  private constructor(sandbox: RemoteSandbox, spec: CommandSpec, running: RunningCommand) {
+  private constructor(
+    sandbox: RemoteSandbox,
+    spec: CommandSpec,
+    pid: number | undefined,
+    streams: { readonly stdout: OutputStream; readonly stderr: OutputStream },
+    running?: RunningCommand,
+  ) {
     this.runId = spec.runId
     this.#sandbox = sandbox
     this.#spec = spec
-    this.#pid = running.pid
+    this.#pid = pid
+    this.#stdout = streams.stdout
+    this.#stderr = streams.stderr
+    this.#running = running
     this.ended = this.#follow(running)
     // Whoever awaits it hears of a failure; nobody may be awaiting it yet.
     this.ended.catch(() => {})
   }
 
-  /** Resolves once the command has started. */
+  /** Resolves once the command has started. An answer that was lost on the way starts nothing twice. */
   static async start(
     sandbox: RemoteSandbox,
     spec: CommandSpec,
     options: CallOptions = {},
   ): Promise<SupervisedCommand> {
-    const running = await sandbox.start(commandLine(spec), {
-      cwd: spec.cwd,
-      envs: spec.env,
-      onStdout: spec.onStdout,
-      onStderr: spec.onStderr,
-      signal: options.signal,
+    const streams = { stdout: new OutputStream(0, spec.onStdout), stderr: new OutputStream(0, spec.onStderr) }
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const running = await sandbox.start(commandLine(spec), {
+          cwd: spec.cwd,
+          envs: spec.env,
+          onStdout: streams.stdout.takeText,
+          onStderr: streams.stderr.takeText,
+          signal: options.signal,
+        })
+        return new SupervisedCommand(sandbox, spec, running.pid, streams, running)
+      } catch (error) {
+        if (!isConductorError(error) || !error.retryable || attempt === MAX_STARTS) throw error
+        const { lastRun, pid } = await inspectWorker(sandbox, spec, options)
+        if (String(lastRun) === spec.runId) return SupervisedCommand.resume(sandbox, spec, pid)
+      }
+    }
+  }
+
+  /** Takes up a command that somebody else started, and what it has printed since the given bytes. */
+  static resume(
+    sandbox: RemoteSandbox,
+    spec: CommandSpec,
+    pid: number | undefined,
+    from: LogOffsets = { stdout: 0, stderr: 0 },
+  ): SupervisedCommand {
+    return new SupervisedCommand(sandbox, spec, pid, {
+      stdout: new OutputStream(from.stdout, spec.onStdout),
+      stderr: new OutputStream(from.stderr, spec.onStderr),
     })
-    return new SupervisedCommand(sandbox, spec, running)
   }
 
   /** Asks the command to end, kills it after its grace, and resolves when it has ended. */
   async stop(options: CallOptions = {}): Promise<void> {
+    if (this.#pid === undefined) return void (await this.ended)
     const waited = new AbortController()
     const ended = this.ended.then(
       () => true,
@@ -97,40 +139,58 @@ export class SupervisedCommand {
     }
   }
 
-  async #follow(first: RunningCommand): Promise<RunResult> {
-    let running = first
+  /** Sees no more of the command, which goes on; `ended` rejects with `CLOSED`. */
+  async leave(): Promise<void> {
+    this.#left.abort(
+      new ConductorError('CLOSED', `run ${this.runId} of ${this.#spec.taskId} was left to itself`),
+    )
+    await this.#running?.disconnect()
+  }
+
+  /** Over the live connection while there is one, and once that broke by the logs that the supervisor keeps. */
+  async #follow(running: RunningCommand | undefined): Promise<RunResult> {
+    let exitCode: number = UNSEEN.exitCode
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.#complete(await running.wait())
+        if (attempt === 0 && running !== undefined) exitCode = (await running.wait()).exitCode
+        else await this.#readLogs()
+        return await this.#complete(exitCode)
       } catch (error) {
+        this.#left.signal.throwIfAborted()
         if (!isConductorError(error) || error.code === 'SANDBOX_GONE' || attempt === MAX_RECONNECTS)
           throw error
         await delay(RECONNECT_PAUSE_MS * attempt)
-        try {
-          const { onStdout, onStderr } = this.#spec
-          if (error.code === 'SANDBOX_PAUSED') await this.#sandbox.resume(LEASE_MS)
-          running = await this.#sandbox.reconnect(this.#pid, { onStdout, onStderr })
-        } catch (again) {
-          if (!isConductorError(again) || again.code !== 'NOT_FOUND') throw again
-          // It ended while nobody was connected; the supervisor wrote down how.
-          return await this.#complete({ exitCode: -1, stdout: '', stderr: '' })
-        }
+        if (error.code === 'SANDBOX_PAUSED') await this.#sandbox.resume(LEASE_MS)
       }
     }
   }
 
+  async #readLogs(): Promise<void> {
+    const { taskId, runId, localDir } = this.#spec
+    await followLogs(this.#sandbox, {
+      taskId,
+      runId,
+      localDir,
+      from: { stdout: this.#stdout.offset, stderr: this.#stderr.offset },
+      onStdout: this.#stdout.takeBytes,
+      onStderr: this.#stderr.takeBytes,
+      signal: this.#left.signal,
+    })
+  }
+
   /** A shell's status above 128 may be a signal or the command's own word for it; the exit record knows. */
-  async #complete({ exitCode, stdout, stderr }: CommandOutcome): Promise<RunResult> {
+  async #complete(exitCode: number): Promise<RunResult> {
     const { runId } = this
-    if (exitCode >= 0 && exitCode <= 128) return { runId, exitCode, signal: null, stdout, stderr }
+    const printed = { stdout: this.#stdout.text, stderr: this.#stderr.text }
+    if (exitCode >= 0 && exitCode <= 128) return { runId, exitCode, signal: null, ...printed }
     const path = `${workerFolder(this.#spec.localDir, this.#spec.taskId)}/${WORKER_FILES.runs}/${runId}/${RUN_FILES.exit}`
     try {
       const record = parseExitRecord((await readLimited(await this.#sandbox.openFile(path))) ?? '')
-      return { runId, exitCode: record.code, signal: record.signal, stdout, stderr }
+      return { runId, exitCode: record.code, signal: record.signal, ...printed }
     } catch (error) {
       if (!isConductorError(error) || (error.code !== 'NOT_FOUND' && error.code !== 'PROTOCOL')) throw error
       // The supervisor itself was killed before it could write; by which signal, nobody knows.
-      if (exitCode === -1) return { runId, exitCode: null, signal: null, stdout, stderr }
+      if (exitCode === UNSEEN.exitCode) return { runId, exitCode: null, signal: null, ...printed }
       throw new ConductorError('COMMAND_FAILED', `the command's end was not recorded (status ${exitCode})`, {
         cause: error,
       })
@@ -151,6 +211,8 @@ function commandLine(spec: CommandSpec): string {
     spec.taskId,
     '--grace',
     `${Math.max(1, spec.graceMs)}ms`,
+    '--log-limit',
+    String(LOG_LIMIT_BYTES),
     ...spec.outputs.flatMap((path) => ['--output', path]),
     '--',
     '/bin/bash',
@@ -159,5 +221,8 @@ function commandLine(spec: CommandSpec): string {
   ]
   // E2B writes files as 0644: the tools must be executable, and the grant is nobody else's business.
   const modes = `chmod 755 ${quote(bin)}/*; chmod 600 ${quote(`${folder}/${WORKER_FILES.grant}`)} 2>/dev/null`
-  return `${modes}; exec ${words.map(quote).join(' ')}`
+  const run = `${folder}/${WORKER_FILES.runs}/${spec.runId}`
+  // By its number another conductor finds the supervisor, which is what this shell is about to become.
+  const pid = `mkdir -p ${quote(run)}; echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}`
+  return `${modes}; ${pid}; exec ${words.map(quote).join(' ')}`
 }

@@ -4,8 +4,8 @@ import type { ConductorError } from '../errors.js'
 import type { Result, TierProblem } from '../results/result.js'
 import type { WorkerExit } from './receipt.js'
 
-/** Where a worker is in its life; `lost` can follow any but `terminated`. */
-export type WorkerState = 'ready' | 'running' | 'exited' | 'draining' | 'terminated' | 'lost'
+/** Where a worker is in its life; `lost` can follow any but `terminated`, and `detached` means that somebody else may have it. */
+export type WorkerState = 'ready' | 'running' | 'exited' | 'draining' | 'terminated' | 'lost' | 'detached'
 
 /** What a worker tells while it lives. */
 export interface WorkerEvents {
@@ -17,6 +17,8 @@ export interface WorkerEvents {
   result: [result: Result]
   /** A command ended; once per command. */
   exit: [exit: WorkerExit]
+  /** The worker's time is nearly up, at that moment: its command was asked to end and has `graceMs` to save its work. */
+  deadline: [at: Date]
   /** The sandbox went away by itself. */
   lost: [error: ConductorError]
   /** A tier failed or lied while another could help. */

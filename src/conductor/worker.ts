@@ -2,7 +2,7 @@ import { EventEmitter } from 'eventemitter3'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
-import type { Outcome } from '../protocol/manifest.js'
+import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { TierProblem } from '../results/result.js'
 import { createResults, type Results } from '../results/results.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
@@ -10,13 +10,15 @@ import { SandboxFiles } from '../sandbox/sandbox-files.js'
 import type { ResultStore } from '../stores/result-store.js'
 import { SpoolStore } from '../stores/spool-store.js'
 import { Announcer } from './announcer.js'
+import { CommandSlot, exitOf } from './command-slot.js'
+import { Deadline } from './deadline.js'
 import { finishTask } from './finish-task.js'
+import type { LogOffsets } from './follow-log.js'
+import type { Inspection } from './inspect.js'
 import { Lease } from './lease.js'
-import type { ResolvedSpawn } from './options.js'
 import type { TaskPlaces } from './places.js'
-import { DEFAULT_CWD } from './provision.js'
 import type { Receipt, WorkerExit } from './receipt.js'
-import { type RunResult, SupervisedCommand } from './supervised-command.js'
+import { type CommandSpec, type RunResult, SupervisedCommand } from './supervised-command.js'
 import {
   type RunOptions,
   runOptionsSchema,
@@ -26,66 +28,70 @@ import {
   type WorkerState,
 } from './worker-options.js'
 
-/** One sandbox with one task in it. Made by `conductor.spawnWorker()`; ends with `terminate()`. */
+/** What a worker is made from. */
+export interface WorkerParts {
+  readonly sandbox: RemoteSandbox
+  readonly record: WorkerRecord
+  readonly places: TaskPlaces
+  readonly onClosed: () => void
+  /** Where it stands, when it was not started here. */
+  readonly found?: Inspection | undefined
+}
+
+/** One sandbox with one task in it. Made by `conductor.spawnWorker()` or `attach()`; ends with `terminate()`. */
 export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposable {
   readonly taskId: string
   /** All that this task has stored, on every tier, now and after the worker is gone. */
   readonly results: Results
   readonly #sandbox: RemoteSandbox
-  readonly #spawn: ResolvedSpawn
+  readonly #record: WorkerRecord
   readonly #places: TaskPlaces
   readonly #spool: SpoolStore
   readonly #lease: Lease
+  readonly #deadline: Deadline
   readonly #announcer: Announcer
   readonly #onClosed: () => void
-  readonly #deadline: NodeJS.Timeout
-  #state: WorkerState = 'ready'
-  #runs = 0
-  /** The present command, from the moment its start is asked for. */
-  #command: Promise<SupervisedCommand> | undefined
-  #exit: WorkerExit = { outcome: 'idle', exitCode: null, signal: null }
-  #lastExit: Promise<WorkerExit> | undefined
-  #stopOutcome: Outcome | undefined
+  readonly #slot: CommandSlot
+  #state: WorkerState
+  #runs: number
   #terminating: Promise<Receipt> | undefined
 
   /** @internal */
-  constructor(parts: {
-    sandbox: RemoteSandbox
-    spawn: ResolvedSpawn
-    places: TaskPlaces
-    onClosed: () => void
-  }) {
+  constructor({ sandbox, record, places, onClosed, found }: WorkerParts) {
     super()
-    this.taskId = parts.spawn.taskId
-    this.#sandbox = parts.sandbox
-    this.#spawn = parts.spawn
-    this.#places = parts.places
-    this.#onClosed = parts.onClosed
+    this.taskId = record.task_id
+    this.#sandbox = sandbox
+    this.#record = record
+    this.#places = places
+    this.#onClosed = onClosed
+    this.#runs = found?.lastRun ?? 0
+    this.#slot = new CommandSlot(found === undefined || found.lastRun === 0 ? undefined : foundExit(found))
+    this.#state = this.#runs === 0 ? 'ready' : 'exited'
     this.#spool = new SpoolStore(
-      `sandbox ${parts.sandbox.id}`,
+      `sandbox ${sandbox.id}`,
       'sandbox',
-      new SandboxFiles(parts.sandbox, parts.places.localDir),
+      new SandboxFiles(sandbox, places.localDir),
     )
     const onProblem = (problem: TierProblem): void => {
       this.emit('problem', problem)
     }
     this.#announcer = new Announcer({
       taskId: this.taskId,
-      sandbox: parts.sandbox,
+      sandbox,
       spool: this.#spool,
-      places: parts.places,
+      places,
       onResult: (result) => this.emit('result', result),
       onProblem,
     })
     this.results = createResults({
       taskId: this.taskId,
-      manifests: parts.places.manifests,
+      manifests: places.manifests,
       stores: async () => this.#stores(),
       onProblem,
     })
-    this.#lease = new Lease(parts.sandbox, parts.spawn.timeoutMs, (error) => this.#lose(error))
-    this.#deadline = setTimeout(() => void this.#timeOut(), parts.spawn.timeoutMs)
-    this.#deadline.unref()
+    const endsAt = new Date(record.deadline_at)
+    this.#lease = new Lease(sandbox, endsAt, (error) => this.#lose(error))
+    this.#deadline = new Deadline(endsAt, record.grace_ms, () => void this.#timeOut())
   }
 
   get state(): WorkerState {
@@ -130,42 +136,28 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.#to('running')
     if (this.listenerCount('result') > 0) this.#announcer.watch()
     this.#runs += 1
-    const starting = SupervisedCommand.start(
-      this.#sandbox,
-      {
-        taskId: this.taskId,
-        runId: String(this.#runs),
-        localDir: this.#places.localDir,
-        command,
-        cwd: cwd ?? this.#spawn.cwd ?? DEFAULT_CWD,
-        env: env ?? {},
-        outputs: outputs ?? [],
-        graceMs: this.#spawn.graceMs,
-        onStdout: (text) => this.emit('stdout', text),
-        onStderr: (text) => this.emit('stderr', text),
-      },
-      { signal },
-    )
-    this.#command = starting
-    this.#lastExit = this.#noteEnd(starting)
-    // Whoever waits hears of a failure; nobody may be waiting.
-    this.#lastExit.catch(() => {})
+    const spec = this.#specOf(String(this.#runs), command, { cwd, env, outputs })
+    const starting = SupervisedCommand.start(this.#sandbox, spec, { signal })
+    this.#take(starting)
     const started = await starting
     if (signal !== undefined) stopOnAbort(started, signal)
     return { ended: started.ended }
   }
 
+  /**
+   * @internal Follows the last command of a worker that was not started here, also one that has ended: what it printed since
+   * the given bytes is told again, then its end.
+   */
+  follow({ pid }: Pick<Inspection, 'pid'>, from: LogOffsets): void {
+    if (this.#runs === 0) return
+    this.#to('running')
+    const spec = this.#specOf(String(this.#runs), '', {})
+    this.#take(Promise.resolve(SupervisedCommand.resume(this.#sandbox, spec, pid, from)))
+  }
+
   /** Resolves when the last command has ended; rejects only when its end cannot be known (`SANDBOX_GONE`). Resolves at once for a worker that never ran one. */
-  async wait({ signal }: CallOptions = {}): Promise<WorkerExit> {
-    signal?.throwIfAborted()
-    const end = this.#lastExit
-    if (end === undefined) return this.#exit
-    if (signal === undefined) return end
-    return await new Promise<WorkerExit>((resolve, reject) => {
-      const abort = (): void => reject(signal.reason)
-      signal.addEventListener('abort', abort, { once: true })
-      end.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
-    })
+  async wait(options: CallOptions = {}): Promise<WorkerExit> {
+    return this.#slot.wait(options)
   }
 
   /**
@@ -188,6 +180,17 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     return this.terminate({ ...options, force: true })
   }
 
+  /**
+   * Gives the worker up without ending it: its command goes on, and once nobody extends its life, E2B pauses it with all it
+   * holds. `attach()` or `recover()` takes it up again, here or elsewhere.
+   */
+  async detach(): Promise<void> {
+    if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
+    this.#to('detached')
+    await this.#slot.leave()
+    await this.#close()
+  }
+
   /** `terminate()`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.terminate()
@@ -195,10 +198,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {
     if (this.#state === 'running') {
-      this.#stopOutcome ??= 'killed'
       try {
-        await (await this.#command)?.stop({ signal })
-        await this.#lastExit
+        await this.#slot.stop('killed', { signal })
       } catch (error) {
         this.#noteFailure(error)
         if (!isConductorError(error) || (error.code !== 'SANDBOX_GONE' && !force)) throw error
@@ -212,9 +213,9 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
         sandbox: wasLost ? undefined : this.#sandbox,
         spool: this.#spool,
         places: this.#places,
-        exit: this.#exit,
-        outputs: this.#spawn.outputs ?? [],
-        cwd: this.#spawn.cwd ?? DEFAULT_CWD,
+        exit: this.#slot.exit,
+        record: this.#record,
+        sandboxId: this.#sandbox.id,
         force,
         onRecord: (record) => this.#announcer.announce(record),
         signal,
@@ -229,7 +230,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   async #close(): Promise<void> {
-    clearTimeout(this.#deadline)
+    this.#deadline.end()
     this.#lease.end()
     this.#onClosed()
     await this.#announcer.end()
@@ -247,18 +248,33 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.emit('state', state)
   }
 
-  async #noteEnd(starting: Promise<SupervisedCommand>): Promise<WorkerExit> {
-    try {
-      const { exitCode, signal } = await (await starting).ended
-      const outcome = this.#stopOutcome ?? (exitCode === 0 ? 'succeeded' : 'failed')
-      this.#exit = { outcome, exitCode, signal }
-      if (this.#state === 'running') this.#to('exited')
-      this.emit('exit', this.#exit)
-      return this.#exit
-    } catch (error) {
-      this.#noteFailure(error)
-      throw error
+  #specOf(
+    runId: string,
+    command: string,
+    { cwd, env, outputs }: Pick<RunOptions, 'cwd' | 'env' | 'outputs'>,
+  ): CommandSpec {
+    return {
+      taskId: this.taskId,
+      runId,
+      localDir: this.#places.localDir,
+      command,
+      cwd: cwd ?? this.#record.cwd,
+      env: env ?? {},
+      outputs: outputs ?? [],
+      graceMs: this.#record.grace_ms,
+      onStdout: (text) => this.emit('stdout', text),
+      onStderr: (text) => this.emit('stderr', text),
     }
+  }
+
+  #take(command: Promise<SupervisedCommand>): void {
+    this.#slot.take(command, {
+      end: (exit) => {
+        if (this.#state === 'running') this.#to('exited')
+        this.emit('exit', exit)
+      },
+      failure: (error) => this.#noteFailure(error),
+    })
   }
 
   #noteFailure(error: unknown): void {
@@ -267,8 +283,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   #lose(error: ConductorError): void {
-    if (this.#state === 'terminated' || this.#state === 'lost') return
-    this.#exit = { outcome: 'lost', exitCode: null, signal: null }
+    if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
+    this.#slot.exit = { outcome: 'lost', exitCode: null, signal: null }
     this.#to('lost')
     this.#lease.end()
     this.emit('lost', error)
@@ -276,13 +292,18 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   async #timeOut(): Promise<void> {
     if (this.#state !== 'running') return
-    this.#stopOutcome = 'timed_out'
+    this.emit('deadline', this.#deadline.at)
     try {
-      await (await this.#command)?.stop()
+      await this.#slot.stop('timed_out')
     } catch (error) {
       this.#noteFailure(error)
     }
   }
+}
+
+/** Nobody sees any more whether somebody stopped it. */
+function foundExit({ exit }: Inspection): WorkerExit {
+  return exitOf({ exitCode: exit?.code ?? null, signal: exit?.signal ?? null })
 }
 
 /** Stops a command when its caller gives it up. */

@@ -6,6 +6,27 @@ import type { ResultRecord } from './record.js'
  */
 export type Outcome = 'succeeded' | 'failed' | 'killed' | 'timed_out' | 'lost' | 'idle'
 
+/** How a command ended: one of the two is null, or both when nobody saw it. */
+export interface ExitStatus {
+  readonly code: number | null
+  readonly signal: string | null
+}
+
+/** One sandbox of a task. */
+export interface ManifestAttempt {
+  /** From 1. */
+  readonly attempt: number
+  readonly sandbox_id: string
+  /** Of the spawn that made the sandbox. */
+  readonly spawn_id: string
+  /** ISO 8601, UTC. */
+  readonly ended_at: string
+  readonly outcome: Outcome
+  readonly exit: ExitStatus | null
+  /** Keys of what this sandbox held when it was drained. */
+  readonly keys: readonly string[]
+}
+
 /** What the conductor writes when a task is sealed; lies where no worker can write. */
 export interface Manifest {
   readonly v: 1
@@ -14,9 +35,11 @@ export interface Manifest {
   readonly sealed_at: string
   readonly outcome: Outcome
   /** Exit of the last command; null when none ran or nobody saw its end. */
-  readonly exit: { readonly code: number | null; readonly signal: string | null } | null
+  readonly exit: ExitStatus | null
   /** True when no result can follow: everything in the sandbox was accounted for, and the sandbox is gone. */
   readonly complete: boolean
+  /** Every sandbox that the task had, in the order in which they were sealed. */
+  readonly attempts: readonly ManifestAttempt[]
   /** Every result known at sealing, in key order. */
   readonly results: readonly ResultRecord[]
 }

@@ -1,10 +1,12 @@
 import { z } from 'zod'
 import { ConductorError } from '../errors.js'
 import type { DrainReport } from './drain.js'
+import type { Intent } from './intent.js'
 import { assertTaskId, parseKey } from './key.js'
 import type { Manifest } from './manifest.js'
 import type { JsonObject, ResultRecord } from './record.js'
 import type { ExitRecord } from './spool-layout.js'
+import type { WorkerRecord } from './worker-record.js'
 
 /** Largest record that is read; a sandbox may have written anything. */
 export const MAX_RECORD_BYTES = 4 * 1024 * 1024
@@ -59,13 +61,55 @@ const exitRecord = z.object({
   ended_at: isoTime,
 })
 
+// It becomes a word of a command, where NUL cannot be.
+const shellWord = z
+  .string()
+  .min(1)
+  .max(4096)
+  .regex(/^[^\0]*$/)
+
+const intent = z.object({
+  v: z.literal(1),
+  task_id: z.string(),
+  spawn_id: z.string(),
+  conductor: z.string(),
+  created_at: isoTime,
+  released: z.boolean(),
+})
+
+const workerRecord = z.object({
+  v: z.literal(1),
+  task_id: z.string(),
+  spawn_id: z.string().max(64),
+  attempt: z.number().int().min(1).max(1000),
+  created_at: isoTime,
+  deadline_at: isoTime,
+  grace_ms: z.number().int().min(0).max(3_600_000),
+  cwd: shellWord,
+  outputs: z.array(shellWord).max(10_000),
+})
+
+const outcome = z.enum(['succeeded', 'failed', 'killed', 'timed_out', 'lost', 'idle'])
+const exitStatus = z.object({ code: z.number().int().nullable(), signal: z.string().nullable() })
+
 const manifest = z.object({
   v: z.literal(1),
   task_id: z.string(),
   sealed_at: isoTime,
-  outcome: z.enum(['succeeded', 'failed', 'killed', 'timed_out', 'lost', 'idle']),
-  exit: z.object({ code: z.number().int().nullable(), signal: z.string().nullable() }).nullable(),
+  outcome,
+  exit: exitStatus.nullable(),
   complete: z.boolean(),
+  attempts: z.array(
+    z.object({
+      attempt: z.number().int().min(1),
+      sandbox_id: z.string(),
+      spawn_id: z.string(),
+      ended_at: isoTime,
+      outcome,
+      exit: exitStatus.nullable(),
+      keys: z.array(z.string()),
+    }),
+  ),
   results: z.array(resultRecord),
 })
 
@@ -122,6 +166,20 @@ export function parseRecord(text: string): ResultRecord {
 /** Parses `exit.json`; throws `PROTOCOL` for anything but a whole one. */
 export function parseExitRecord(text: string): ExitRecord {
   return parseAs('exit record', exitRecord, text)
+}
+
+/** Parses a worker's own record; throws `PROTOCOL` when it is another task's or malformed. */
+export function parseWorkerRecord(taskId: string, text: string): WorkerRecord {
+  const parsed = parseAs('worker record', workerRecord, text)
+  if (parsed.task_id !== taskId) {
+    throw new ConductorError('PROTOCOL', `worker record of ${taskId} names another task`)
+  }
+  return parsed
+}
+
+/** Parses a conductor's intent to start a worker; throws `PROTOCOL` for anything else. */
+export function parseIntent(text: string): Intent {
+  return parseAs('intent', intent, text)
 }
 
 /** Parses what `persist-result drain --json` printed; throws `PROTOCOL` for anything else. */

@@ -34,6 +34,11 @@ export function s3ManifestKey(prefix: string, taskId: string): string {
   return `${prefix === '' ? '' : `${prefix}/`}.tasks/${taskId}.json`
 }
 
+/** Where a conductor says that it is about to start a task's worker; as far out of workers' reach. */
+export function s3IntentKey(prefix: string, taskId: string): string {
+  return `${prefix === '' ? '' : `${prefix}/`}.intents/${taskId}.json`
+}
+
 /** Where the whole record lies when its metadata exceeds S3's limit. */
 export function s3SidecarKey(objectKey: string): string {
   return `${objectKey}${RECORD_SUFFIX}`

@@ -32,6 +32,8 @@ export const SPOOL_FOLDERS = {
 /** Names inside a worker's folder. */
 export const WORKER_FILES = {
   grant: 'grant.json',
+  /** What another conductor needs to go on with this worker. */
+  worker: 'worker.json',
   bin: 'bin',
   runs: 'runs',
   /** Lies there from the moment a drain takes stock until the next command: what comes later is in nobody's list. */
@@ -44,6 +46,8 @@ export const RUN_FILES = {
   stderr: 'stderr.log',
   exit: 'exit.json',
   heartbeat: 'heartbeat',
+  /** Process id of the supervisor, written before it starts. */
+  pid: 'pid',
 } as const
 
 /** How a supervised command ended; written once, with sync and rename, as `exit.json`. */

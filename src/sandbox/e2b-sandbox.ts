@@ -69,19 +69,6 @@ export class E2bSandbox implements RemoteSandbox {
     return this.#running(handle, signal)
   }
 
-  async reconnect(pid: number, options: CommandOptions = {}): Promise<RunningCommand> {
-    const { onStdout, onStderr, timeoutMs = 0, signal } = options
-    const handle = await this.#call(`connect to process ${pid}`, signal, (call) =>
-      this.#sandbox.commands.connect(pid, {
-        timeoutMs,
-        ...(onStdout === undefined ? {} : { onStdout }),
-        ...(onStderr === undefined ? {} : { onStderr }),
-        ...call,
-      }),
-    )
-    return this.#running(handle, signal)
-  }
-
   async watch(
     folder: string,
     onChange: (fileName: string) => void,
@@ -126,6 +113,7 @@ export class E2bSandbox implements RemoteSandbox {
           throw await this.#explain(error, 'follow a command', signal)
         }
       },
+      disconnect: () => handle.disconnect(),
     }
   }
 

@@ -73,6 +73,16 @@ export class E2bSandboxes implements SandboxProvider {
     }
   }
 
+  async kill(sandboxId: string, { signal }: CallOptions = {}): Promise<boolean> {
+    signal?.throwIfAborted()
+    const options = { ...this.#connection, ...(signal === undefined ? {} : { signal }) }
+    try {
+      return await Sandbox.kill(sandboxId, options)
+    } catch (error) {
+      throw mapSandboxError(error, `kill sandbox ${sandboxId}`, signal)
+    }
+  }
+
   async *list(
     metadata: Readonly<Record<string, string>>,
     { signal }: CallOptions = {},
@@ -87,7 +97,8 @@ export class E2bSandboxes implements SandboxProvider {
         throw mapSandboxError(error, 'list sandboxes', signal)
       }
       for (const item of items) {
-        yield { id: item.sandboxId, state: item.state, metadata: item.metadata }
+        const { sandboxId: id, state, startedAt, metadata } = item
+        yield { id, state, startedAt, metadata }
       }
     }
   }

@@ -33,7 +33,9 @@ export function mapSandboxError(error: unknown, doing: string, signal?: AbortSig
   if (isConductorError(error) || !(error instanceof Error)) return error
   const found = byClass.find(([kind]) => error instanceof kind)
   // A connection that failed reaches us as undici's or the system's error, of no class of the SDK's.
-  const network = error.name === 'TypeError' || 'code' in error || error.name === 'ConnectError'
+  // Everything that has no class of its own carries the status of the answer, where there was one.
+  const failed = Number((error as { statusCode?: unknown }).statusCode) >= 500
+  const network = failed || ['TypeError', 'ConnectError'].includes(error.name) || 'code' in error
   const [, code, retryable] = found ?? [undefined, network ? 'UNAVAILABLE' : 'PROTOCOL', network]
   return new ConductorError(code as ErrorCode, `${doing} failed: ${error.message}`, {
     retryable,

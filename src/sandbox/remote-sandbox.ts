@@ -31,6 +31,8 @@ export interface RunningCommand {
   readonly pid: number
   /** Resolves with its end whatever the exit code; rejects only when its end could not be seen. */
   wait(): Promise<CommandOutcome>
+  /** Closes the connection; the command goes on. */
+  disconnect(): Promise<void>
 }
 
 /** A sandbox as the conductor needs it. Every failure is a `ConductorError`; `SANDBOX_GONE` means that it no longer exists. */
@@ -44,8 +46,6 @@ export interface RemoteSandbox {
   run(command: string, options?: CommandOptions): Promise<CommandOutcome>
   /** Starts in the background. */
   start(command: string, options?: CommandOptions): Promise<RunningCommand>
-  /** Takes up a command that is still running; rejects with `NOT_FOUND` when it is not. */
-  reconnect(pid: number, options?: CommandOptions): Promise<RunningCommand>
   /** Calls back with the name of each file that appears or changes in a folder, until the returned function is called. */
   watch(
     folder: string,
@@ -75,6 +75,7 @@ export interface CreateSandboxOptions extends CallOptions {
 export interface SandboxSummary {
   readonly id: string
   readonly state: 'running' | 'paused'
+  readonly startedAt: Date
   readonly metadata: Readonly<Record<string, string>>
 }
 
@@ -83,6 +84,8 @@ export interface SandboxProvider {
   create(options: CreateSandboxOptions): Promise<RemoteSandbox>
   /** Resumes it when it is paused; rejects with `SANDBOX_GONE` when it does not exist. */
   connect(sandboxId: string, timeoutMs: number, options?: CallOptions): Promise<RemoteSandbox>
+  /** Resolves false when it was already gone. A paused one is not woken for it. */
+  kill(sandboxId: string, options?: CallOptions): Promise<boolean>
   /** Running and paused ones whose metadata holds all the given pairs. */
   list(metadata: Readonly<Record<string, string>>, options?: CallOptions): AsyncIterable<SandboxSummary>
 }

@@ -30,7 +30,7 @@ import type {
   UrlOptions,
 } from '../result-store.js'
 import { mapS3Error } from './map-s3-error.js'
-import { readS3Text } from './read-s3-text.js'
+import { readS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
 const sha256Pattern = /^[0-9a-f]{64}$/
@@ -208,7 +208,7 @@ export class S3Store implements ResultStore {
   }
 
   async #sidecar(objectKey: string, signal: AbortSignal | undefined): Promise<string | undefined> {
-    return readS3Text(this.#at, s3SidecarKey(objectKey), MAX_RECORD_BYTES, signal)
+    return (await readS3Document(this.#at, s3SidecarKey(objectKey), MAX_RECORD_BYTES, signal))?.text
   }
 
   async #send<T>(

@@ -148,6 +148,7 @@ async function seal({ bucket, url, region, credentials }, results) {
     outcome: 'succeeded',
     exit: { code: 0, signal: null },
     complete: true,
+    attempts: [],
     results,
   })
   location.close()

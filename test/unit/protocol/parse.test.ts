@@ -27,6 +27,7 @@ const manifest = {
   outcome: 'succeeded',
   exit: { code: 0, signal: null },
   complete: true,
+  attempts: [],
   results: [record],
 }
 const drain = { v: 1, outputs: [{ path: 'a', status: 'missing', key: null, error: null }], records: [record] }

@@ -1,0 +1,103 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { CallOptions } from '../call-options.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import type { Intent } from '../protocol/intent.js'
+import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
+import type { ManifestStore } from '../stores/manifest-store.js'
+import type { S3Intents } from '../stores/s3/s3-intents.js'
+
+/** How long a conductor may take from saying that it starts a worker to having its sandbox. */
+const START_WINDOW_MS = 120_000
+const LOOK_EVERY_MS = 500
+
+/** Where to look and what to write. */
+export interface ClaimOptions extends CallOptions {
+  readonly intent: Intent
+  readonly intents: S3Intents
+  readonly manifests: ManifestStore
+  /** Sandboxes of the task, whoever made them. */
+  readonly findSandboxes: () => Promise<readonly SandboxSummary[]>
+  /** Whether to wait for a worker that another conductor is starting, instead of rejecting with `EXISTS`. */
+  readonly waits: boolean
+}
+
+/** The task is this conductor's to start. */
+export interface Claim {
+  /** Numbers this sandbox among the task's. */
+  readonly attempt: number
+  /** Says that nothing came of it, so that the next one need not wait. */
+  release(): Promise<void>
+  /** Rejects with `EXISTS` when another conductor, tired of waiting, has taken the task over. */
+  confirm(): Promise<void>
+}
+
+/**
+ * Takes a task, so that no two conductors make a sandbox for it: a conditional write decides. Resolves with the task's
+ * sandboxes instead when it has some.
+ */
+export async function claimTask(options: ClaimOptions): Promise<Claim | readonly SandboxSummary[]> {
+  const { intent, intents, manifests, findSandboxes, waits, signal } = options
+  const taskId = intent.task_id
+  let expected: string | null | undefined = null
+  let attempt = 1
+  for (;;) {
+    try {
+      const etag = await intents.write(intent, expected, { signal })
+      return claimOf(options, attempt, etag)
+    } catch (error) {
+      if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+    }
+    const present = await intents.read(taskId, { signal })
+    if (present === undefined) {
+      expected = null
+      continue
+    }
+    const other = present.intent
+    // Our own, by an attempt whose answer was lost.
+    if (other.spawn_id === intent.spawn_id) return claimOf(options, attempt, present.etag)
+    const found = await findSandboxes()
+    if (found.length > 0) return found
+    const attempts = (await manifests.read(taskId, { signal }))?.attempts ?? []
+    const isOver = other.released || attempts.some(({ spawn_id }) => spawn_id === other.spawn_id)
+    const ageMs = Date.now() - new Date(other.created_at).getTime()
+    if (isOver || ageMs > START_WINDOW_MS) {
+      attempt = attempts.length + 1
+      expected = present.etag
+      continue
+    }
+    if (!waits) {
+      throw new ConductorError(
+        'EXISTS',
+        `a worker for task ${taskId} is being started by conductor ${other.conductor}`,
+        {
+          retryable: true,
+        },
+      )
+    }
+    await delay(LOOK_EVERY_MS, undefined, { signal })
+  }
+}
+
+function claimOf({ intent, intents }: ClaimOptions, attempt: number, etag: string | undefined): Claim {
+  const claimedAt = Date.now()
+  return {
+    attempt,
+    release: async () => {
+      try {
+        await intents.write({ ...intent, released: true }, etag)
+      } catch (error) {
+        // Whoever wants the task waits until the window is over; nothing worse comes of it.
+        if (!isConductorError(error)) throw error
+      }
+    },
+    confirm: async () => {
+      if (Date.now() - claimedAt < START_WINDOW_MS / 2) return
+      const present = await intents.read(intent.task_id)
+      if (present?.intent.spawn_id === intent.spawn_id) return
+      throw new ConductorError(
+        'EXISTS',
+        `task ${intent.task_id} was taken over by conductor ${present?.intent.conductor}`,
+      )
+    },
+  }
+}

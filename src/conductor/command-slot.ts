@@ -1,0 +1,92 @@
+import type { CallOptions } from '../call-options.js'
+import type { Outcome } from '../protocol/manifest.js'
+import type { WorkerExit } from './receipt.js'
+import type { RunResult, SupervisedCommand } from './supervised-command.js'
+
+/** A worker that ran nothing. */
+const IDLE_EXIT: WorkerExit = { outcome: 'idle', exitCode: null, signal: null }
+
+/** The one command that a worker runs at a time, and how the last one ended. */
+export class CommandSlot {
+  #exit: WorkerExit
+  /** From the moment its start is asked for. */
+  #command: Promise<SupervisedCommand> | undefined
+  #end: Promise<WorkerExit> | undefined
+  #stopOutcome: Outcome | undefined
+
+  /** @param exit how the last command ended, as far as somebody else knew */
+  constructor(exit: WorkerExit = IDLE_EXIT) {
+    this.#exit = exit
+  }
+
+  /** How the last command ended; of the one before while one runs. */
+  get exit(): WorkerExit {
+    return this.#exit
+  }
+
+  set exit(exit: WorkerExit) {
+    this.#exit = exit
+  }
+
+  /** Takes a command that is being started; `onEnd` hears of its end before whoever waits. */
+  take(
+    command: Promise<SupervisedCommand>,
+    on: { readonly end: (exit: WorkerExit) => void; readonly failure: (error: unknown) => void },
+  ): void {
+    this.#command = command
+    this.#end = this.#watch(command, on)
+    // Whoever waits hears of a failure; nobody may be waiting.
+    this.#end.catch(() => {})
+  }
+
+  /** Asks the present command to end and resolves when it has; its outcome is then the first one given. */
+  async stop(outcome: Outcome, options: CallOptions = {}): Promise<void> {
+    this.#stopOutcome ??= outcome
+    await (await this.#command)?.stop(options)
+    await this.#end
+  }
+
+  /** Sees no more of the present command, which goes on; whoever waits for its end is told `CLOSED`. */
+  async leave(): Promise<void> {
+    try {
+      await (await this.#command)?.leave()
+    } catch {
+      // It was never started, which whoever started it hears.
+    }
+  }
+
+  /** Resolves when the last command has ended, at once when none ever ran. */
+  async wait({ signal }: CallOptions = {}): Promise<WorkerExit> {
+    signal?.throwIfAborted()
+    const end = this.#end
+    if (end === undefined) return this.#exit
+    if (signal === undefined) return end
+    return await new Promise<WorkerExit>((resolve, reject) => {
+      const abort = (): void => reject(signal.reason)
+      signal.addEventListener('abort', abort, { once: true })
+      end.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+    })
+  }
+
+  async #watch(
+    command: Promise<SupervisedCommand>,
+    on: { readonly end: (exit: WorkerExit) => void; readonly failure: (error: unknown) => void },
+  ): Promise<WorkerExit> {
+    try {
+      this.#exit = exitOf(await (await command).ended, this.#stopOutcome)
+      on.end(this.#exit)
+      return this.#exit
+    } catch (error) {
+      on.failure(error)
+      throw error
+    }
+  }
+}
+
+/** What a command's end means for its worker; `stopped` is why somebody ended it. */
+export function exitOf(
+  { exitCode, signal }: Pick<RunResult, 'exitCode' | 'signal'>,
+  stopped?: Outcome,
+): WorkerExit {
+  return { outcome: stopped ?? (exitCode === 0 ? 'succeeded' : 'failed'), exitCode, signal }
+}

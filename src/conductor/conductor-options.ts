@@ -1,0 +1,37 @@
+import { z } from 'zod'
+import type { CallOptions } from '../call-options.js'
+
+/** Options of {@link Conductor.attach}. */
+export interface AttachOptions extends CallOptions {
+  /** Byte of the last command's standard output from which on it is told. @default 0 */
+  readonly stdoutOffsetBytes?: number | undefined
+  /** The same for its standard error. @default 0 */
+  readonly stderrOffsetBytes?: number | undefined
+}
+
+/** Options of {@link Conductor.close}. */
+export interface CloseOptions extends CallOptions {
+  /** What is not finished by then is left as it is, in milliseconds. @default no limit */
+  readonly timeoutMs?: number | undefined
+}
+
+const signal = z.instanceof(AbortSignal).optional()
+const offset = z.number().int().nonnegative().default(0)
+
+/** @internal */
+export const attachOptionsSchema = z.strictObject({
+  signal,
+  stdoutOffsetBytes: offset,
+  stderrOffsetBytes: offset,
+})
+
+/** @internal */
+export const closeOptionsSchema = z.strictObject({
+  signal,
+  timeoutMs: z
+    .number()
+    .int()
+    .positive()
+    .max(2 ** 31 - 1)
+    .optional(),
+})

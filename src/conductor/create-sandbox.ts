@@ -1,0 +1,50 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { isConductorError } from '../errors.js'
+import type { CreateSandboxOptions, RemoteSandbox, SandboxProvider } from '../sandbox/remote-sandbox.js'
+import { METADATA } from './sandbox-metadata.js'
+
+const FIRST_PAUSE_MS = 500
+const MAX_PAUSE_MS = 30_000
+
+/** A new sandbox, and what to do about others that the same spawn may have made. */
+export interface CreatedSandbox {
+  readonly sandbox: RemoteSandbox
+  /** Kills sandboxes whose making nobody heard of; does nothing when every answer arrived. */
+  removeStrays(): Promise<void>
+}
+
+/**
+ * Creates a sandbox, again when E2B could not. Where an answer was lost the sandbox may exist all the same: it is then found by
+ * the spawn's id in its metadata, and taken.
+ */
+export async function createSandbox(
+  provider: SandboxProvider,
+  request: CreateSandboxOptions,
+  retries: number,
+): Promise<CreatedSandbox> {
+  const { signal, timeoutMs } = request
+  const mark = { [METADATA.spawn]: request.metadata[METADATA.spawn] ?? '' }
+  let isUncertain = false
+  const created = (sandbox: RemoteSandbox): CreatedSandbox => ({
+    sandbox,
+    removeStrays: async () => {
+      if (!isUncertain) return
+      for await (const { id } of provider.list(mark)) {
+        if (id !== sandbox.id) await provider.kill(id)
+      }
+    },
+  })
+  for (let retry = 0; ; retry++) {
+    try {
+      return created(await provider.create(request))
+    } catch (error) {
+      if (!isConductorError(error) || !error.retryable || retry === retries) throw error
+      isUncertain = true
+      const pauseMs = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** retry)
+      await delay(pauseMs * (0.5 + Math.random() / 2), undefined, { signal })
+      for await (const { id } of provider.list(mark, { signal })) {
+        return created(await provider.connect(id, timeoutMs, { signal }))
+      }
+    }
+  }
+}

@@ -1,0 +1,138 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import pLimit from 'p-limit'
+import type { CallOptions } from '../call-options.js'
+import { type ConductorError, isConductorError } from '../errors.js'
+import type { WorkerRecord } from '../protocol/worker-record.js'
+import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
+import type { Receipt } from './receipt.js'
+import { identityOf, METADATA } from './sandbox-metadata.js'
+import { Worker, type WorkerParts } from './worker.js'
+import type { FoundWorker, WorkerFactory } from './worker-factory.js'
+
+const CONCURRENT_SANDBOXES = 8
+/** How long a conductor may take from having a sandbox to having put its tools there. */
+const EQUIP_WINDOW_MS = 20_000
+const LOOK_EVERY_MS = 500
+const FROM_START = { stdout: 0, stderr: 0 }
+
+/** What {@link Conductor.recover} found and did. */
+export interface Recovery {
+  /** Workers whose command still runs: followed from now on, from the first byte of its output; the caller ends them as its own. */
+  readonly workers: readonly Worker[]
+  /** Of workers whose command had ended: drained, sealed, and gone. */
+  readonly receipts: readonly Receipt[]
+  /** Sandboxes that were left as they are, paused once their lease is over. */
+  readonly failures: readonly {
+    readonly taskId: string
+    readonly sandboxId: string
+    readonly error: ConductorError
+  }[]
+}
+
+interface Progress {
+  readonly running: EquippedWorker[]
+  readonly receipts: Receipt[]
+  readonly failures: Recovery['failures'][number][]
+}
+
+/** What recovery needs of the conductor. */
+export interface RecoverOptions extends CallOptions {
+  readonly conductorId: string
+  readonly factory: WorkerFactory
+  /** Whether the conductor has, or is making, a worker for the task. */
+  readonly isKnown: (taskId: string) => boolean
+  /** Makes a worker the conductor's own. */
+  readonly adopt: (found: EquippedWorker) => Worker
+}
+
+/**
+ * Goes through all sandboxes of a conductor that is no more: follows what runs, finishes what has ended. Two processes may do
+ * so at once; what one has finished the other passes over.
+ */
+export async function recoverWorkers(options: RecoverOptions): Promise<Recovery> {
+  const { conductorId, factory, isKnown, adopt, signal } = options
+  const byTask = new Map<string, SandboxSummary[]>()
+  for await (const summary of factory.sandboxes.list({ [METADATA.conductor]: conductorId }, { signal })) {
+    const taskId = identityOf(summary)?.taskId
+    if (taskId === undefined || isKnown(taskId)) continue
+    byTask.set(taskId, [...(byTask.get(taskId) ?? []), summary])
+  }
+  const done: Progress = { running: [], receipts: [], failures: [] }
+  const limit = pLimit(CONCURRENT_SANDBOXES)
+  await Promise.all(
+    [...byTask].map(([taskId, summaries]) => limit(() => recoverTask(taskId, summaries, options, done))),
+  )
+  signal?.throwIfAborted()
+  // Last, so that whoever awaits this can listen before the first of their output is told.
+  const workers = done.running.map((found) => {
+    const worker = adopt(found)
+    worker.follow(found.inspection, FROM_START)
+    return worker
+  })
+  return { workers, receipts: done.receipts, failures: done.failures }
+}
+
+async function recoverTask(
+  taskId: string,
+  summaries: readonly SandboxSummary[],
+  options: RecoverOptions,
+  done: Progress,
+): Promise<void> {
+  let isFollowed = false
+  // Where a task has several, the first one made is the one that others gave way to.
+  for (const summary of [...summaries].sort((a, b) => a.startedAt.getTime() - b.startedAt.getTime())) {
+    try {
+      const found = await findEquipped(summary, options)
+      if (found === undefined) continue
+      const runs = found.inspection.pid !== undefined
+      if (runs && !isFollowed) {
+        isFollowed = true
+        done.running.push(found)
+        continue
+      }
+      const worker = new Worker({ ...workerParts(found), onClosed: () => {} })
+      if (runs) worker.follow(found.inspection, FROM_START)
+      try {
+        done.receipts.push(await worker.terminate({ signal: options.signal }))
+      } catch (error) {
+        await worker.detach()
+        throw error
+      }
+    } catch (error) {
+      if (!isConductorError(error)) throw error
+      // Somebody else has finished it.
+      if (error.code === 'SANDBOX_GONE') continue
+      done.failures.push({ taskId, sandboxId: summary.id, error })
+    }
+  }
+}
+
+/** A found sandbox in which a conductor has put its tools. */
+export type EquippedWorker = FoundWorker & {
+  readonly inspection: { readonly record: WorkerRecord }
+}
+
+/** What a worker is made from, of what was found. */
+export function workerParts({ sandbox, places, inspection }: EquippedWorker): Omit<WorkerParts, 'onClosed'> {
+  return { sandbox, places, record: inspection.record, found: inspection }
+}
+
+/** Whether there is a worker to go on with. */
+export function isEquipped(found: FoundWorker): found is EquippedWorker {
+  return found.inspection.record !== undefined
+}
+
+/** A sandbox that its conductor never came to equip holds nothing, and is removed once it is sure that nobody is at it. */
+async function findEquipped(
+  summary: SandboxSummary,
+  { factory, signal }: RecoverOptions,
+): Promise<EquippedWorker | undefined> {
+  for (;;) {
+    const found = await factory.find(summary, { signal })
+    if (isEquipped(found)) return found
+    if (Date.now() - summary.startedAt.getTime() > EQUIP_WINDOW_MS) break
+    await delay(LOOK_EVERY_MS, undefined, { signal })
+  }
+  await factory.sandboxes.kill(summary.id, { signal })
+  return undefined
+}

@@ -1,0 +1,40 @@
+import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
+
+/** Keys of E2B metadata by which conductors find their sandboxes again. Only who holds the E2B key can write them. */
+export const METADATA = {
+  conductor: 'stu-conductor',
+  task: 'stu-task',
+  spawn: 'stu-spawn',
+  localDir: 'stu-local-dir',
+  volume: 'stu-volume',
+} as const
+
+/** What a sandbox of ours says of itself. */
+export interface SandboxIdentity {
+  readonly taskId: string
+  readonly spawnId: string
+  readonly conductorId: string
+  readonly localDir: string
+  /** Name of the volume that is its spool, if one is. */
+  readonly volume: string | undefined
+}
+
+/** As metadata for E2B. */
+export function toMetadata(identity: SandboxIdentity): Record<string, string> {
+  return {
+    [METADATA.conductor]: identity.conductorId,
+    [METADATA.task]: identity.taskId,
+    [METADATA.spawn]: identity.spawnId,
+    [METADATA.localDir]: identity.localDir,
+    ...(identity.volume === undefined ? {} : { [METADATA.volume]: identity.volume }),
+  }
+}
+
+/** `undefined` for a sandbox that no conductor made. */
+export function identityOf({ metadata }: SandboxSummary): SandboxIdentity | undefined {
+  const { [METADATA.conductor]: conductorId, [METADATA.task]: taskId, [METADATA.spawn]: spawnId } = metadata
+  const localDir = metadata[METADATA.localDir]
+  if (conductorId === undefined || taskId === undefined || spawnId === undefined || localDir === undefined)
+    return undefined
+  return { conductorId, taskId, spawnId, localDir, volume: metadata[METADATA.volume] }
+}

@@ -1,0 +1,89 @@
+import type { Readable } from 'node:stream'
+import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
+import { ConductorError, isConductorError } from '../../errors.js'
+import { mapS3Error } from './map-s3-error.js'
+import type { S3Location } from './s3-location.js'
+
+/** A small text object, and the tag by which a later write can tell whether it is still this one. */
+export interface S3Document {
+  readonly text: string
+  /** Undefined where the store sends none. */
+  readonly etag: string | undefined
+}
+
+/** What must hold for a document to be written: nothing there (`null`), this tag there, or no matter what (`undefined`). */
+export type ExpectedEtag = string | null | undefined
+
+/** Reads a small object as text; `undefined` when it does not exist, `TOO_LARGE` past the limit, which also bounds the memory used. */
+export async function readS3Document(
+  at: S3Location,
+  objectKey: string,
+  maxBytes: number,
+  signal: AbortSignal | undefined,
+): Promise<S3Document | undefined> {
+  const doing = `get s3://${at.bucket}/${objectKey}`
+  signal?.throwIfAborted()
+  try {
+    const { Body, ETag } = await at.client.send(
+      new GetObjectCommand({ Bucket: at.bucket, Key: objectKey }),
+      signal === undefined ? {} : { abortSignal: signal },
+    )
+    const chunks: Uint8Array[] = []
+    let size = 0
+    for await (const chunk of Body as Readable) {
+      size += chunk.length
+      if (size > maxBytes) {
+        throw new ConductorError('TOO_LARGE', `${doing}: over ${maxBytes} bytes`)
+      }
+      chunks.push(chunk)
+    }
+    return { text: Buffer.concat(chunks).toString('utf8'), etag: ETag }
+  } catch (error) {
+    const mapped = mapS3Error(error, doing, signal)
+    if (isConductorError(mapped) && mapped.code === 'NOT_FOUND') return undefined
+    throw mapped
+  }
+}
+
+/**
+ * Writes a small JSON object if what is expected there is there, else rejects with `EXISTS`; resolves with its tag. A store that knows no conditional
+ * writes is asked without: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+ */
+export async function writeS3Document(
+  at: S3Location,
+  objectKey: string,
+  value: object,
+  expected: ExpectedEtag,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  signal?.throwIfAborted()
+  const command = (condition: { IfNoneMatch?: string; IfMatch?: string }): PutObjectCommand =>
+    new PutObjectCommand({
+      Bucket: at.bucket,
+      Key: objectKey,
+      Body: `${JSON.stringify(value)}\n`,
+      ContentType: 'application/json',
+      ...condition,
+    })
+  const send = async (condition: { IfNoneMatch?: string; IfMatch?: string }): Promise<string | undefined> => {
+    try {
+      const { ETag } = await at.client.send(
+        command(condition),
+        signal === undefined ? {} : { abortSignal: signal },
+      )
+      return ETag
+    } catch (error) {
+      throw mapS3Error(error, `put s3://${at.bucket}/${objectKey}`, signal)
+    }
+  }
+  if (expected === undefined) return send({})
+  try {
+    return await send(expected === null ? { IfNoneMatch: '*' } : { IfMatch: expected })
+  } catch (error) {
+    if (!isConductorError(error)) throw error
+    if (error.code === 'UNSUPPORTED') return send({})
+    // What was to be replaced is gone: as little what was expected as something else in its place.
+    if (error.code !== 'NOT_FOUND') throw error
+    throw new ConductorError('EXISTS', error.message, { cause: error })
+  }
+}

@@ -1,0 +1,176 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startTestStack, type TestStack } from '../../support/stack.js'
+
+const LINE = 'x'.repeat(99)
+
+describe('a conductor that comes after another', () => {
+  let stack: TestStack
+  beforeAll(async () => {
+    stack = await startTestStack()
+  })
+  afterAll(async () => {
+    await stack?.[Symbol.asyncDispose]()
+  })
+
+  it('attaches to a running worker, and hears all that it prints from the byte it asks for', async () => {
+    const first = stack.conductor({ id: 'attach' })
+    const left = await first.spawnWorker({
+      taskId: 'attached',
+      command:
+        'printf "é1\\n"; echo e1 >&2; until [ -e go ]; do sleep 0.02; done; echo 2; echo r >r; persist-result -- r; exit 7',
+      outputs: ['r', 'never'],
+    })
+    await new Promise((heard) => left.once('stderr', heard))
+    const leftEnd = left.wait()
+    await left.detach()
+    await expect(leftEnd).rejects.toMatchObject({ code: 'CLOSED' })
+    await first.close()
+    await using second = stack.conductor({ id: 'attach' })
+    const worker = await second.attach('attached', { stdoutOffsetBytes: 2 })
+    expect(await second.attach('attached')).toBe(worker)
+    const out: string[] = []
+    worker.on('stdout', (text) => out.push(text))
+    const err: string[] = []
+    worker.on('stderr', (text) => err.push(text))
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    expect(await worker.wait()).toEqual({ outcome: 'failed', exitCode: 7, signal: null })
+    expect(out.join('')).toMatch(/^1\n2\nattached\/.*-r\n$/)
+    expect(err.join('')).toBe('e1\n')
+    expect((await worker.run('echo again')).runId).toBe('2')
+    const receipt = await worker.terminate()
+    expect(receipt).toMatchObject({ outcome: 'succeeded', missingOutputs: ['never'] })
+    expect(receipt.results).toMatchObject([{ tiers: ['s3'], verified: true }])
+    await expect(second.attach('attached')).rejects.toMatchObject({ code: 'NOT_FOUND' })
+  })
+
+  it('takes up what a process that was killed had running, byte for byte, and finishes what had ended', async () => {
+    await using crashed = await startConductor(stack)
+    const [running, exited, paused, idle] = await crashed.spawned
+    crashed.kill()
+    await stack.pauseSandbox(paused as string)
+    await using conductor = stack.conductor({ id: 'crash' })
+    const { workers, receipts, failures } = await conductor.recover()
+    expect(failures).toEqual([])
+    expect(workers.map(({ taskId }) => taskId)).toEqual(['crash-running'])
+    const told = receipts.map(({ taskId, outcome, exitCode, results }) => [
+      taskId,
+      outcome,
+      exitCode,
+      results.length,
+    ])
+    expect(told.sort()).toEqual([
+      ['crash-exited', 'failed', 3, 1],
+      ['crash-idle', 'idle', null, 0],
+      ['crash-paused', 'succeeded', 0, 1],
+    ])
+    const [worker] = workers
+    let out = ''
+    worker?.on('stdout', (text) => {
+      out += text
+    })
+    await stack.inSandbox(running as string, 'touch /workspace/go')
+    expect(await worker?.wait()).toMatchObject({ outcome: 'succeeded', exitCode: 0 })
+    expect(out).toBe(Array.from({ length: 2000 }, (_, i) => `${i} ${LINE}\n`).join(''))
+    expect((await worker?.terminate())?.results).toHaveLength(1)
+    expect(new Set([running, exited, paused, idle]).size).toBe(4)
+    expect(await stack.sandboxCount()).toBe(0)
+    expect(await conductor.recover()).toEqual({ workers: [], receipts: [], failures: [] })
+  })
+
+  it('may be two at once: each sandbox is finished once, and its manifest tells how', async () => {
+    await using first = stack.conductor({ id: 'twice' })
+    for (const n of [1, 2, 3, 4]) {
+      const worker = await first.spawnWorker({
+        taskId: `twice-${n}`,
+        command: `echo ${n} >r; persist-result r; exit ${n}`,
+      })
+      await worker.wait()
+      await worker.detach()
+    }
+    await using a = stack.conductor({ id: 'twice' })
+    await using b = stack.conductor({ id: 'twice' })
+    const both = await Promise.all([a.recover(), b.recover()])
+    expect(both.flatMap(({ failures }) => failures)).toEqual([])
+    for (const receipt of both.flatMap(({ receipts }) => receipts)) {
+      expect(receipt).toMatchObject({ outcome: 'failed', exitCode: Number(receipt.taskId.split('-')[1]) })
+    }
+    for (const n of [1, 2, 3, 4]) {
+      const [result] = await a.results(`twice-${n}`).list({ strict: true })
+      expect(await result?.text()).toBe(`${n}\n`)
+    }
+    expect(await stack.sandboxCount()).toBe(0)
+  })
+
+  it('does not start a task that another has, unless it is to be attached', async () => {
+    await using first = stack.conductor({ id: 'one' })
+    await using second = stack.conductor({ id: 'two' })
+    const both = await Promise.allSettled(
+      [first, second].map((conductor) => conductor.spawnWorker({ taskId: 'single', command: 'sleep 1000' })),
+    )
+    expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+    expect(both.find(({ status }) => status === 'rejected')).toMatchObject({ reason: { code: 'EXISTS' } })
+    expect(await stack.sandboxCount()).toBe(1)
+    const other = both[0]?.status === 'fulfilled' ? second : first
+    const attached = await other.spawnWorker({ taskId: 'single', ifExists: 'attach' })
+    expect(attached.state).toBe('running')
+    await attached.terminate()
+    // Sealed, the task may be run again, and keeps what its first sandbox left.
+    const again = await other.spawnWorker({
+      taskId: 'single',
+      command: 'echo 2 >second; persist-result second',
+    })
+    await again.wait()
+    await again.terminate()
+    expect((await other.results('single').list()).map(({ name }) => name)).toContain('second')
+  })
+})
+
+/** A conductor in a process of its own, which tells the sandboxes of the four workers it spawns. */
+async function startConductor(
+  stack: TestStack,
+): Promise<AsyncDisposable & { readonly spawned: Promise<readonly string[]>; kill(): void }> {
+  const { s3, at, e2b } = stack
+  const program = `
+    import { Conductor } from './dist/index.js'
+    const conductor = new Conductor({ id: 'crash', s3: JSON.parse(process.env.S3) })
+    const ids = []
+    const spawn = async (name, command, { ends }) => {
+      const worker = await conductor.spawnWorker({ taskId: 'crash-' + name, command, outputs: ['out'] })
+      if (ends) await worker.wait()
+      ids.push(worker.sandboxId)
+    }
+    await spawn('running', 'i=0; while [ $i -lt 1000 ]; do echo "$i ${LINE}"; i=$((i+1)); done; until [ -e go ]; do sleep 0.02; done; while [ $i -lt 2000 ]; do echo "$i ${LINE}"; i=$((i+1)); done; echo >out', { ends: false })
+    await spawn('exited', 'echo >out; exit 3', { ends: true })
+    await spawn('paused', 'echo >out', { ends: true })
+    await spawn('idle', undefined, { ends: false })
+    console.log(JSON.stringify(ids))
+    setInterval(() => {}, 1000)`
+  const env = {
+    ...process.env,
+    ...e2b.env,
+    S3: JSON.stringify({
+      bucket: at.bucket,
+      endpoint: s3.url,
+      region: s3.region,
+      credentials: s3.credentials,
+    }),
+  }
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const exited = once(child, 'exit')
+  return {
+    spawned: once(createInterface(child.stdout), 'line').then(
+      ([line]) => JSON.parse(line as string) as string[],
+    ),
+    kill: () => void child.kill('SIGKILL'),
+    [Symbol.asyncDispose]: async () => {
+      child.kill('SIGKILL')
+      await exited
+    },
+  }
+}
