@@ -6,7 +6,10 @@ import { assertTaskId } from '../protocol/key.js'
 import { createResults, type Results } from '../results/results.js'
 import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
 import { ensureVolume } from '../sandbox/e2b-volume.js'
+import { FoundSandboxStore } from '../sandbox/found-sandbox-store.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
+import { SandboxVisits } from '../sandbox/sandbox-visits.js'
+import type { ResultStore } from '../stores/result-store.js'
 import { openS3Location, type S3Location } from '../stores/s3/s3-location.js'
 import { LEASE_MS } from './lease.js'
 import {
@@ -20,6 +23,7 @@ import {
 } from './options.js'
 import { placesOf, type TaskPlaces } from './places.js'
 import { provision } from './provision.js'
+import { type TaskResultsOptions, taskResultsOptionsSchema } from './results-options.js'
 import { Worker } from './worker.js'
 
 /** Keys of E2B metadata by which a conductor finds its sandboxes again. */
@@ -29,6 +33,7 @@ const METADATA = { conductor: 'stu-conductor', task: 'stu-task' } as const
 export class Conductor implements AsyncDisposable {
   readonly #options: ResolvedOptions
   readonly #sandboxes: E2bSandboxes
+  readonly #visits: SandboxVisits
   readonly #s3: S3Location | undefined
   readonly #limit: ReturnType<typeof pLimit>
   readonly #workers = new Map<string, Worker>()
@@ -40,6 +45,7 @@ export class Conductor implements AsyncDisposable {
   constructor(options: ConductorOptions = {}) {
     this.#options = resolveOptions(options)
     this.#sandboxes = new E2bSandboxes(this.#options.e2b)
+    this.#visits = new SandboxVisits(this.#options.e2b)
     this.#s3 = this.#options.s3 === undefined ? undefined : openS3Location(this.#options.s3)
     this.#limit = pLimit(this.#options.maxWorkers)
   }
@@ -99,13 +105,18 @@ export class Conductor implements AsyncDisposable {
     })
   }
 
-  /** A task's results, from any process at any time, whether or not its worker is known here. */
-  results(taskId: string): Results {
+  /**
+   * A task's results, from any process at any time. Those of a worker of this conductor are its `results`, whatever the options
+   * say; of others, what lies only in their sandboxes is found there.
+   */
+  results(taskId: string, options: TaskResultsOptions = {}): Results {
     assertTaskId(taskId)
+    const reading = checkOptions('results', taskResultsOptionsSchema, options)
     const worker = this.#workers.get(taskId)
     if (worker !== undefined) return worker.results
     const places = this.#placesOf(taskId, this.#options.volume)
-    return createResults({ taskId, manifests: places.manifests, stores: async () => places.stores })
+    const stores = [...places.stores, ...this.#foundSandboxes(taskId, places, reading)]
+    return createResults({ taskId, manifests: places.manifests, stores: async () => stores })
   }
 
   /** Refuses new workers, terminates the present ones side by side, and frees connections. Rejects when one could not be terminated; that one lives on. */
@@ -116,6 +127,7 @@ export class Conductor implements AsyncDisposable {
     if (failures.length === 1) throw failures[0]
     if (failures.length > 1)
       throw new AggregateError(failures, `${failures.length} workers could not be terminated`)
+    await this.#visits.close()
     this.#s3?.close()
   }
 
@@ -161,6 +173,28 @@ export class Conductor implements AsyncDisposable {
       await discard(sandbox, error)
       throw error
     }
+  }
+
+  /** The task's sandboxes as one more place, unless they are not to be looked into or their spool is a volume anyway. */
+  #foundSandboxes(
+    taskId: string,
+    places: TaskPlaces,
+    { sandboxes, afterReading = 'pause' }: TaskResultsOptions,
+  ): ResultStore[] {
+    const reading = sandboxes ?? (this.#options.e2b.apiKey ? 'running' : 'none')
+    if (reading === 'none' || places.volume !== undefined) return []
+    const metadata = { [METADATA.conductor]: this.#options.id, [METADATA.task]: taskId }
+    return [
+      new FoundSandboxStore({
+        taskId,
+        localDir: places.localDir,
+        find: (call) => this.#sandboxes.list(metadata, call),
+        visits: this.#visits,
+        resumes: reading === 'paused',
+        after: afterReading,
+        others: places.stores,
+      }),
+    ]
   }
 
   #placesOf(taskId: string, volume: string | undefined): TaskPlaces {
