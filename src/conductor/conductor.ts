@@ -5,6 +5,7 @@ import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { assertTaskId } from '../protocol/key.js'
 import { createResults, type Results } from '../results/results.js'
+import { SandboxVisits } from '../sandbox/sandbox-visits.js'
 import { openS3Location, type S3Location } from '../stores/s3/s3-location.js'
 import {
   type AttachOptions,
@@ -12,6 +13,7 @@ import {
   type CloseOptions,
   closeOptionsSchema,
 } from './conductor-options.js'
+import { foundSandboxes } from './found-sandboxes.js'
 import {
   assertAccessPossible,
   type ConductorOptions,
@@ -22,6 +24,7 @@ import {
   spawnOptionsSchema,
 } from './options.js'
 import { type EquippedWorker, isEquipped, type Recovery, recoverWorkers, workerParts } from './recover.js'
+import { type TaskResultsOptions, taskResultsOptionsSchema } from './results-options.js'
 import { Worker } from './worker.js'
 import { WorkerFactory } from './worker-factory.js'
 
@@ -29,6 +32,7 @@ import { WorkerFactory } from './worker-factory.js'
 export class Conductor implements AsyncDisposable {
   readonly #options: ResolvedOptions
   readonly #factory: WorkerFactory
+  readonly #visits: SandboxVisits
   readonly #s3: S3Location | undefined
   readonly #limit: ReturnType<typeof pLimit>
   readonly #workers = new Map<string, Worker>()
@@ -41,6 +45,7 @@ export class Conductor implements AsyncDisposable {
     this.#options = resolveOptions(options)
     this.#s3 = this.#options.s3 === undefined ? undefined : openS3Location(this.#options.s3)
     this.#factory = new WorkerFactory(this.#options, this.#s3)
+    this.#visits = new SandboxVisits(this.#options.e2b)
     this.#limit = pLimit(this.#options.maxWorkers)
   }
 
@@ -158,13 +163,19 @@ export class Conductor implements AsyncDisposable {
     return this.#recovery
   }
 
-  /** A task's results, from any process at any time, whether or not its worker is known here. */
-  results(taskId: string): Results {
+  /**
+   * A task's results, from any process at any time. Those of a worker of this conductor are its `results`, whatever the options
+   * say; of others, what lies only in their sandboxes is found there.
+   */
+  results(taskId: string, options: TaskResultsOptions = {}): Results {
     assertTaskId(taskId)
+    const reading = checkOptions('results', taskResultsOptionsSchema, options)
     const worker = this.#workers.get(taskId)
     if (worker !== undefined) return worker.results
     const places = this.#factory.placesOf(taskId)
-    return createResults({ taskId, manifests: places.manifests, stores: async () => places.stores })
+    const from = { options: this.#options, provider: this.#factory.sandboxes, visits: this.#visits }
+    const stores = [...places.stores, ...foundSandboxes(taskId, places, from, reading)]
+    return createResults({ taskId, manifests: places.manifests, stores: async () => stores })
   }
 
   /**
@@ -190,6 +201,7 @@ export class Conductor implements AsyncDisposable {
       }),
     )
     const failures = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []))
+    await this.#visits.close()
     if (this.#workers.size === 0) this.#s3?.close()
     if (failures.length === 1) throw failures[0]
     if (failures.length > 1)

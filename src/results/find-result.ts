@@ -1,8 +1,13 @@
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
-import { describeRecord } from '../stores/result-store.js'
+import { describeRecord, type ResultDescription, type ResultStore } from '../stores/result-store.js'
 import type { ResultsContext } from './list-results.js'
 import { Result, type TierProblem } from './result.js'
+
+interface Answer {
+  readonly store: ResultStore
+  readonly description: ResultDescription
+}
 
 /** Asks every tier for one key; `undefined` when all of them say that it is absent, rejects as the first one that might hold it and cannot tell. */
 export async function findResult(
@@ -17,21 +22,26 @@ export async function findResult(
     problems.push({ key, store: 'manifest', tier: 's3', error })
     return undefined
   })
-  const answers = await Promise.all(
-    stores.map(async (store) => {
-      try {
-        return await store.describe(key, { signal })
-      } catch (error) {
-        if (!isConductorError(error)) throw error
-        problems.push({ key, store: store.name, tier: store.tier, error })
-        return undefined
-      }
-    }),
-  )
-  const sealed = (await manifest)?.results.find((record) => record.key === key)
-  const description =
-    sealed === undefined ? answers.find((answer) => answer !== undefined) : describeRecord(sealed)
-  const holding = stores.filter((_, i) => answers[i] !== undefined)
+  const ask = async (store: ResultStore): Promise<Answer | undefined> => {
+    try {
+      const description = await store.describe(key, { signal })
+      return description === undefined ? undefined : { store, description }
+    } catch (error) {
+      if (!isConductorError(error)) throw error
+      problems.push({ key, store: store.name, tier: store.tier, error })
+      return undefined
+    }
+  }
+  const askAll = async (some: readonly ResultStore[]): Promise<Answer[]> =>
+    (await Promise.all(some.map(ask))).filter((answer) => answer !== undefined)
+  let answers = await askAll(stores.filter(({ lastResort }) => lastResort !== true))
+  const { complete = false, results = [] } = (await manifest) ?? {}
+  if (answers.length === 0 && !complete) {
+    answers = await askAll(stores.filter(({ lastResort }) => lastResort === true))
+  }
+  const sealed = results.find((record) => record.key === key)
+  const description = sealed === undefined ? answers[0]?.description : describeRecord(sealed)
+  const holding = answers.map(({ store }) => store)
   for (const problem of problems) context.onProblem?.(problem)
   if (description !== undefined && holding.length > 0) {
     return new Result({

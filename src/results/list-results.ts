@@ -37,8 +37,9 @@ export async function* listResults(
   options: ListingOptions,
 ): AsyncGenerator<Result, void, undefined> {
   const { matches, metadata, onUnavailable, signal } = options
-  const stores = await context.stores({ signal })
+  const all = await context.stores({ signal })
   const manifest = await readManifest(context, options)
+  const stores = all.filter(({ lastResort }) => lastResort !== true || manifest?.complete !== true)
   const sources = stores.flatMap((store) => listStore(store, context.taskId, manifest, onUnavailable, signal))
   const sealed = new Map(manifest?.results.map((record) => [record.key, record]))
   const limit = pLimit(CONCURRENT_HEADS)

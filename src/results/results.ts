@@ -82,10 +82,11 @@ export function createResults(context: ResultsContext, filters: readonly ResultF
     }
     const stores = await context.stores({ signal })
     const failed = new Set(unavailable.filter(({ key }) => key === undefined).map(({ store }) => store))
-    if (
-      unavailable.length > 0 &&
-      ((strict && unavailable.some(isUnknown)) || stores.every(({ name }) => failed.has(name)))
-    ) {
+    // That a last resort has nothing answers for nothing.
+    const noneAnswered = stores.every(
+      ({ name, lastResort }) => failed.has(name) || (lastResort === true && found.length === 0),
+    )
+    if (unavailable.length > 0 && ((strict && unavailable.some(isUnknown)) || noneAnswered)) {
       throw incomplete(context.taskId, unavailable)
     }
     return Object.assign(found, { unavailable })

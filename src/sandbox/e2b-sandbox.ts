@@ -7,6 +7,7 @@ import {
 } from 'e2b'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
+import { mapStreamErrors } from '../streams/map-stream-errors.js'
 import { mapSandboxError } from './map-sandbox-error.js'
 import type {
   CommandOptions,
@@ -18,6 +19,8 @@ import type {
 
 /** What the SDK also says of a sandbox that is paused or gone; `SandboxNotFoundError` is what it makes of either before a command starts. */
 const unsure: ReadonlySet<string> = new Set(['TIMEOUT', 'PROTOCOL', 'SANDBOX_GONE'])
+/** What a body that breaks off says besides: nothing but that the connection is gone. */
+const unsureOfBody: ReadonlySet<string> = new Set([...unsure, 'UNAVAILABLE'])
 const ASK_TIMEOUT_MS = 10_000
 
 /** The E2B SDK's sandbox behind our port. */
@@ -42,10 +45,11 @@ export class E2bSandbox implements RemoteSandbox {
   }
 
   async openFile(path: string, { signal }: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
-    return await this.#call(`read ${path}`, signal, (options) =>
+    const body = await this.#call(`read ${path}`, signal, (options) =>
       // The request's timeout covers the whole body; a large file must not be cut by it.
       this.#sandbox.files.read(path, { format: 'stream', requestTimeoutMs: 0, ...options }),
     )
+    return mapStreamErrors(body, (error) => this.#explain(error, `read ${path}`, signal, unsureOfBody))
   }
 
   async run(command: string, options: CommandOptions = {}): Promise<CommandOutcome> {
@@ -131,9 +135,14 @@ export class E2bSandbox implements RemoteSandbox {
   }
 
   /** The SDK says "timeout" or nothing certain when a sandbox has gone away during a call; asking once more tells the two apart. */
-  async #explain(error: unknown, doing: string, signal: AbortSignal | undefined): Promise<unknown> {
+  async #explain(
+    error: unknown,
+    doing: string,
+    signal: AbortSignal | undefined,
+    saysLittle = unsure,
+  ): Promise<unknown> {
     const mapped = mapSandboxError(error, `${doing} in sandbox ${this.id}`, signal)
-    if (!isConductorError(mapped) || !unsure.has(mapped.code)) return mapped
+    if (!isConductorError(mapped) || !saysLittle.has(mapped.code)) return mapped
     const requestTimeoutMs = ASK_TIMEOUT_MS
     try {
       if (await this.#sandbox.isRunning({ requestTimeoutMs })) return mapped

@@ -54,6 +54,8 @@ export interface ResultStore {
   /** Names this place in messages, for example `s3://bucket/results`. Holds no secret. */
   readonly name: string
   readonly tier: StoreTier
+  /** Whether asking costs so much that a sealed task is not looked for here, nor a result that another place has. @default false */
+  readonly lastResort?: boolean | undefined
   /** Lists a task's whole results in key order, fetching a page only when the consumer reaches it. What is no result is passed over. */
   list(taskId: string, options?: ListOptions): AsyncIterable<StoredEntry>
   /** Resolves `undefined` when absent; rejects only when the store cannot tell. */

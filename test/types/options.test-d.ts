@@ -6,6 +6,7 @@ import type {
   SpawnOptions,
   spawnOptionsSchema,
 } from '../../src/conductor/options.js'
+import type { TaskResultsOptions, taskResultsOptionsSchema } from '../../src/conductor/results-options.js'
 import type { ResultFilter, resultFilterSchema } from '../../src/results/filter.js'
 
 /** Schemas infer mutable properties; interfaces promise not to write. Nothing else may differ. */
@@ -20,4 +21,5 @@ test('every schema says what its hand-written interface says', () => {
   expectTypeOf<keyof z.input<typeof conductorOptionsSchema>>().toEqualTypeOf<keyof ConductorOptions>()
   expectTypeOf<z.input<typeof conductorOptionsSchema>>().toExtend<ConductorOptions>()
   expectTypeOf<Frozen<z.input<typeof resultFilterSchema>>>().toEqualTypeOf<Frozen<ResultFilter>>()
+  expectTypeOf<Frozen<z.input<typeof taskResultsOptionsSchema>>>().toEqualTypeOf<Frozen<TaskResultsOptions>>()
 })

@@ -1,12 +1,12 @@
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { mintToken, type ResultsServer, serveResults } from '../../../src/endpoint/index.js'
-import { startLocalS3 } from '../../../src/local/s3/index.js'
 import type { ResultRecord } from '../../../src/protocol/record.js'
 import { HttpStore } from '../../../src/stores/http/http-store.js'
 import { openS3Location } from '../../../src/stores/s3/s3-location.js'
 import { postRecord } from '../../integration/endpoint/post.js'
 import { plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
 import { plantInFolder, plantJunkInFolder } from '../../support/plant-spool.js'
+import { s3Servers } from '../../support/s3/servers.js'
 import { makeTempDir } from '../../support/temp-dir.js'
 import { describeResultStore } from './result-store.js'
 
@@ -52,25 +52,30 @@ describeResultStore('http, kept in a directory', async () => {
   }
 })
 
-describeResultStore('http, kept in S3', async () => {
-  const s3 = await startLocalS3({ buckets: ['results-bucket'] })
-  const options = {
-    bucket: 'results-bucket',
-    endpoint: s3.url,
-    region: s3.region,
-    credentials: s3.credentials,
-  }
-  const at = openS3Location(options)
-  const server = await serveResults({ s3: options, tokenSecrets: [secret] })
-  return {
-    store: new HttpStore({ endpoint: server.url, token: tokenFor }),
-    seed: (results) => (results.length <= MAX_POSTED ? seedOver(server, results) : plantInS3(at, results)),
-    seedJunk: (taskId) => plantJunkInS3(at, taskId),
-    [Symbol.asyncDispose]: async () => {
-      await server.close()
-      at.close()
-      await s3.close()
-    },
+describe('S3', () => {
+  for (const kind of s3Servers()) {
+    describeResultStore(`http, kept in S3 [${kind.name}]`, async () => {
+      const s3 = await kind.start()
+      const options = {
+        bucket: await s3.createBucket(),
+        endpoint: s3.url,
+        region: s3.region,
+        credentials: s3.credentials,
+      }
+      const at = openS3Location(options)
+      const server = await serveResults({ s3: options, tokenSecrets: [secret] })
+      return {
+        store: new HttpStore({ endpoint: server.url, token: tokenFor }),
+        seed: (results) =>
+          results.length <= MAX_POSTED ? seedOver(server, results) : plantInS3(at, results),
+        seedJunk: (taskId) => plantJunkInS3(at, taskId),
+        [Symbol.asyncDispose]: async () => {
+          await server.close()
+          at.close()
+          await s3[Symbol.asyncDispose]()
+        },
+      }
+    })
   }
 })
 

@@ -1,19 +1,28 @@
+import { arrayBuffer } from 'node:stream/consumers'
 import { Sandbox, Volume } from 'e2b'
+import { pack } from 'tar-stream'
+import { expect } from 'vitest'
 import { type LocalE2b, startLocalE2b } from '../../../src/local/e2b/index.js'
 import type { ResultRecord } from '../../../src/protocol/record.js'
 import { spoolFileName } from '../../../src/protocol/spool-layout.js'
 import { E2bSandbox } from '../../../src/sandbox/e2b-sandbox.js'
+import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
 import { E2bVolumeFiles } from '../../../src/sandbox/e2b-volume.js'
-import { quote } from '../../../src/sandbox/quote.js'
+import { FoundSandboxStore } from '../../../src/sandbox/found-sandbox-store.js'
 import { SandboxFiles } from '../../../src/sandbox/sandbox-files.js'
+import { SandboxVisits } from '../../../src/sandbox/sandbox-visits.js'
+import type { ResultStore } from '../../../src/stores/result-store.js'
 import { SpoolStore } from '../../../src/stores/spool-store.js'
 import { describeResultStore, type StoreHarness } from './result-store.js'
 
 const SPOOL = '/workspace/.results'
 
+const METADATA = { task: 'read from elsewhere' }
+
 interface Place extends AsyncDisposable {
   readonly e2b: LocalE2b
   readonly sandbox: Sandbox
+  readonly connection: { readonly apiKey: string; readonly apiUrl: string; readonly sandboxUrl: string }
 }
 
 /** A sandbox with a volume on its spool, or without. */
@@ -23,29 +32,27 @@ async function startSandbox(volume: string | undefined): Promise<Place> {
     const connection = { apiKey: e2b.env.E2B_API_KEY ?? '', apiUrl: e2b.url, sandboxUrl: e2b.url }
     if (volume !== undefined) await Volume.create(volume, connection)
     const mounts = volume === undefined ? {} : { volumeMounts: { [SPOOL]: volume } }
-    const sandbox = await Sandbox.create({ ...connection, ...mounts, timeoutMs: 600_000 })
-    return { e2b, sandbox, [Symbol.asyncDispose]: () => e2b.close() }
+    const metadata = METADATA
+    const sandbox = await Sandbox.create({ ...connection, ...mounts, metadata, timeoutMs: 600_000 })
+    return { e2b, sandbox, connection, [Symbol.asyncDispose]: () => e2b.close() }
   } catch (error) {
     await e2b.close()
     throw error
   }
 }
 
-/** Plants through the unmodified SDK, as a worker's own writes would lie there. */
+/** Plants through the unmodified SDK, in one archive: a request for each of a thousand files would take most of the time. */
 function seeder(sandbox: Sandbox): Pick<StoreHarness, 'seed' | 'seedJunk'> {
   return {
     seed: async (results) => {
-      await sandbox.files.write(
-        results.flatMap(({ record, body }) => [
-          { path: uploadPath(record), data: new Uint8Array(body).buffer },
-          { path: `${uploadPath(record)}.meta.json`, data: `${JSON.stringify(record)}\n` },
-        ]),
-      )
-      for (const { record } of results) {
-        const [from, to] = [uploadPath(record), pathOf(record)]
-        if (from !== to)
-          await sandbox.commands.run(`for e in '' .meta.json; do mv ${from}$e ${quote(to)}$e; done`)
+      const archive = pack()
+      for (const { record, body } of results) {
+        archive.entry({ name: pathOf(record) }, Buffer.from(body))
+        archive.entry({ name: `${pathOf(record)}.meta.json` }, `${JSON.stringify(record)}\n`)
       }
+      archive.finalize()
+      await sandbox.files.write('/tmp/seed.tar', await arrayBuffer(archive))
+      await sandbox.commands.run(`mkdir -p ${SPOOL} && tar -C ${SPOOL} -xf /tmp/seed.tar`)
     },
     seedJunk: async (taskId) => {
       await sandbox.commands.run(`cd ${SPOOL}/${taskId}
@@ -62,12 +69,7 @@ function seeder(sandbox: Sandbox): Pick<StoreHarness, 'seed' | 'seedJunk'> {
 }
 
 function pathOf({ task_id, timestamp, name }: ResultRecord): string {
-  return `${SPOOL}/${task_id}/${spoolFileName(timestamp, name)}`
-}
-
-/** The SDK sends paths as multipart file names, where a quote turns into %22: such names are moved into place afterwards. */
-function uploadPath(record: ResultRecord): string {
-  return record.name.includes('"') ? `${SPOOL}/${record.task_id}/.upload` : pathOf(record)
+  return `${task_id}/${spoolFileName(timestamp, name)}`
 }
 
 describeResultStore('live sandbox', async () => {
@@ -76,6 +78,7 @@ describeResultStore('live sandbox', async () => {
   return {
     store: new SpoolStore('sandbox', 'sandbox', new SandboxFiles(new E2bSandbox(sandbox), SPOOL)),
     ...seeder(sandbox),
+    listsInPages: false,
     [Symbol.asyncDispose]: () => place[Symbol.asyncDispose](),
   }
 })
@@ -87,6 +90,63 @@ describeResultStore('volume', async () => {
   return {
     store: new SpoolStore('volume', 'volume', new E2bVolumeFiles('results', options)),
     ...seeder(sandbox),
+    listsInPages: false,
     [Symbol.asyncDispose]: () => place[Symbol.asyncDispose](),
+  }
+})
+
+/** Finds the sandbox as a process does that has never heard of it. */
+function findFrom({ connection }: Place, resumes: boolean): { store: ResultStore; visits: SandboxVisits } {
+  const sandboxes = new E2bSandboxes(connection)
+  const visits = new SandboxVisits(connection, { lingerMs: 0 })
+  const store = new FoundSandboxStore({
+    taskId: 'any',
+    localDir: SPOOL,
+    find: (options) => sandboxes.list(METADATA, options),
+    visits,
+    resumes,
+    after: 'pause',
+    others: [],
+  })
+  return { store, visits }
+}
+
+describeResultStore('running sandbox of another process', async () => {
+  const place = await startSandbox(undefined)
+  const { store, visits } = findFrom(place, false)
+  return {
+    store,
+    ...seeder(place.sandbox),
+    listsInPages: false,
+    [Symbol.asyncDispose]: async () => {
+      await visits.close()
+      await place[Symbol.asyncDispose]()
+    },
+  }
+})
+
+// Asleep before each call that reads it, and again after it.
+describeResultStore('paused sandbox', async () => {
+  const place = await startSandbox(undefined)
+  const { sandbox } = place
+  const { store, visits } = findFrom(place, true)
+  const { seed, seedJunk } = seeder(sandbox)
+  const whileAwake = async (work: () => Promise<void>): Promise<void> => {
+    await visits.close()
+    await sandbox.connect({ timeoutMs: 600_000 })
+    await work()
+    await sandbox.pause()
+  }
+  return {
+    store,
+    seed: (results) => whileAwake(() => seed(results)),
+    seedJunk: (taskId) => whileAwake(() => seedJunk(taskId)),
+    listsInPages: false,
+    [Symbol.asyncDispose]: async () => {
+      await visits.close()
+      const { state } = await sandbox.getInfo()
+      await place[Symbol.asyncDispose]()
+      expect(state).toBe('paused')
+    },
   }
 })

@@ -5,7 +5,7 @@ import { createResultsHandler, mintToken, verifyToken } from '../../../src/endpo
 import { curl } from './curl.js'
 import { bearer, formOf, post } from './post.js'
 import { rawRequest } from './raw-request.js'
-import { backends, SECRET, serveFolder, type TestServer, tokenFor } from './servers.js'
+import { inDirectory, SECRET, serveFolder, type TestServer, tokenFor } from './servers.js'
 
 const OTHER_SECRET = 'another secret, also longer than 32 bytes'
 const key = 'mine/20260114-120000-r'
@@ -147,7 +147,7 @@ describe('tokens', () => {
   })
 
   it('or a hook, or an explicit word, must say who is let in', async () => {
-    await using kept = await (backends[0] as (typeof backends)[number]).open()
+    await using kept = await inDirectory.open()
     const { backend } = kept
     expect(() => createResultsHandler({ backend })).toThrow(/tokenSecrets or authenticate/)
     expect(() => createResultsHandler({ backend, authenticate: 'none', tokenSecrets: [SECRET] })).toThrow(

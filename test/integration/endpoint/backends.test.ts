@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { DirectoryBackend, type EndpointBackend, type StagedBody } from '../../../src/endpoint/index.js'
 import { readAll, recordFor, type SeedSpec } from '../../support/records.js'
+import { s3Servers } from '../../support/s3/servers.js'
 import { makeTempDir, type TempDir } from '../../support/temp-dir.js'
-import { backends, type TestBackend } from './servers.js'
+import { inDirectory, inS3, type TestBackend } from './servers.js'
 
 const stage = (backend: EndpointBackend, body: string): Promise<StagedBody> =>
   backend.staging.receive([Buffer.from(body)])
@@ -19,7 +20,7 @@ async function commit(backend: EndpointBackend, spec: SeedSpec, body: string) {
   }
 }
 
-describe.each(backends)('EndpointBackend: $name', ({ open }) => {
+describe.each([inDirectory, ...s3Servers().map(inS3)])('EndpointBackend: $name', ({ open }) => {
   let kept: TestBackend
   let backend: EndpointBackend
   beforeAll(async () => {

@@ -4,7 +4,7 @@ import { createResultsHandler, type EndpointBackend } from '../../../src/endpoin
 import { ConductorError } from '../../../src/errors.js'
 import { curl } from './curl.js'
 import { formOf } from './post.js'
-import { backends, SECRET, serveFolder, type TestBackend, tokenFor } from './servers.js'
+import { inDirectory, SECRET, serveFolder, type TestBackend, tokenFor } from './servers.js'
 
 interface ResponseObject {
   readonly description: string
@@ -40,7 +40,7 @@ let document: Document
 let failure: Error | undefined
 
 beforeAll(async () => {
-  kept = await (backends[0] as (typeof backends)[number]).open()
+  kept = await inDirectory.open()
   const options = { tokenSecrets: [SECRET], basePath: BASE, onFault: () => undefined }
   const limits = { maxFileBytes: 1000, maxTaskResults: 2, stallTimeoutMs: 200 }
   handler = createResultsHandler({ ...options, limits, backend: failing(kept.backend) })

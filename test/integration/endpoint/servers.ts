@@ -9,8 +9,8 @@ import {
   serveResults,
   type TokenScope,
 } from '../../../src/endpoint/index.js'
-import { startLocalS3 } from '../../../src/local/s3/index.js'
 import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-location.js'
+import type { S3ServerKind } from '../../support/s3/servers.js'
 import { makeTempDir } from '../../support/temp-dir.js'
 
 /** Signs the tokens of these tests. */
@@ -67,30 +67,38 @@ export interface TestBackend extends AsyncDisposable {
   readonly folder: string
 }
 
-/** Every kind of backend, each on fresh ground. */
-export const backends: readonly { readonly name: string; open(): Promise<TestBackend> }[] = [
-  {
-    name: 'a directory',
-    open: async () => {
-      const dir = await makeTempDir()
-      const backend = await DirectoryBackend.open(dir.path)
-      return {
-        backend,
-        folder: dir.path,
-        [Symbol.asyncDispose]: async () => {
-          await backend.close()
-          await dir[Symbol.asyncDispose]()
-        },
-      }
-    },
+/** A kind of backend; each `open` is on fresh ground. */
+export interface BackendKind {
+  readonly name: string
+  open(): Promise<TestBackend>
+}
+
+/** Results in a folder. */
+export const inDirectory: BackendKind = {
+  name: 'a directory',
+  open: async () => {
+    const dir = await makeTempDir()
+    const backend = await DirectoryBackend.open(dir.path)
+    return {
+      backend,
+      folder: dir.path,
+      [Symbol.asyncDispose]: async () => {
+        await backend.close()
+        await dir[Symbol.asyncDispose]()
+      },
+    }
   },
-  {
-    name: 'S3',
+}
+
+/** Results in a bucket of its own on a server of this kind. */
+export function inS3(kind: S3ServerKind): BackendKind {
+  return {
+    name: `S3 [${kind.name}]`,
     open: async () => {
       const dir = await makeTempDir()
-      const s3 = await startLocalS3({ buckets: ['endpoint'] })
+      const s3 = await kind.start()
       const { url: endpoint, region, credentials } = s3
-      const at = openS3Location({ bucket: 'endpoint', endpoint, region, credentials })
+      const at = openS3Location({ bucket: await s3.createBucket(), endpoint, region, credentials })
       const backend = await S3Backend.open(at, { stagingFolder: join(dir.path, 'staging') })
       return {
         backend,
@@ -99,10 +107,10 @@ export const backends: readonly { readonly name: string; open(): Promise<TestBac
         [Symbol.asyncDispose]: async () => {
           await backend.close()
           at.close()
-          await s3.close()
+          await s3[Symbol.asyncDispose]()
           await dir[Symbol.asyncDispose]()
         },
       }
     },
-  },
-]
+  }
+}

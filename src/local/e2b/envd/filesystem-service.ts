@@ -1,13 +1,11 @@
-import type { BigIntStats } from 'node:fs'
 import { z } from 'zod'
-import { describeEntry, type EntryInfo } from '../files/entry.js'
+import type { EntryInfo } from '../files/entry.js'
 import { makeFolder, moveEntry, removeEntry } from '../files/file-operations.js'
 import { listFolder } from '../files/list-folder.js'
 import type { Handler } from '../http/router.js'
-import { RequestError } from '../request-error.js'
-import type { Sandbox } from '../sandbox/sandbox.js'
 import type { Sandboxes } from '../sandbox/sandboxes.js'
 import { expandPath } from './access.js'
+import { entryAt, entryOf } from './entry-at.js'
 import { serverStream, unary } from './rpc.js'
 import { watchFolder, watchRequest } from './watch-folder.js'
 
@@ -70,19 +68,4 @@ export function filesystemService(sandboxes: Sandboxes): {
       'POST /filesystem.Filesystem/WatchDir': serverStream(sandboxes, watchRequest, watchFolder),
     },
   }
-}
-
-/** Describes what a path leads to, a link itself included; rejects with `not_found` when nothing is there. */
-export async function entryAt(sandbox: Sandbox, path: string): Promise<EntryInfo> {
-  const { root } = sandbox.live().jail
-  const { path: real, stat } = await root.at(path, { follow: false }, async ({ path, stat }) => ({
-    path,
-    stat,
-  }))
-  if (stat === undefined) throw new RequestError('not_found', `path '${path}' does not exist`)
-  return entryOf(sandbox, real, stat)
-}
-
-function entryOf(sandbox: Sandbox, path: string, stat: BigIntStats): Promise<EntryInfo> {
-  return describeEntry(sandbox.live().jail.root, path, stat, (file) => sandbox.fileMetadata.get(file))
 }

@@ -4,7 +4,7 @@ import { FolderWatcher, type WatchEvent } from '../files/folder-watcher.js'
 import { RequestError } from '../request-error.js'
 import type { Sandbox } from '../sandbox/sandbox.js'
 import { expandPath } from './access.js'
-import { entryAt } from './filesystem-service.js'
+import { entryAt } from './entry-at.js'
 import type { StreamCall } from './rpc.js'
 
 /** `filesystem.WatchDirRequest`; network mounts need no leave here. */

@@ -48,13 +48,29 @@ export async function openForm({ headers, body }: S3Request): Promise<Form> {
     parser.on('file', (name, file, filename) => {
       // What goes wrong after the reader has given up is of no interest.
       file.on('error', () => undefined)
-      // The parser does not always tell its file that the connection broke off; its reader would wait for ever.
+      // The parser does not tell its file that the connection broke off; its reader would wait for ever.
       ended.catch((error: Error) => file.destroy(error))
       if (name.toLowerCase() !== 'file') refuse(notOneFile())
-      resolve({ fields, filename: filename ?? '', file, ended, close: () => parser.destroy() })
+      resolve({
+        fields,
+        filename: filename ?? '',
+        file: chunksOf(file, ended),
+        ended,
+        close: () => parser.destroy(),
+      })
     })
     ended.then(() => reject(notOneFile()), reject)
   })
+}
+
+/** The file's chunks; fails as the form does, whatever the parser calls it. */
+async function* chunksOf(file: Readable, ended: Promise<unknown>): AsyncGenerator<Buffer> {
+  try {
+    yield* file as AsyncIterable<Buffer>
+  } catch (error) {
+    await ended
+    throw error
+  }
 }
 
 function startParser(contentType: string): BusboyInstance {
