@@ -21,6 +21,7 @@ function deadStore(name: string): ResultStore {
     tier: 's3',
     describe: fail,
     open: fail,
+    delete: fail,
     list: () => ({ [Symbol.asyncIterator]: () => ({ next: fail }) }),
   }
 }
@@ -32,6 +33,7 @@ function breakingStore(inner: ResultStore, afterBytes: number): ResultStore {
     tier: 's3',
     list: (taskId, options) => inner.list(taskId, options),
     describe: (key, options) => inner.describe(key, options),
+    delete: (key, options) => inner.delete(key, options),
     open: async (key, options) => {
       const body = await readAll(await inner.open(key, options))
       return new ReadableStream({
