@@ -3,6 +3,7 @@ import pLimit from 'p-limit'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { assertTaskId } from '../protocol/key.js'
+import { taskSource } from '../results/result-source.js'
 import { createResults, type Results } from '../results/results.js'
 import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
 import { ensureVolume } from '../sandbox/e2b-volume.js'
@@ -105,7 +106,9 @@ export class Conductor implements AsyncDisposable {
     const worker = this.#workers.get(taskId)
     if (worker !== undefined) return worker.results
     const places = this.#placesOf(taskId, this.#options.volume)
-    return createResults({ taskId, manifests: places.manifests, stores: async () => places.stores })
+    return createResults(
+      taskSource({ taskId, manifests: places.manifests, stores: async () => places.stores }),
+    )
   }
 
   /** Refuses new workers, terminates the present ones side by side, and frees connections. Rejects when one could not be terminated; that one lives on. */

@@ -17,6 +17,11 @@ export interface Manifest {
   readonly exit: { readonly code: number | null; readonly signal: string | null } | null
   /** True when no result can follow: everything in the sandbox was accounted for, and the sandbox is gone. */
   readonly complete: boolean
-  /** Every result known at sealing, in key order. */
+  /**
+   * Keys whose deletion has begun and not ended, or `all`. While there are any, what a store lists counts, and not that
+   * a result stands in `results`.
+   */
+  readonly deleting?: 'all' | readonly string[] | undefined
+  /** Every result known at sealing and not deleted since, in key order. */
   readonly results: readonly ResultRecord[]
 }

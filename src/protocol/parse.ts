@@ -66,6 +66,7 @@ const manifest = z.object({
   outcome: z.enum(['succeeded', 'failed', 'killed', 'timed_out', 'lost', 'idle']),
   exit: z.object({ code: z.number().int().nullable(), signal: z.string().nullable() }).nullable(),
   complete: z.boolean(),
+  deleting: z.union([z.literal('all'), z.array(z.string())]).optional(),
   results: z.array(resultRecord),
 })
 

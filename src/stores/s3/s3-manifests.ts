@@ -1,49 +1,172 @@
-import { PutObjectCommand } from '@aws-sdk/client-s3'
+import { DeleteObjectCommand, HeadObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
-import type { Manifest } from '../../protocol/manifest.js'
+import { isConductorError } from '../../errors.js'
+import type { Manifest, Outcome } from '../../protocol/manifest.js'
 import { parseManifest } from '../../protocol/parse.js'
 import { s3ManifestKey } from '../../protocol/s3-layout.js'
-import type { ManifestStore } from '../manifest-store.js'
+import type { ManifestStore, ManifestSummary } from '../manifest-store.js'
 import { mapS3Error } from './map-s3-error.js'
 import { readS3Text } from './read-s3-text.js'
 import type { S3Location } from './s3-location.js'
 
 const MAX_MANIFEST_BYTES = 256 * 1024 * 1024
+/** How often a manifest is read again because somebody else has written it. */
+const MAX_UPDATES = 10
 
 /** Manifests beside the results, under a prefix that no worker's grant reaches. */
 export class S3Manifests implements ManifestStore {
+  readonly name: string
   readonly #at: S3Location
 
   /** The location stays the caller's to close. */
   constructor(location: S3Location) {
     this.#at = location
+    this.name = `s3://${location.bucket}/${s3ManifestKey(location.prefix, '*')}`
   }
 
   async read(taskId: string, { signal }: CallOptions = {}): Promise<Manifest | undefined> {
-    const text = await readS3Text(
-      this.#at,
-      s3ManifestKey(this.#at.prefix, taskId),
-      MAX_MANIFEST_BYTES,
+    return (await this.#read(taskId, signal))?.manifest
+  }
+
+  async summarize(taskId: string, { signal }: CallOptions = {}): Promise<ManifestSummary | undefined> {
+    const head = await this.#send(
+      `head the manifest of ${taskId}`,
+      (options) =>
+        this.#at.client.send(
+          new HeadObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) }),
+          options,
+        ),
       signal,
-    )
-    return text === undefined ? undefined : parseManifest(taskId, text)
+    ).catch((error: unknown) => {
+      if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
+      throw error
+    })
+    if (head === undefined) return undefined
+    const summary = fromMetadata(head.Metadata ?? {})
+    if (summary !== undefined) return summary
+    const manifest = await this.read(taskId, { signal })
+    return manifest === undefined ? undefined : summaryOf(manifest)
   }
 
   async write(manifest: Manifest, { signal }: CallOptions = {}): Promise<void> {
-    const Key = s3ManifestKey(this.#at.prefix, manifest.task_id)
-    signal?.throwIfAborted()
-    try {
-      await this.#at.client.send(
-        new PutObjectCommand({
-          Bucket: this.#at.bucket,
-          Key,
-          Body: `${JSON.stringify(manifest)}\n`,
-          ContentType: 'application/json',
-        }),
-        signal === undefined ? {} : { abortSignal: signal },
-      )
-    } catch (error) {
-      throw mapS3Error(error, `put s3://${this.#at.bucket}/${Key}`, signal)
+    await this.#put(manifest, undefined, signal)
+  }
+
+  async update(
+    taskId: string,
+    change: (manifest: Manifest) => Manifest | undefined,
+    { signal }: CallOptions = {},
+  ): Promise<Manifest | undefined> {
+    for (let attempt = 1; ; attempt++) {
+      const there = await this.#read(taskId, signal)
+      if (there === undefined) return undefined
+      const next = change(there.manifest)
+      if (next === undefined) return there.manifest
+      try {
+        await this.#put(next, there.etag, signal)
+        return next
+      } catch (error) {
+        if (!isConductorError(error)) throw error
+        if (error.code === 'NOT_FOUND') return undefined
+        const conflict = error.code === 'EXISTS' || error.code === 'UNAVAILABLE'
+        if (!conflict || attempt === MAX_UPDATES) throw error
+      }
     }
   }
+
+  async delete(taskId: string, { signal }: CallOptions = {}): Promise<void> {
+    const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) })
+    const doing = `delete the manifest of ${taskId}`
+    await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+  }
+
+  async #read(
+    taskId: string,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly manifest: Manifest; readonly etag: string | undefined } | undefined> {
+    const found = await readS3Text(this.#at, this.#key(taskId), MAX_MANIFEST_BYTES, signal)
+    return found === undefined ? undefined : { manifest: parseManifest(taskId, found.text), etag: found.etag }
+  }
+
+  /** With an ETag, only over the very version that it names; `EXISTS` otherwise. */
+  async #put(manifest: Manifest, etag: string | undefined, signal: AbortSignal | undefined): Promise<void> {
+    const command = new PutObjectCommand({
+      Bucket: this.#at.bucket,
+      Key: this.#key(manifest.task_id),
+      Body: `${JSON.stringify(manifest)}\n`,
+      ContentType: 'application/json',
+      Metadata: toMetadata(summaryOf(manifest)),
+      // Without its quotes: AWS takes both, Ceph RGW only this.
+      ...(etag === undefined ? {} : { IfMatch: etag.replaceAll('"', '') }),
+    })
+    const doing = `put the manifest of ${manifest.task_id}`
+    try {
+      await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+    } catch (error) {
+      if (etag === undefined || !isConductorError(error) || error.code !== 'UNSUPPORTED') throw error
+      // A store without conditional writes: who writes last is right, as for `write`.
+      await this.#put(manifest, undefined, signal)
+    }
+  }
+
+  #key(taskId: string): string {
+    return s3ManifestKey(this.#at.prefix, taskId)
+  }
+
+  async #send<T>(
+    doing: string,
+    call: (options: { abortSignal?: AbortSignal }) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    signal?.throwIfAborted()
+    try {
+      return await call(signal === undefined ? {} : { abortSignal: signal })
+    } catch (error) {
+      throw mapS3Error(error, `${doing} in s3://${this.#at.bucket}`, signal)
+    }
+  }
+}
+
+function summaryOf({ outcome, complete, sealed_at, results }: Manifest): ManifestSummary {
+  return {
+    outcome,
+    complete,
+    sealedAt: new Date(sealed_at),
+    resultCount: results.length,
+    sizeBytes: results.reduce((sum, { size }) => sum + size, 0),
+  }
+}
+
+/** The summary as the object's user metadata, so that it costs a HEAD and not the manifest, which may have megabytes. */
+function toMetadata(summary: ManifestSummary): Record<string, string> {
+  return {
+    outcome: summary.outcome,
+    complete: String(summary.complete),
+    'sealed-at': summary.sealedAt.toISOString(),
+    'result-count': String(summary.resultCount),
+    'size-bytes': String(summary.sizeBytes),
+  }
+}
+
+const outcomes: ReadonlySet<string> = new Set([
+  'succeeded',
+  'failed',
+  'killed',
+  'timed_out',
+  'lost',
+  'idle',
+] satisfies Outcome[])
+
+function fromMetadata(metadata: Readonly<Record<string, string>>): ManifestSummary | undefined {
+  const { outcome = '', complete } = metadata
+  const sealedAt = new Date(metadata['sealed-at'] ?? Number.NaN)
+  const resultCount = Number(metadata['result-count'])
+  const sizeBytes = Number(metadata['size-bytes'])
+  const whole =
+    outcomes.has(outcome) &&
+    !Number.isNaN(sealedAt.getTime()) &&
+    Number.isSafeInteger(resultCount) &&
+    Number.isSafeInteger(sizeBytes)
+  if (!whole) return undefined
+  return { outcome: outcome as Outcome, complete: complete === 'true', sealedAt, resultCount, sizeBytes }
 }

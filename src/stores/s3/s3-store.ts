@@ -224,7 +224,7 @@ export class S3Store implements ResultStore {
   }
 
   async #sidecar(objectKey: string, signal: AbortSignal | undefined): Promise<string | undefined> {
-    return readS3Text(this.#at, s3SidecarKey(objectKey), MAX_RECORD_BYTES, signal)
+    return (await readS3Text(this.#at, s3SidecarKey(objectKey), MAX_RECORD_BYTES, signal))?.text
   }
 
   async #send<T>(
