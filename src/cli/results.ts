@@ -93,14 +93,14 @@ async function download(conductor: Conductor, args: string[], signal: AbortSigna
   const [taskId, dir, ...more] = positionals
   if (taskId === undefined || dir === undefined || more.length > 0)
     throw new UsageError('results download TASK DIR')
-  const files = await conductor.results(taskId).download(dir, {
+  const { saved, skipped } = await conductor.results(taskId).download(dir, {
     signal,
     onProgress: ({ doneFiles, totalFiles, doneBytes }) => {
       if (process.stderr.isTTY) process.stderr.write(`\r${doneFiles}/${totalFiles} files, ${doneBytes} bytes`)
     },
   })
   if (process.stderr.isTTY) process.stderr.write('\n')
-  for (const { path } of files) process.stdout.write(`${printable(path)}\n`)
+  for (const { path } of [...saved, ...skipped]) process.stdout.write(`${printable(path)}\n`)
   return 0
 }
 

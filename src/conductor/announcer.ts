@@ -1,5 +1,6 @@
 import type { ResultRecord } from '../protocol/record.js'
-import { Result, type TierProblem } from '../results/result.js'
+import type { ResultsContext } from '../results/context.js'
+import { Result } from '../results/result.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import { describeRecord } from '../stores/result-store.js'
 import type { SpoolStore } from '../stores/spool-store.js'
@@ -12,8 +13,8 @@ export interface AnnouncerOptions {
   readonly sandbox: RemoteSandbox
   readonly spool: SpoolStore
   readonly places: TaskPlaces
+  readonly results: ResultsContext
   readonly onResult: (result: Result) => void
-  readonly onProblem: (problem: TierProblem) => void
 }
 
 /** Tells of each result of a worker once, whoever brings the news first: the watch on its spool, or draining it. */
@@ -41,7 +42,7 @@ export class Announcer {
   announce(record: ResultRecord): void {
     if (this.#seen.has(record.key)) return
     this.#seen.add(record.key)
-    const { places, spool, onResult, onProblem } = this.#options
+    const { places, spool, results, onResult } = this.#options
     const inS3 = record.stored.some(({ tier }) => tier === 's3')
     onResult(
       new Result({
@@ -49,7 +50,7 @@ export class Announcer {
         size: record.size,
         stores: [...(inS3 && places.s3 !== undefined ? [places.s3] : []), spool],
         description: describeRecord(record),
-        onProblem,
+        context: results,
       }),
     )
   }

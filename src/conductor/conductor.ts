@@ -4,6 +4,7 @@ import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { assertTaskId } from '../protocol/key.js'
+import { taskSource } from '../results/result-source.js'
 import { createResults, type Results } from '../results/results.js'
 import { SandboxVisits } from '../sandbox/sandbox-visits.js'
 import { openS3Location, type S3Location } from '../stores/s3/s3-location.js'
@@ -175,7 +176,7 @@ export class Conductor implements AsyncDisposable {
     const places = this.#factory.placesOf(taskId)
     const from = { options: this.#options, provider: this.#factory.sandboxes, visits: this.#visits }
     const stores = [...places.stores, ...foundSandboxes(taskId, places, from, reading)]
-    return createResults({ taskId, manifests: places.manifests, stores: async () => stores })
+    return createResults(taskSource({ taskId, manifests: places.manifests, stores: async () => stores }))
   }
 
   /**

@@ -57,11 +57,11 @@ function httpAccess({ endpoint, token, tokenSecret }: HttpOptions): HttpStoreOpt
   if (tokenSecret === undefined) return { endpoint, token }
   return {
     endpoint,
-    token: (taskId) =>
+    token: (taskId, use) =>
       mintToken({
         secret: tokenSecret,
         taskId,
-        scope: ['read'],
+        scope: [use],
         expiresAt: new Date(Date.now() + READ_TOKEN_MS),
       }),
   }

@@ -57,6 +57,7 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     // What another sandbox may have left unseen stays so.
     complete: drained && (others.length === 0 || present?.complete === true),
     attempts: [...others, mine],
+    ...(present?.deleting === undefined ? {} : { deleting: present.deleting }),
     results: [...byKey.values()].sort((a, b) => compareKeys(a.key, b.key)),
   }
 }

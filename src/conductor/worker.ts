@@ -3,7 +3,9 @@ import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
+import type { ResultsContext } from '../results/context.js'
 import type { TierProblem } from '../results/result.js'
+import { taskSource } from '../results/result-source.js'
 import { createResults, type Results } from '../results/results.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import { SandboxFiles } from '../sandbox/sandbox-files.js'
@@ -75,20 +77,21 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     const onProblem = (problem: TierProblem): void => {
       this.emit('problem', problem)
     }
+    const results: ResultsContext = {
+      taskId: this.taskId,
+      manifests: places.manifests,
+      stores: async () => this.#stores(),
+      onProblem,
+    }
     this.#announcer = new Announcer({
       taskId: this.taskId,
       sandbox,
       spool: this.#spool,
       places,
+      results,
       onResult: (result) => this.emit('result', result),
-      onProblem,
     })
-    this.results = createResults({
-      taskId: this.taskId,
-      manifests: places.manifests,
-      stores: async () => this.#stores(),
-      onProblem,
-    })
+    this.results = createResults(taskSource(results))
     const endsAt = new Date(record.deadline_at)
     this.#lease = new Lease(sandbox, endsAt, (error) => this.#lose(error))
     this.#deadline = new Deadline(endsAt, record.grace_ms, () => void this.#timeOut())

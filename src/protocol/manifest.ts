@@ -40,6 +40,11 @@ export interface Manifest {
   readonly complete: boolean
   /** Every sandbox that the task had, in the order in which they were sealed. */
   readonly attempts: readonly ManifestAttempt[]
-  /** Every result known at sealing, in key order. */
+  /**
+   * Keys whose deletion has begun and not ended, or `all`. While there are any, what a store lists counts, and not that
+   * a result stands in `results`.
+   */
+  readonly deleting?: 'all' | readonly string[] | undefined
+  /** Every result known at sealing and not deleted since, in key order. */
   readonly results: readonly ResultRecord[]
 }

@@ -110,6 +110,7 @@ const manifest = z.object({
       keys: z.array(z.string()),
     }),
   ),
+  deleting: z.union([z.literal('all'), z.array(z.string())]).optional(),
   results: z.array(resultRecord),
 })
 

@@ -16,6 +16,11 @@ export interface ExtractLimits {
   readonly maxEntries: number
 }
 
+/** The default bounds for an archive of a size, in bytes: generous to what compresses well, closed to bombs. */
+export function extractLimits(archiveBytes: number): ExtractLimits {
+  return { maxBytes: 256 * 1024 ** 2 + archiveBytes * 200, maxEntries: 1_000_000 }
+}
+
 /** What was unpacked. */
 export interface Extracted {
   readonly path: string

@@ -44,6 +44,8 @@ export interface CompiledFilter {
   readonly matchesKey: (key: string) => boolean
   /** Decides by the rest. */
   readonly matchesResult: (result: Result) => boolean
+  /** Whether {@link matchesKey} decides alone. */
+  readonly readsKeyOnly: boolean
   /** Whether {@link matchesResult} reads metadata, which must then be fetched. */
   readonly readsMetadata: boolean
 }
@@ -67,6 +69,7 @@ export function compileFilter(filter: ResultFilter): CompiledFilter {
       (tier === undefined || result.tiers.includes(tier)) &&
       // Metadata that could not be fetched is reported as such; here it matches nothing.
       (matchesMetadata === undefined || (result.isDescribed && matchesMetadata(result.metadata))),
+    readsKeyOnly: tier === undefined && matchesMetadata === undefined,
     readsMetadata: matchesMetadata !== undefined,
   }
 }

@@ -1,8 +1,9 @@
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { describeRecord, type ResultDescription, type ResultStore } from '../stores/result-store.js'
-import type { ResultsContext } from './list-results.js'
-import { Result, type TierProblem } from './result.js'
+import type { ResultsContext } from './context.js'
+import type { TierProblem } from './read-tiers.js'
+import { Result } from './result.js'
 
 interface Answer {
   readonly store: ResultStore
@@ -44,13 +45,7 @@ export async function findResult(
   const holding = answers.map(({ store }) => store)
   for (const problem of problems) context.onProblem?.(problem)
   if (description !== undefined && holding.length > 0) {
-    return new Result({
-      key,
-      size: description.size,
-      stores: holding,
-      description,
-      onProblem: context.onProblem,
-    })
+    return new Result({ key, size: description.size, stores: holding, description, context })
   }
   const [first] = problems.filter(({ error }) => error.code !== 'UNSUPPORTED')
   if (first === undefined) return undefined

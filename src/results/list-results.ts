@@ -2,22 +2,13 @@ import pLimit from 'p-limit'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { Manifest } from '../protocol/manifest.js'
-import type { ManifestStore } from '../stores/manifest-store.js'
 import { describeRecord, type ResultStore, type StoredEntry } from '../stores/result-store.js'
+import type { ResultsContext } from './context.js'
 import { mergeByKey } from './merge.js'
-import { Result, type TierProblem } from './result.js'
+import type { TierProblem } from './read-tiers.js'
+import { Result } from './result.js'
 
 const CONCURRENT_HEADS = 16
-
-/** Where a task's results come from. */
-export interface ResultsContext {
-  readonly taskId: string
-  /** Places to look in, the preferred one first; asked anew for each listing, since a sandbox comes and goes. */
-  stores(options: CallOptions): Promise<readonly ResultStore[]>
-  /** Undefined where the conductor has no place for manifests. */
-  readonly manifests: ManifestStore | undefined
-  readonly onProblem?: ((problem: TierProblem) => void) | undefined
-}
 
 /** What a listing reads. */
 export interface ListingOptions extends CallOptions {
@@ -57,7 +48,7 @@ export async function* listResults(
       size: description?.size ?? size,
       stores: group.map(({ store }) => store),
       description,
-      onProblem: context.onProblem,
+      context,
     })
     return !metadata || description !== undefined ? result : load(result, group)
   }
@@ -113,7 +104,7 @@ function listStore(
   onUnavailable: ListingOptions['onUnavailable'],
   signal: AbortSignal | undefined,
 ): AsyncIterable<Found>[] {
-  if (store.tier !== 's3' || manifest === undefined || !manifest.complete) {
+  if (store.tier !== 's3' || manifest?.complete !== true || manifest.deleting !== undefined) {
     return [guard(store, store.list(taskId, { signal }), onUnavailable)]
   }
   const held = manifest.results.filter(({ stored }) => stored.some(({ tier }) => tier === 's3'))

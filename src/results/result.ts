@@ -1,11 +1,20 @@
 import type { CallOptions } from '../call-options.js'
-import { ConductorError, isConductorError } from '../errors.js'
+import { ConductorError } from '../errors.js'
 import { ARCHIVE_SUFFIX, splitKey } from '../protocol/key.js'
 import type { JsonObject } from '../protocol/record.js'
 import type { ResultDescription, ResultStore, StoreTier, UrlOptions } from '../stores/result-store.js'
-import { readChunks } from '../streams/web-stream.js'
-import { type Extracted, extractArchive } from './extract.js'
-import { saveChunks } from './save.js'
+import type { ResultsContext } from './context.js'
+import { type DeletedResult, deleteResult } from './delete-results.js'
+import { type Extracted, extractArchive, extractLimits } from './extract.js'
+import {
+  isSchema,
+  type JsonSchema,
+  type ParsingSchema,
+  parseJson,
+  type StandardSchema,
+} from './parse-json.js'
+import { ResultTiers } from './read-tiers.js'
+import { saveResult } from './save.js'
 import { DigestCheck, verifiedChunks } from './verify.js'
 
 /** Options for reading a result. */
@@ -20,6 +29,12 @@ export interface ReadAllOptions extends ReadOptions {
   readonly maxBytes?: number | undefined
 }
 
+/** Options for saving a result. */
+export interface SaveOptions extends ReadOptions {
+  /** Told how many bytes are there so far, as they come; with what an earlier call left. */
+  readonly onBytes?: ((sizeBytes: number) => void) | undefined
+}
+
 /** Options for unpacking a result. */
 export interface ExtractOptions extends ReadOptions {
   /** Refuses archives that unpack to more, in bytes. @default 200 times the archive's size, and 256 MiB */
@@ -28,15 +43,7 @@ export interface ExtractOptions extends ReadOptions {
   readonly maxEntries?: number | undefined
 }
 
-/** Something that went wrong on one tier while another could still help. */
-export interface TierProblem {
-  /** The result that was being read; undefined when a whole listing failed. */
-  readonly key: string | undefined
-  /** The store's name. */
-  readonly store: string
-  readonly tier: StoreTier
-  readonly error: ConductorError
-}
+export type { TierProblem } from './read-tiers.js'
 
 /** What a result is made from. */
 export interface ResultParts {
@@ -47,7 +54,8 @@ export interface ResultParts {
   readonly stores: readonly ResultStore[]
   /** What is known already; otherwise it is asked for when first needed. */
   readonly description?: ResultDescription | undefined
-  readonly onProblem?: ((problem: TierProblem) => void) | undefined
+  /** The task's places, of which `stores` are some. */
+  readonly context: ResultsContext
 }
 
 /** One result of a worker, wherever it lies. Reading tries the next tier when one fails or its bytes do not match. */
@@ -62,7 +70,8 @@ export class Result {
   /** Bytes. */
   readonly size: number
   readonly #stores: readonly ResultStore[]
-  readonly #onProblem: ((problem: TierProblem) => void) | undefined
+  readonly #reader: ResultTiers
+  readonly #context: ResultsContext
   #description: ResultDescription | undefined
 
   constructor(parts: ResultParts) {
@@ -74,7 +83,8 @@ export class Result {
     this.size = parts.size
     this.#stores = parts.stores
     this.#description = parts.description
-    this.#onProblem = parts.onProblem
+    this.#context = parts.context
+    this.#reader = new ResultTiers(parts.key, parts.size, parts.stores, parts.context.onProblem)
   }
 
   /** Every tier that holds it, the preferred one first. */
@@ -122,7 +132,7 @@ export class Result {
 
   /** Fetches metadata and digest of a result that was listed without them; does nothing when they are known. */
   async load(options: CallOptions = {}): Promise<this> {
-    this.#description ??= await this.#tryStores('describe', async (store) => {
+    this.#description ??= await this.#reader.try('describe', async (store) => {
       const description = await store.describe(this.key, options)
       if (description === undefined)
         throw new ConductorError('NOT_FOUND', `${this.key} is not in ${store.name}`)
@@ -162,13 +172,16 @@ export class Result {
   }
 
   /** The content parsed as JSON; rejects with `INTEGRITY` when it is not. What it holds is the worker's word: check it. */
-  async json(options: ReadAllOptions = {}): Promise<unknown> {
-    const text = await this.text(options)
-    try {
-      return JSON.parse(text)
-    } catch (cause) {
-      throw new ConductorError('INTEGRITY', `${this.key} is not JSON`, { cause })
-    }
+  json(options?: ReadAllOptions): Promise<unknown>
+  /** The content parsed as JSON and checked by a schema (zod, valibot, … or anything with `parse`); rejects with `INTEGRITY`, naming what is wrong. */
+  json<T>(schema: StandardSchema<T>, options?: ReadAllOptions): Promise<T>
+  json<T>(schema: ParsingSchema<T>, options?: ReadAllOptions): Promise<T>
+  async json(
+    first: JsonSchema<unknown> | ReadAllOptions = {},
+    second: ReadAllOptions = {},
+  ): Promise<unknown> {
+    const [schema, options] = isSchema(first) ? [first, second] : [undefined, first]
+    return parseJson(this.key, await this.text(options), schema)
   }
 
   /**
@@ -176,7 +189,7 @@ export class Result {
    * checked at the end: the stream then errors with `INTEGRITY` instead of closing, and what was read must be thrown away.
    */
   stream(options: ReadOptions = {}): ReadableStream<Uint8Array> {
-    const chunks = this.#chunksFromAnyTier(options)
+    const chunks = this.#chunksFromAny(options)
     return new ReadableStream<Uint8Array>(
       {
         async pull(controller) {
@@ -192,9 +205,22 @@ export class Result {
     )
   }
 
-  /** Writes the content to a file, which appears under its name only when it is whole and verified. Replaces what was there. */
-  async save(path: string, options: ReadOptions = {}): Promise<void> {
-    await this.#readWhole(options, (chunks) => saveChunks(path, chunks))
+  /**
+   * Writes the content to a file, which appears under its name only when it is whole and verified, and replaces what was there.
+   * What a broken call leaves is gone on with by the next one, also of another process.
+   */
+  async save(path: string, options: SaveOptions = {}): Promise<void> {
+    const { signal, verify = true, onBytes } = options
+    const expected = verify ? (await this.load({ signal })).#known() : undefined
+    await saveResult(path, { tiers: this.#reader, expected, onBytes, signal })
+  }
+
+  /**
+   * Deletes it on every tier, also those that were not known to hold it, and from the task's manifest. Rejects, naming them, when
+   * tiers failed; calling it again then ends what was begun.
+   */
+  async delete({ signal }: CallOptions = {}): Promise<DeletedResult> {
+    return deleteResult(this.#context, this, { signal })
   }
 
   /**
@@ -202,7 +228,8 @@ export class Result {
    * verified. Entries that reach outside, links that lead outside, devices and bombs are refused, and nothing stays behind.
    */
   async extract(dir: string, options: ExtractOptions = {}): Promise<Extracted> {
-    const { maxBytes = 256 * 1024 ** 2 + this.size * 200, maxEntries = 1_000_000, ...read } = options
+    const limits = extractLimits(this.size)
+    const { maxBytes = limits.maxBytes, maxEntries = limits.maxEntries, ...read } = options
     await this.load({ signal: options.signal })
     if (this.archive !== 'tar.gz' && !this.name.endsWith(ARCHIVE_SUFFIX)) {
       throw new ConductorError('UNSUPPORTED', `${this.key} is not an archive`)
@@ -235,7 +262,7 @@ export class Result {
     options: ReadOptions,
     consume: (chunks: AsyncIterable<Uint8Array>) => Promise<T>,
   ): Promise<T> {
-    return this.#tryStores('read', (store) => consume(this.#chunksFrom(store, options)))
+    return this.#reader.try('read', (store) => consume(this.#chunksFrom(store, options)))
   }
 
   async *#chunksFrom(
@@ -243,64 +270,12 @@ export class Result {
     { signal, verify = true }: ReadOptions,
   ): AsyncGenerator<Uint8Array, void, undefined> {
     const check = verify ? new DigestCheck((await this.load({ signal })).#known()) : undefined
-    const chunks = readChunks(await store.open(this.key, { signal }))
+    const chunks = this.#reader.chunks(store, { signal })
     yield* check === undefined ? chunks : verifiedChunks(chunks, check, store.name)
   }
 
-  async *#chunksFromAnyTier({
-    signal,
-    verify = true,
-  }: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  async *#chunksFromAny({ signal, verify = true }: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
     const check = verify ? new DigestCheck((await this.load({ signal })).#known()) : undefined
-    let offset = 0
-    const errors: ConductorError[] = []
-    for (const store of this.#stores) {
-      try {
-        for await (const chunk of readChunks(await store.open(this.key, { signal, offset }))) {
-          check?.update(chunk)
-          offset += chunk.length
-          yield chunk
-        }
-      } catch (error) {
-        errors.push(this.#noteProblem(store, error))
-        continue
-      }
-      check?.finish(store.name)
-      return
-    }
-    throw this.#allFailed('read', errors)
-  }
-
-  async #tryStores<T>(doing: string, attempt: (store: ResultStore) => Promise<T>): Promise<T> {
-    const errors: ConductorError[] = []
-    for (const store of this.#stores) {
-      try {
-        return await attempt(store)
-      } catch (error) {
-        errors.push(this.#noteProblem(store, error))
-      }
-    }
-    throw this.#allFailed(doing, errors)
-  }
-
-  /** Gives the error back when another tier may do better; throws what no other tier can mend. */
-  #noteProblem(store: ResultStore, error: unknown): ConductorError {
-    if (!isConductorError(error) || error.code === 'TOO_LARGE' || error.code === 'INVALID_OPTION') throw error
-    this.#onProblem?.({ key: this.key, store: store.name, tier: store.tier, error })
-    return error
-  }
-
-  #allFailed(doing: string, errors: readonly ConductorError[]): ConductorError {
-    const [first] = errors
-    if (first !== undefined && errors.length === 1) return first
-    const said = errors.map((error) => error.message).join('; ')
-    return new ConductorError(
-      first?.code ?? 'NOT_FOUND',
-      `cannot ${doing} ${this.key} from any tier: ${said}`,
-      {
-        retryable: errors.some((error) => error.retryable),
-        cause: new AggregateError(errors),
-      },
-    )
+    yield* this.#reader.chunksFromAny(check, { signal })
   }
 }

@@ -2,12 +2,13 @@ import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
-import { assertKey } from '../protocol/key.js'
-import { type DownloadedFile, type DownloadOptions, downloadResults } from './download.js'
+import { type DuplicatedResult, withoutDuplicates } from './dedupe.js'
+import type { DeleteReport } from './delete-results.js'
+import { type DownloadOptions, type DownloadReport, downloadResults } from './download.js'
 import { compileFilter, type ResultFilter } from './filter.js'
-import { findResult } from './find-result.js'
-import { listResults, type ResultsContext } from './list-results.js'
-import type { Result, TierProblem } from './result.js'
+import type { TierProblem } from './read-tiers.js'
+import type { Result } from './result.js'
+import { incomplete, type ResultSource } from './result-source.js'
 
 /** Options for a listing. */
 export interface ListResultsOptions extends CallOptions {
@@ -15,7 +16,7 @@ export interface ListResultsOptions extends CallOptions {
   readonly metadata?: boolean | undefined
   /** Throws when any tier that can list does not answer, instead of reporting it in `unavailable`. @default false */
   readonly strict?: boolean | undefined
-  /** At most so many, the oldest first. */
+  /** At most so many, the first in key order. */
   readonly limit?: number | undefined
 }
 
@@ -23,9 +24,11 @@ export interface ListResultsOptions extends CallOptions {
 export type ResultList = Result[] & {
   /** Empty when every tier answered; otherwise the list may lack what only those tiers hold. */
   readonly unavailable: readonly TierProblem[]
+  /** With `dedupe`: results of the list whose bytes others have as well, which were left out. */
+  readonly duplicates: readonly DuplicatedResult[]
 }
 
-/** A task's results, over all tiers, one entry per key. Works while the worker runs and after it is gone. */
+/** Results over all tiers, one entry per key. Works while the worker runs and after it is gone. */
 export interface Results extends AsyncIterable<Result> {
   /** The same results, narrowed. */
   (filter: ResultFilter): Results
@@ -35,10 +38,26 @@ export interface Results extends AsyncIterable<Result> {
   get(key: string, options?: CallOptions): Promise<Result | undefined>
   /** The newest result, of that name (a glob) if one is given; undefined when there is none. */
   latest(name?: string, options?: CallOptions): Promise<Result | undefined>
-  /** Saves every result as `{dir}/{timestamp}-{name}`, each appearing once it is whole and verified. */
-  download(dir: string, options?: DownloadOptions): Promise<readonly DownloadedFile[]>
+  /**
+   * Saves every result as `{dir}/{timestamp}-{name}`, or `{dir}/{task_id}/{timestamp}-{name}` for those of several tasks, each
+   * appearing once it is whole and verified. What is there and whole is not fetched again; what is there in part is gone on with.
+   * One that fails does not hold up the others: at the end it rejects with a `DownloadError`, which has the report.
+   */
+  download(dir: string, options?: DownloadOptions): Promise<DownloadReport>
+  /**
+   * Deletes every result, of those that the filter admits if one is given, on every tier and in the manifest. What cannot be deleted
+   * is reported, and does not hold up the rest; the same call again ends what was begun. Rejects when no tier could answer.
+   */
+  delete(filter?: ResultFilter, options?: CallOptions): Promise<DeleteReport>
   /** Pages lazily; throws at the end when a tier could not answer. */
   [Symbol.asyncIterator](): AsyncIterator<Result>
+}
+
+/** How results are seen. */
+export interface ResultsView {
+  readonly filters: readonly ResultFilter[]
+  /** Leaves out results whose bytes an older one has; costs that all are listed before the first is shown. */
+  readonly dedupe?: 'sha256' | undefined
 }
 
 const listOptionsSchema = z.strictObject({
@@ -48,25 +67,24 @@ const listOptionsSchema = z.strictObject({
   limit: z.number().int().positive().optional(),
 })
 
-/** Results of one task, seen through the given filters. */
-export function createResults(context: ResultsContext, filters: readonly ResultFilter[] = []): Results {
+/** Results of a source, seen through the given filters. */
+export function createResults(source: ResultSource, view: ResultsView = { filters: [] }): Results {
+  const { filters, dedupe } = view
   const compiled = filters.map(compileFilter)
   const matches = (key: string): boolean => compiled.every(({ matchesKey }) => matchesKey(key))
   const wanted = (result: Result): boolean => compiled.every(({ matchesResult }) => matchesResult(result))
+  const decidedByKey = compiled.every((filter) => filter.readsKeyOnly)
   const readsMetadata = compiled.some((filter) => filter.readsMetadata)
 
   async function* read(
     { signal, metadata }: CallOptions & { readonly metadata: boolean },
     unavailable: TierProblem[],
   ): AsyncGenerator<Result, void, undefined> {
-    const listed = listResults(context, {
+    const listed = source.list({
       signal,
-      metadata: metadata || readsMetadata,
+      metadata: metadata || readsMetadata || dedupe !== undefined,
       matches,
-      onUnavailable: (problem) => {
-        unavailable.push(problem)
-        context.onProblem?.(problem)
-      },
+      onUnavailable: (problem) => unavailable.push(problem),
     })
     if (filters.length === 0) yield* listed
     else for await (const result of listed) if (wanted(result)) yield result
@@ -75,54 +93,67 @@ export function createResults(context: ResultsContext, filters: readonly ResultF
   const list = async (options: ListResultsOptions = {}): Promise<ResultList> => {
     const { signal, metadata, strict, limit } = checkOptions('list', listOptionsSchema, options)
     const unavailable: TierProblem[] = []
-    const found: Result[] = []
+    const all: Result[] = []
     for await (const result of read({ signal, metadata }, unavailable)) {
-      found.push(result)
-      if (found.length === limit) break
+      all.push(result)
+      if (dedupe === undefined && all.length === limit) break
     }
-    const stores = await context.stores({ signal })
-    const failed = new Set(unavailable.filter(({ key }) => key === undefined).map(({ store }) => store))
-    // That a last resort has nothing answers for nothing.
-    const noneAnswered = stores.every(
-      ({ name, lastResort }) => failed.has(name) || (lastResort === true && found.length === 0),
-    )
-    if (unavailable.length > 0 && ((strict && unavailable.some(isUnknown)) || noneAnswered)) {
-      throw incomplete(context.taskId, unavailable)
-    }
-    return Object.assign(found, { unavailable })
+    if (strict && unavailable.some(isUnknown)) throw incomplete(source.label, unavailable)
+    const { found, duplicates } =
+      dedupe === undefined ? { found: all, duplicates: [] } : withoutDuplicates(all, limit)
+    return Object.assign(found, { unavailable, duplicates })
   }
 
   const get = async (key: string, options: CallOptions = {}): Promise<Result | undefined> => {
-    const { taskId } = assertKey(key)
-    if (taskId !== context.taskId) {
-      throw new ConductorError('INVALID_OPTION', `${key} is not a key of task ${context.taskId}`)
-    }
-    if (!matches(key)) return undefined
-    const result = await findResult(context, key, options)
-    return result !== undefined && wanted(result) ? result : undefined
+    const result = await source.find(key, options)
+    return result !== undefined && matches(key) && wanted(result) ? result : undefined
   }
 
   const latest = async (name?: string, options: CallOptions = {}): Promise<Result | undefined> => {
     const narrowed = name === undefined ? self : self({ name })
     const found = await narrowed.list({ ...options, metadata: false })
-    return found.at(-1)?.load(options)
+    const newest = found.reduce<Result | undefined>(
+      (best, one) => (best === undefined || one.timestamp >= best.timestamp ? one : best),
+      undefined,
+    )
+    return newest?.load(options)
+  }
+
+  const remove = async (filter?: ResultFilter, options: CallOptions = {}): Promise<DeleteReport> => {
+    if (filter !== undefined) return self(filter).delete(undefined, options)
+    if (dedupe !== undefined) {
+      throw new ConductorError(
+        'INVALID_OPTION',
+        'delete: results without their duplicates cannot be deleted; leave dedupe out to delete all of them',
+      )
+    }
+    const { signal } = options
+    const found = await list({ signal, metadata: false })
+    const unfinished = decidedByKey ? matches : undefined
+    const report = await source.delete(found, { signal, unfinished })
+    return { ...report, unavailable: [...found.unavailable, ...report.unavailable] }
   }
 
   async function* iterate(): AsyncGenerator<Result, void, undefined> {
+    if (dedupe !== undefined) {
+      yield* await list({ strict: true })
+      return
+    }
     const unavailable: TierProblem[] = []
     yield* read({ metadata: true }, unavailable)
     const unknown = unavailable.filter(isUnknown)
-    if (unknown.length > 0) throw incomplete(context.taskId, unknown)
+    if (unknown.length > 0) throw incomplete(source.label, unknown)
   }
 
   const self: Results = Object.assign(
-    (filter: ResultFilter): Results => createResults(context, [...filters, filter]),
+    (filter: ResultFilter): Results => createResults(source, { ...view, filters: [...filters, filter] }),
     {
       list,
       get,
       latest,
       download: async (dir: string, options: DownloadOptions = {}) =>
-        downloadResults(await list({ signal: options.signal, strict: true }), dir, options),
+        downloadResults(await list({ signal: options.signal, strict: true }), dir, source.pathOf, options),
+      delete: remove,
       [Symbol.asyncIterator]: iterate,
     },
   )
@@ -132,14 +163,4 @@ export function createResults(context: ResultsContext, filters: readonly ResultF
 /** A tier that never can list, such as a server that only takes the POST, is told of as such; to wait for it would be to wait for ever. */
 function isUnknown({ error }: TierProblem): boolean {
   return error.code !== 'UNSUPPORTED'
-}
-
-function incomplete(taskId: string, problems: readonly TierProblem[]): ConductorError {
-  const said = problems.map(({ store, error }) => `${store}: ${error.message}`).join('; ')
-  const [code, ...others] = new Set(problems.map(({ error }) => error.code))
-  const common = code !== undefined && others.length === 0 ? code : 'UNAVAILABLE'
-  return new ConductorError(common, `cannot list all results of ${taskId}: ${said}`, {
-    retryable: problems.some(({ error }) => error.retryable),
-    cause: problems[0]?.error,
-  })
 }

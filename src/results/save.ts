@@ -1,7 +1,9 @@
-import { randomBytes } from 'node:crypto'
-import { open, rename, rm } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
-import { ConductorError, type ErrorCode } from '../errors.js'
+import { basename, dirname } from 'node:path'
+import type { CallOptions } from '../call-options.js'
+import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
+import type { ResultDescription, ResultStore } from '../stores/result-store.js'
+import { PartFile } from './part-file.js'
+import type { ResultTiers } from './read-tiers.js'
 
 const kinds: Readonly<Record<string, ErrorCode>> = {
   ENOSPC: 'NO_SPACE',
@@ -12,30 +14,97 @@ const kinds: Readonly<Record<string, ErrorCode>> = {
   EROFS: 'ACCESS_DENIED',
 }
 
-/** Writes chunks to a file that appears under its name only once all have come; leaves nothing behind when they do not. */
-export async function saveChunks(path: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
-  // Beside the target, since a rename does not cross file systems; short, so that any name that fits still fits.
-  const temporary = join(dirname(path), `.${randomBytes(8).toString('hex')}.part`)
+/** How a result is saved. */
+export interface SaveSpec extends CallOptions {
+  readonly tiers: ResultTiers
+  /** What the bytes must be; undefined takes whatever comes. */
+  readonly expected: ResultDescription | undefined
+  /** Told of the bytes that are there so far. */
+  readonly onBytes?: ((sizeBytes: number) => void) | undefined
+}
+
+/** A failure of this machine's own file system, which no other tier can mend. */
+class LocalFailure extends Error {}
+
+/**
+ * Writes a result to a file that appears under its name only once all of it is there, verified. What breaks off is kept beside it
+ * for the next call to go on with; what turns out wrong, and what does not fit on the disk, is not.
+ */
+export async function saveResult(path: string, spec: SaveSpec): Promise<void> {
+  let part: PartFile
   try {
-    const file = await open(temporary, 'wx')
-    try {
-      for await (const chunk of chunks) await writeAll(file, chunk)
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    await rename(temporary, path)
+    part = await PartFile.open(path, spec.expected)
   } catch (error) {
-    await rm(temporary, { force: true })
     throw mapSaveError(error, path)
+  }
+  try {
+    await fill(part, spec)
+    await part.finish()
+  } catch (error) {
+    const said = mapSaveError(error instanceof LocalFailure ? error.cause : error, path)
+    const useless = isConductorError(said) && (said.code === 'INTEGRITY' || said.code === 'NO_SPACE')
+    await (useless ? part.discard() : part.leave())
+    throw said
   }
 }
 
-async function writeAll(file: Awaited<ReturnType<typeof open>>, chunk: Uint8Array): Promise<void> {
-  let done = 0
-  while (done < chunk.length) {
-    const { bytesWritten } = await file.write(chunk, done)
-    done += bytesWritten
+/** Reads on from where the file ends, on one tier after the other, until the file is what it must be. */
+async function fill(part: PartFile, { tiers, expected, onBytes, signal }: SaveSpec): Promise<void> {
+  if (expected !== undefined && part.size > 0) {
+    onBytes?.(part.size)
+    if (part.size === expected.size && (await isRight(part, 'an earlier download'))) return
+  }
+  const errors: ConductorError[] = []
+  for (const store of tiers.stores) {
+    const error = await fillFrom(store, part, { tiers, expected, onBytes, signal })
+    if (error === undefined) return
+    errors.push(error)
+  }
+  throw tiers.allFailed('save', errors)
+}
+
+/** Gives what is wrong with the tier, or `undefined` when the file is whole. */
+async function fillFrom(
+  store: ResultStore,
+  part: PartFile,
+  { tiers, onBytes, signal }: SaveSpec,
+): Promise<ConductorError | undefined> {
+  for (;;) {
+    const alone = part.size === 0
+    try {
+      for await (const chunk of tiers.chunks(store, { signal, offset: part.size })) {
+        await locally(() => part.append(chunk))
+        onBytes?.(part.size)
+      }
+      part.verify(store.name)
+      return undefined
+    } catch (error) {
+      const noted = tiers.note(store, error)
+      // The next tier goes on from here.
+      if (noted.code !== 'INTEGRITY') return noted
+      await locally(() => part.reset())
+      // Bytes from before may have been the wrong ones: once more, all of them from here.
+      if (alone) return noted
+    }
+  }
+}
+
+async function isRight(part: PartFile, where: string): Promise<boolean> {
+  try {
+    part.verify(where)
+    return true
+  } catch (error) {
+    if (!isConductorError(error)) throw error
+    await part.reset()
+    return false
+  }
+}
+
+async function locally(act: () => Promise<void>): Promise<void> {
+  try {
+    await act()
+  } catch (cause) {
+    throw new LocalFailure('local', { cause })
   }
 }
 

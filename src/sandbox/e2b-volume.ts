@@ -4,14 +4,17 @@ import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { RECORD_SUFFIX } from '../protocol/key.js'
 import { MAX_RECORD_BYTES } from '../protocol/parse.js'
+import { SPOOL_FOLDERS } from '../protocol/spool-layout.js'
 import type { OpenOptions } from '../stores/result-store.js'
-import type { SpoolFiles, SpoolRecordFile } from '../stores/spool-store.js'
+import { beingDelivered, type SpoolFiles, type SpoolRecordFile } from '../stores/spool-store.js'
 import { skipBytes } from '../streams/skip-bytes.js'
 import { type E2bOptions, toConnectionOpts } from './e2b-sandboxes.js'
 import { mapSandboxError } from './map-sandbox-error.js'
-import { readLimited } from './sandbox-files.js'
+import { readIfThere } from './sandbox-files.js'
 
 const CONCURRENT_READS = 16
+/** Owners of markers touch them far more often than this. */
+const HELD_MS = 60_000
 
 /** A spool on an E2B volume, read through the volume API: no sandbox is needed. */
 export class E2bVolumeFiles implements SpoolFiles {
@@ -37,9 +40,11 @@ export class E2bVolumeFiles implements SpoolFiles {
       if (isConductorError(mapped) && mapped.code === 'NOT_FOUND') return
       throw mapped
     }
+    const files = new Set(entries.filter(({ type }) => type === VolumeFileType.FILE).map(({ name }) => name))
     const records = entries.filter(
-      ({ name, type, size }) =>
-        type === VolumeFileType.FILE &&
+      ({ name, size }) =>
+        files.has(name) &&
+        files.has(name.slice(0, -RECORD_SUFFIX.length)) &&
         name.endsWith(RECORD_SUFFIX) &&
         !name.startsWith('.') &&
         size <= MAX_RECORD_BYTES,
@@ -60,12 +65,7 @@ export class E2bVolumeFiles implements SpoolFiles {
     fileName: string,
     { signal }: CallOptions = {},
   ): Promise<string | undefined> {
-    try {
-      return await readLimited(await this.open(taskId, `${fileName}${RECORD_SUFFIX}`, { signal }))
-    } catch (error) {
-      if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
-      throw error
-    }
+    return readIfThere(this.open(taskId, `${fileName}${RECORD_SUFFIX}`, { signal }))
   }
 
   async open(
@@ -84,6 +84,55 @@ export class E2bVolumeFiles implements SpoolFiles {
       return skipBytes(body, offset)
     } catch (error) {
       throw mapSandboxError(error, `read ${path} on volume ${this.#volumeName}`, signal)
+    }
+  }
+
+  async delete(taskId: string, fileName: string, { signal }: CallOptions = {}): Promise<boolean> {
+    const volume = await this.#connect(signal)
+    const pending = `${SPOOL_FOLDERS.pending}/${fileName}`
+    const owner = await readIfThere(this.open(taskId, pending, { signal }))
+    if (owner !== undefined && owner !== '' && (await this.#isFresh(volume, taskId, pending, signal))) {
+      throw beingDelivered(`delete ${taskId}/${fileName} on volume ${this.#volumeName}`)
+    }
+    const hadRecord = await this.#remove(volume, taskId, `${fileName}${RECORD_SUFFIX}`, signal)
+    const hadBytes = await this.#remove(volume, taskId, fileName, signal)
+    if (owner !== undefined) await this.#remove(volume, taskId, pending, signal)
+    return hadRecord || hadBytes
+  }
+
+  /** Whether a marker's owner, which cannot be looked up from here, has said lately that it is at work. */
+  async #isFresh(
+    volume: Volume,
+    taskId: string,
+    file: string,
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    const path = `${this.#folder}/${taskId}/${file}`
+    try {
+      const { mtime } = await volume.getInfo(path, this.#call(signal))
+      return Date.now() - mtime.getTime() < HELD_MS
+    } catch (error) {
+      const mapped = mapSandboxError(error, `look at ${path} on volume ${this.#volumeName}`, signal)
+      if (isConductorError(mapped) && mapped.code === 'NOT_FOUND') return false
+      throw mapped
+    }
+  }
+
+  /** Resolves false when it was not there. */
+  async #remove(
+    volume: Volume,
+    taskId: string,
+    file: string,
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    const path = `${this.#folder}/${taskId}/${file}`
+    try {
+      await volume.remove(path, this.#call(signal))
+      return true
+    } catch (error) {
+      const mapped = mapSandboxError(error, `delete ${path} on volume ${this.#volumeName}`, signal)
+      if (isConductorError(mapped) && mapped.code === 'NOT_FOUND') return false
+      throw mapped
     }
   }
 

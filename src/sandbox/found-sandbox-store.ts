@@ -110,6 +110,17 @@ export class FoundSandboxStore implements ResultStore {
     )
   }
 
+  async delete(key: string, { signal }: CallOptions = {}): Promise<boolean> {
+    assertKey(key)
+    let deleted = false
+    const errors = await this.#inEach({ signal }, async (spool) => {
+      if (await spool.delete(key, { signal })) deleted = true
+      return false
+    })
+    if (errors[0] !== undefined) throw errors[0]
+    return deleted
+  }
+
   /** The bytes, from the same place on when the sandbox is put to sleep in between. */
   async *#chunks(
     first: Part,

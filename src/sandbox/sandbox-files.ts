@@ -3,8 +3,9 @@ import { ConductorError, isConductorError } from '../errors.js'
 import { RECORD_SUFFIX } from '../protocol/key.js'
 import { MAX_RECORD_BYTES } from '../protocol/parse.js'
 import type { OpenOptions } from '../stores/result-store.js'
-import type { SpoolFiles, SpoolRecordFile } from '../stores/spool-store.js'
+import { beingDelivered, type SpoolFiles, type SpoolRecordFile } from '../stores/spool-store.js'
 import { skipBytes } from '../streams/skip-bytes.js'
+import { DELETE_EXIT, deleteScript } from './delete-script.js'
 import { quote } from './quote.js'
 import type { RemoteSandbox } from './remote-sandbox.js'
 
@@ -24,7 +25,7 @@ export class SandboxFiles implements SpoolFiles {
     // Each record as two lines: its file's name, then its one line of JSON, cut where no honest record ends.
     const script = `cd -- ${folder} 2>/dev/null || exit 0
 for f in *${RECORD_SUFFIX}; do
-  [ -f "$f" ] && [ ! -L "$f" ] || continue
+  [ -f "$f" ] && [ ! -L "$f" ] && [ -f "\${f%${RECORD_SUFFIX}}" ] || continue
   printf '%s\\n' "$f"
   head -n 1 -- "$f" | head -c ${MAX_RECORD_BYTES + 1} | tr -d '\\n'
   echo
@@ -51,13 +52,7 @@ done`
     fileName: string,
     { signal }: CallOptions = {},
   ): Promise<string | undefined> {
-    try {
-      const body = await this.#sandbox.openFile(this.#path(taskId, `${fileName}${RECORD_SUFFIX}`), { signal })
-      return await readLimited(body)
-    } catch (error) {
-      if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
-      throw error
-    }
+    return readIfThere(this.#sandbox.openFile(this.#path(taskId, `${fileName}${RECORD_SUFFIX}`), { signal }))
   }
 
   async open(
@@ -69,12 +64,34 @@ done`
     return skipBytes(await this.#sandbox.openFile(this.#path(taskId, fileName), { signal }), offset)
   }
 
+  async delete(taskId: string, fileName: string, { signal }: CallOptions = {}): Promise<boolean> {
+    const script = deleteScript(`${this.#folder}/${taskId}`, fileName)
+    const { exitCode, stderr } = await this.#sandbox.run(script, { signal })
+    if (exitCode === 0) return true
+    if (exitCode === DELETE_EXIT.absent) return false
+    const doing = `delete ${taskId}/${fileName} in sandbox ${this.#sandbox.id}`
+    if (exitCode === DELETE_EXIT.held) throw beingDelivered(doing)
+    throw new ConductorError('COMMAND_FAILED', `${doing} failed: ${stderr.trim().slice(-500)}`)
+  }
+
   #path(taskId: string, fileName: string): string {
     return `${this.#folder}/${taskId}/${fileName}`
   }
 }
 
-/** Reads a record's text; `undefined` once it is larger than any honest record. */
+/** Reads a small file's text; `undefined` when there is no such file, and once it is larger than any honest record. */
+export async function readIfThere(opening: Promise<ReadableStream<Uint8Array>>): Promise<string | undefined> {
+  let body: ReadableStream<Uint8Array>
+  try {
+    body = await opening
+  } catch (error) {
+    if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
+    throw error
+  }
+  return readLimited(body)
+}
+
+/** Reads a small file's text; `undefined` once it is larger than any honest record. */
 export async function readLimited(body: ReadableStream<Uint8Array>): Promise<string | undefined> {
   const chunks: Uint8Array[] = []
   let size = 0

@@ -1,13 +1,16 @@
 import { constants } from 'node:fs'
-import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { type FileHandle, lstat, open, readdir, readFile, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { CallOptions } from '../call-options.js'
-import { ConductorError } from '../errors.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import { syncFolder } from '../persister/spool/durable-file.js'
+import { isAlive, parseOwner } from '../persister/spool/owner.js'
 import { RECORD_SUFFIX } from '../protocol/key.js'
 import { MAX_RECORD_BYTES } from '../protocol/parse.js'
+import { SPOOL_FOLDERS } from '../protocol/spool-layout.js'
 import { toWebStream } from '../streams/web-stream.js'
 import type { OpenOptions } from './result-store.js'
-import type { SpoolFiles, SpoolRecordFile } from './spool-store.js'
+import { beingDelivered, type SpoolFiles, type SpoolRecordFile } from './spool-store.js'
 
 /** A spool in a folder of this machine: a copied-out one, or a mounted volume. Links are never followed, since a worker may have planted them. */
 export class DirectoryFiles implements SpoolFiles {
@@ -25,10 +28,12 @@ export class DirectoryFiles implements SpoolFiles {
       if (isAbsent(error)) return
       throw mapFileError(error, `read ${taskId}`)
     }
+    const present = new Set(names)
     for (const name of names) {
       signal?.throwIfAborted()
       if (!name.endsWith(RECORD_SUFFIX) || name.startsWith('.')) continue
       const fileName = name.slice(0, -RECORD_SUFFIX.length)
+      if (!present.has(fileName)) continue
       yield { fileName, text: await this.readRecord(taskId, fileName) }
     }
   }
@@ -57,15 +62,40 @@ export class DirectoryFiles implements SpoolFiles {
     )
   }
 
+  async delete(taskId: string, fileName: string, { signal }: CallOptions = {}): Promise<boolean> {
+    signal?.throwIfAborted()
+    if (!(await this.#isFolder(taskId))) return false
+    const folder = join(this.#folder, taskId)
+    const hasMarkers = await this.#isFolder(join(taskId, SPOOL_FOLDERS.pending))
+    const marker = join(folder, SPOOL_FOLDERS.pending, fileName)
+    const doing = `delete ${taskId}/${fileName}`
+    try {
+      if (hasMarkers && (await isHeld(marker))) throw beingDelivered(doing)
+      const hadRecord = await removeFile(join(folder, `${fileName}${RECORD_SUFFIX}`))
+      // On the disk before the bytes are gone, whatever becomes of this machine.
+      await syncFolder(folder)
+      const hadBytes = await removeFile(join(folder, fileName))
+      if (hasMarkers) await removeFile(marker)
+      return hadRecord || hadBytes
+    } catch (error) {
+      throw isConductorError(error) ? error : mapFileError(error, doing)
+    }
+  }
+
+  /** A folder that is a link would lead out just as a file that is one. */
+  async #isFolder(path: string): Promise<boolean> {
+    try {
+      return (await lstat(join(this.#folder, path))).isDirectory()
+    } catch (error) {
+      if (isAbsent(error)) return false
+      throw mapFileError(error, `open ${path}`)
+    }
+  }
+
   async #openFile(taskId: string, fileName: string): Promise<FileHandle | undefined> {
     const doing = `open ${taskId}/${fileName}`
     try {
-      // A folder that is a link would lead out just as a file that is one.
-      const folder = await open(
-        join(this.#folder, taskId),
-        constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW,
-      )
-      await folder.close()
+      if (!(await this.#isFolder(taskId))) return undefined
       const handle = await open(
         join(this.#folder, taskId, fileName),
         // A FIFO in place of a file would otherwise block for ever.
@@ -78,6 +108,30 @@ export class DirectoryFiles implements SpoolFiles {
       if (isAbsent(error)) return undefined
       throw mapFileError(error, doing)
     }
+  }
+}
+
+async function removeFile(path: string): Promise<boolean> {
+  try {
+    await unlink(path)
+    return true
+  } catch (error) {
+    if (isAbsent(error)) return false
+    throw error
+  }
+}
+
+/** Whether a living process has taken it on itself to deliver what the marker stands for. */
+async function isHeld(marker: string): Promise<boolean> {
+  try {
+    const stat = await lstat(marker)
+    if (!stat.isFile()) return false
+    const { mtimeMs } = stat
+    const owner = parseOwner(await readFile(marker, 'utf8'))
+    return owner !== undefined && isAlive(owner, mtimeMs)
+  } catch (error) {
+    if (isAbsent(error)) return false
+    throw error
   }
 }
 

@@ -62,6 +62,11 @@ export interface ResultStore {
   describe(key: string, options?: CallOptions): Promise<ResultDescription | undefined>
   /** Rejects with `NOT_FOUND` before the first byte; cancelling the stream frees the connection. Digests are the caller's to check. */
   open(key: string, options?: OpenOptions): Promise<ReadableStream<Uint8Array>>
+  /**
+   * Removes a result with everything that belongs to it, in an order that never leaves a record without its bytes; resolves false
+   * when it was not there. Repeating a call that failed ends what it began. Rejects with `UNSUPPORTED` where nothing can be deleted.
+   */
+  delete(key: string, options?: CallOptions): Promise<boolean>
   /** A presigned link to the body; missing where the store has no such thing. */
   url?(key: string, options?: UrlOptions): Promise<string>
 }

@@ -24,12 +24,17 @@ export interface SpoolRecordFile {
 
 /** How to get at the files of a spool, wherever it lies. Paths are relative to the spool; each has one folder and one file name. */
 export interface SpoolFiles {
-  /** Reads every record in a task's folder, in any order; nothing when there is no such folder. */
+  /** Reads every record in a task's folder that has its bytes beside it, in any order; nothing when there is no such folder. */
   readRecords(taskId: string, options?: CallOptions): AsyncIterable<SpoolRecordFile>
   /** Resolves `undefined` when there is no such file, and for a record too large to read. */
   readRecord(taskId: string, fileName: string, options?: CallOptions): Promise<string | undefined>
   /** Rejects with `NOT_FOUND` before the first byte. */
   open(taskId: string, fileName: string, options?: OpenOptions): Promise<ReadableStream<Uint8Array>>
+  /**
+   * Removes a result's record, then its bytes, then its pending marker; resolves false when neither of the first two was there.
+   * Rejects with a retryable `UNAVAILABLE` while a living process is delivering it: what it sends would appear later.
+   */
+  delete(taskId: string, fileName: string, options?: CallOptions): Promise<boolean>
 }
 
 /** Results in a spool: a directory here, a live sandbox's, or a volume's. A result counts once its record lies beside it. */
@@ -85,6 +90,12 @@ export class SpoolStore implements ResultStore {
     options.signal?.throwIfAborted()
     return this.#files.open(taskId, spoolFileName(timestamp, name), options)
   }
+
+  async delete(key: string, options: CallOptions = {}): Promise<boolean> {
+    const { taskId, timestamp, name } = assertKey(key)
+    options.signal?.throwIfAborted()
+    return this.#files.delete(taskId, spoolFileName(timestamp, name), options)
+  }
 }
 
 /** A record, provided that it speaks of the file it lies beside: a worker may write anything anywhere in its spool. */
@@ -97,4 +108,11 @@ function readOwnRecord(taskId: string, fileName: string, text: string): ResultRe
     if (isConductorError(error)) return undefined
     throw error
   }
+}
+
+/** What deleting says while somebody is at work on the result. */
+export function beingDelivered(doing: string): ConductorError {
+  return new ConductorError('UNAVAILABLE', `${doing} failed: it is being delivered at this moment`, {
+    retryable: true,
+  })
 }

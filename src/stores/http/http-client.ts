@@ -1,10 +1,10 @@
 import { ConductorError } from '../../errors.js'
-import { mapHttpFailure, mapHttpRefusal } from './map-http-error.js'
+import { type HttpRefusal, mapHttpFailure, mapHttpRefusal } from './map-http-error.js'
 
 /** A request for something of an endpoint. */
 export interface HttpCall {
   readonly url: URL
-  readonly method?: 'GET' | 'HEAD' | undefined
+  readonly method?: 'GET' | 'HEAD' | 'DELETE' | undefined
   readonly headers?: Readonly<Record<string, string>> | undefined
   readonly token: string | undefined
   /** Longest time without a byte, in milliseconds. */
@@ -120,10 +120,14 @@ export async function readText(answer: HttpAnswer, maxBytes: number, doing: stri
   return Buffer.concat(chunks).toString('utf8')
 }
 
+/** What an answer other than the expected ones says of itself. Its body is used up. */
+export async function readRefusal(answer: HttpAnswer, doing: string): Promise<HttpRefusal> {
+  return { status: answer.status, code: errorCode(await readErrorText(answer, doing)) }
+}
+
 /** The error that an answer other than the expected ones stands for. Its body is used up. */
 export async function refusalOf(answer: HttpAnswer, doing: string): Promise<ConductorError> {
-  const { status } = answer
-  return mapHttpRefusal({ status, code: errorCode(await readErrorText(answer, doing)) }, doing)
+  return mapHttpRefusal(await readRefusal(answer, doing), doing)
 }
 
 async function readErrorText(answer: HttpAnswer, doing: string): Promise<string> {

@@ -14,15 +14,19 @@ import {
   type StoredEntry,
 } from '../result-store.js'
 import { EndpointAddress } from './endpoint-address.js'
-import { type HttpAnswer, type HttpCall, readText, refusalOf, send } from './http-client.js'
+import { type HttpAnswer, type HttpCall, readRefusal, readText, refusalOf, send } from './http-client.js'
+import { mapHttpRefusal } from './map-http-error.js'
 import { parsePage, parseWireRecord } from './parse-page.js'
+
+/** What a token is wanted for. */
+export type TokenUse = 'read' | 'delete'
 
 /** Where a results endpoint is, and who asks. */
 export interface HttpStoreOptions {
   /** What workers have as `WORKER_RESULTS_ENDPOINT`. */
   readonly endpoint: string
   /** A bearer token, or what makes one for a task: tokens are for one task each. */
-  readonly token?: string | ((taskId: string) => string) | undefined
+  readonly token?: string | ((taskId: string, use: TokenUse) => string) | undefined
   /** Longest time without a byte from the endpoint, in milliseconds. @default 60000 */
   readonly stallTimeoutMs?: number | undefined
 }
@@ -31,7 +35,10 @@ export interface HttpStoreOptions {
 export const httpStoreOptionsSchema = z.strictObject({
   endpoint: z.string(),
   token: z
-    .union([z.string().min(1), z.custom<(taskId: string) => string>((value) => typeof value === 'function')])
+    .union([
+      z.string().min(1),
+      z.custom<(taskId: string, use: TokenUse) => string>((value) => typeof value === 'function'),
+    ])
     .optional(),
   stallTimeoutMs: z
     .number()
@@ -142,8 +149,35 @@ export class HttpStore implements ResultStore {
     throw await refusalOf(answer, doing)
   }
 
-  #call(taskId: string, doing: string, signal: AbortSignal | undefined): Omit<HttpCall, 'url'> {
-    const token = typeof this.#token === 'function' ? this.#token(taskId) : this.#token
+  async delete(key: string, { signal }: CallOptions = {}): Promise<boolean> {
+    const { taskId } = assertKey(key)
+    const doing = `delete ${this.name}/${key}`
+    const call = this.#call(taskId, doing, signal, 'delete')
+    const answer = await send({ ...call, url: this.#address.result(key), method: 'DELETE' })
+    if (answer.status >= 200 && answer.status < 300) {
+      await answer.body.cancel()
+      return true
+    }
+    const refusal = await readRefusal(answer, doing)
+    if (refusal.status !== 404 && refusal.status !== 410) throw mapHttpRefusal(refusal, doing)
+    // A server that knows no DELETE may say so with 404; one that says in our words what is missing, or can list, is believed.
+    if (refusal.code !== 'not_found') await this.#assertLists(taskId, signal)
+    return false
+  }
+
+  /** Rejects with `UNSUPPORTED` for an endpoint that only takes the POST. */
+  async #assertLists(taskId: string, signal: AbortSignal | undefined): Promise<void> {
+    const call = this.#call(taskId, `list ${this.name} for ${taskId}`, signal)
+    await this.#readPage({ ...call, url: this.#address.list(taskId, undefined, undefined) })
+  }
+
+  #call(
+    taskId: string,
+    doing: string,
+    signal: AbortSignal | undefined,
+    use: TokenUse = 'read',
+  ): Omit<HttpCall, 'url'> {
+    const token = typeof this.#token === 'function' ? this.#token(taskId, use) : this.#token
     return { token, stallTimeoutMs: this.#stallTimeoutMs, signal, doing }
   }
 

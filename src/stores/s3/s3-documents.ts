@@ -14,6 +14,14 @@ export interface S3Document {
 /** What must hold for a document to be written: nothing there (`null`), this tag there, or no matter what (`undefined`). */
 export type ExpectedEtag = string | null | undefined
 
+/** How a document is written. */
+export interface WriteDocumentOptions {
+  readonly expected: ExpectedEtag
+  /** User metadata; ASCII. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+  readonly signal: AbortSignal | undefined
+}
+
 /** Reads a small object as text; `undefined` when it does not exist, `TOO_LARGE` past the limit, which also bounds the memory used. */
 export async function readS3Document(
   at: S3Location,
@@ -53,8 +61,7 @@ export async function writeS3Document(
   at: S3Location,
   objectKey: string,
   value: object,
-  expected: ExpectedEtag,
-  signal: AbortSignal | undefined,
+  { expected, metadata, signal }: WriteDocumentOptions,
 ): Promise<string | undefined> {
   signal?.throwIfAborted()
   const command = (condition: { IfNoneMatch?: string; IfMatch?: string }): PutObjectCommand =>
@@ -63,6 +70,7 @@ export async function writeS3Document(
       Key: objectKey,
       Body: `${JSON.stringify(value)}\n`,
       ContentType: 'application/json',
+      ...(metadata === undefined ? {} : { Metadata: { ...metadata } }),
       ...condition,
     })
   const send = async (condition: { IfNoneMatch?: string; IfMatch?: string }): Promise<string | undefined> => {
@@ -78,7 +86,8 @@ export async function writeS3Document(
   }
   if (expected === undefined) return send({})
   try {
-    return await send(expected === null ? { IfNoneMatch: '*' } : { IfMatch: expected })
+    // Without quotes: AWS takes both, Ceph RGW only this.
+    return await send(expected === null ? { IfNoneMatch: '*' } : { IfMatch: expected.replaceAll('"', '') })
   } catch (error) {
     if (!isConductorError(error)) throw error
     if (error.code === 'UNSUPPORTED') return send({})

@@ -35,6 +35,9 @@ export class S3Intents {
     expected: ExpectedEtag,
     { signal }: CallOptions = {},
   ): Promise<string | undefined> {
-    return writeS3Document(this.#at, s3IntentKey(this.#at.prefix, intent.task_id), intent, expected, signal)
+    return writeS3Document(this.#at, s3IntentKey(this.#at.prefix, intent.task_id), intent, {
+      expected,
+      signal,
+    })
   }
 }

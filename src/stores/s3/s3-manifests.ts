@@ -1,9 +1,11 @@
+import { DeleteObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
-import type { Manifest } from '../../protocol/manifest.js'
+import type { Manifest, Outcome } from '../../protocol/manifest.js'
 import { parseManifest } from '../../protocol/parse.js'
 import { s3ManifestKey } from '../../protocol/s3-layout.js'
-import type { ManifestStore, UpdateManifestOptions } from '../manifest-store.js'
+import type { ManifestStore, ManifestSummary, UpdateManifestOptions } from '../manifest-store.js'
+import { mapS3Error } from './map-s3-error.js'
 import { readS3Document, writeS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
@@ -13,15 +15,37 @@ const MAX_CONFLICTS = 20
 
 /** Manifests beside the results, under a prefix that no worker's grant reaches. */
 export class S3Manifests implements ManifestStore {
+  readonly name: string
   readonly #at: S3Location
 
   /** The location stays the caller's to close. */
   constructor(location: S3Location) {
     this.#at = location
+    this.name = `s3://${location.bucket}/${s3ManifestKey(location.prefix, '*')}`
   }
 
   async read(taskId: string, { signal }: CallOptions = {}): Promise<Manifest | undefined> {
     return (await this.#read(taskId, signal))?.manifest
+  }
+
+  async summarize(taskId: string, { signal }: CallOptions = {}): Promise<ManifestSummary | undefined> {
+    const head = await this.#send(
+      `head the manifest of ${taskId}`,
+      (options) =>
+        this.#at.client.send(
+          new HeadObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) }),
+          options,
+        ),
+      signal,
+    ).catch((error: unknown) => {
+      if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
+      throw error
+    })
+    if (head === undefined) return undefined
+    const summary = fromMetadata(head.Metadata ?? {})
+    if (summary !== undefined) return summary
+    const manifest = await this.read(taskId, { signal })
+    return manifest === undefined ? undefined : summaryOf(manifest)
   }
 
   async update(
@@ -35,7 +59,8 @@ export class S3Manifests implements ManifestStore {
       if (next === undefined) return present?.manifest
       const expected = present === undefined ? null : present.etag
       try {
-        await writeS3Document(this.#at, s3ManifestKey(this.#at.prefix, taskId), next, expected, signal)
+        const metadata = toMetadata(summaryOf(next))
+        await writeS3Document(this.#at, this.#key(taskId), next, { expected, metadata, signal })
         return next
       } catch (error) {
         if (!isConductorError(error) || error.code !== 'EXISTS') throw error
@@ -48,12 +73,78 @@ export class S3Manifests implements ManifestStore {
     }
   }
 
+  async delete(taskId: string, { signal }: CallOptions = {}): Promise<void> {
+    const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) })
+    const doing = `delete the manifest of ${taskId}`
+    await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+  }
+
   async #read(
     taskId: string,
     signal: AbortSignal | undefined,
   ): Promise<{ readonly manifest: Manifest; readonly etag: string | undefined } | undefined> {
-    const key = s3ManifestKey(this.#at.prefix, taskId)
-    const there = await readS3Document(this.#at, key, MAX_MANIFEST_BYTES, signal)
+    const there = await readS3Document(this.#at, this.#key(taskId), MAX_MANIFEST_BYTES, signal)
     return there === undefined ? undefined : { manifest: parseManifest(taskId, there.text), etag: there.etag }
   }
+
+  #key(taskId: string): string {
+    return s3ManifestKey(this.#at.prefix, taskId)
+  }
+
+  async #send<T>(
+    doing: string,
+    call: (options: { abortSignal?: AbortSignal }) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    signal?.throwIfAborted()
+    try {
+      return await call(signal === undefined ? {} : { abortSignal: signal })
+    } catch (error) {
+      throw mapS3Error(error, `${doing} in s3://${this.#at.bucket}`, signal)
+    }
+  }
+}
+
+function summaryOf({ outcome, complete, sealed_at, results }: Manifest): ManifestSummary {
+  return {
+    outcome,
+    complete,
+    sealedAt: new Date(sealed_at),
+    resultCount: results.length,
+    sizeBytes: results.reduce((sum, { size }) => sum + size, 0),
+  }
+}
+
+/** The summary as the object's user metadata, so that it costs a HEAD and not the manifest, which may have megabytes. */
+function toMetadata(summary: ManifestSummary): Record<string, string> {
+  return {
+    outcome: summary.outcome,
+    complete: String(summary.complete),
+    'sealed-at': summary.sealedAt.toISOString(),
+    'result-count': String(summary.resultCount),
+    'size-bytes': String(summary.sizeBytes),
+  }
+}
+
+const outcomes: ReadonlySet<string> = new Set([
+  'succeeded',
+  'failed',
+  'killed',
+  'timed_out',
+  'lost',
+  'idle',
+] satisfies Outcome[])
+
+function fromMetadata(metadata: Readonly<Record<string, string>>): ManifestSummary | undefined {
+  const { outcome = '', complete } = metadata
+  const sealedAt = new Date(metadata['sealed-at'] ?? Number.NaN)
+  const resultCount = Number(metadata['result-count'])
+  const sizeBytes = Number(metadata['size-bytes'])
+  const whole =
+    outcomes.has(outcome) &&
+    !Number.isNaN(sealedAt.getTime()) &&
+    Number.isSafeInteger(resultCount) &&
+    Number.isSafeInteger(sizeBytes)
+  if (!whole) return undefined
+  return { outcome: outcome as Outcome, complete: complete === 'true', sealedAt, resultCount, sizeBytes }
 }

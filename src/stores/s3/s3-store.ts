@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import {
+  DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
   type HeadObjectCommandOutput,
@@ -93,17 +94,8 @@ export class S3Store implements ResultStore {
 
   async describe(key: string, { signal }: CallOptions = {}): Promise<ResultDescription | undefined> {
     const Key = this.#objectKey(key)
-    let head: HeadObjectCommandOutput
-    try {
-      head = await this.#send(
-        `head ${this.name}/${key}`,
-        (options) => this.#at.client.send(new HeadObjectCommand({ Bucket: this.#at.bucket, Key }), options),
-        signal,
-      )
-    } catch (error) {
-      if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
-      throw error
-    }
+    const head = await this.#head(key, signal)
+    if (head === undefined) return undefined
     const fromHead = describeHead(key, head)
     if (metadataOf(head) !== undefined || fromHead.problem !== undefined) return fromHead
     const sidecar = await this.#sidecar(Key, signal)
@@ -130,6 +122,19 @@ export class S3Store implements ResultStore {
     )
     if (Body === undefined) throw new ConductorError('PROTOCOL', `${doing} answered without a body`)
     return toWebStream(Body as Readable, (error) => mapS3Error(error, doing, signal))
+  }
+
+  async delete(key: string, { signal }: CallOptions = {}): Promise<boolean> {
+    const Key = this.#objectKey(key)
+    // S3 does not say whether there was anything: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html
+    const was = (await this.#head(key, signal)) !== undefined
+    // The object first, since a sidecar without one is passed over; the sidecar also when an earlier call got no further than that.
+    for (const gone of [Key, s3SidecarKey(Key)]) {
+      const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: gone })
+      const doing = `delete ${this.name}/${key}`
+      await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+    }
+    return was
   }
 
   async url(key: string, options: UrlOptions = {}): Promise<string> {
@@ -199,6 +204,17 @@ export class S3Store implements ResultStore {
       if (!isConductorError(error) || error.code !== 'EXISTS') throw error
       const there = await this.#sidecar(objectKey, signal)
       if (there === undefined || !isRecordOf(there, record)) throw error
+    }
+  }
+
+  async #head(key: string, signal: AbortSignal | undefined): Promise<HeadObjectCommandOutput | undefined> {
+    const command = new HeadObjectCommand({ Bucket: this.#at.bucket, Key: this.#objectKey(key) })
+    try {
+      const doing = `head ${this.name}/${key}`
+      return await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+    } catch (error) {
+      if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
+      throw error
     }
   }
 

@@ -12,7 +12,7 @@ import { describeResultStore } from './result-store.js'
 
 const secret = 'a secret that is long enough to sign tokens'
 const tokenFor = (taskId: string): string =>
-  mintToken({ secret, taskId, scope: ['read', 'write'], expiresAt: new Date(Date.now() + 600_000) })
+  mintToken({ secret, taskId, scope: ['read', 'write', 'delete'], expiresAt: new Date(Date.now() + 600_000) })
 
 /** More than this is laid out behind the endpoint, where it would have put it: syncing each would take most of the time. */
 const MAX_POSTED = 100

@@ -140,10 +140,29 @@ export function describeResultStore(name: string, setup: () => Promise<StoreHarn
       expect(await keys('junk')).toEqual([key])
     })
 
+    it('deletes one result with all that belongs to it, and no other', async () => {
+      const metadata = { long: 'ä'.repeat(50_000) }
+      const gone = await seed({ taskId: 'deleted', name: 'gone', metadata }, text('x'))
+      const odd = await seed({ taskId: 'deleted', name: `it's "$(odd)" 😀` }, text('y'))
+      const kept = await seed({ taskId: 'deleted', name: 'kept' }, text('z'))
+      expect(await store.delete(gone.key)).toBe(true)
+      expect(await store.delete(odd.key)).toBe(true)
+      expect(await keys('deleted')).toEqual([kept.key])
+      expect(await store.describe(gone.key)).toBeUndefined()
+      await expect(store.open(gone.key)).rejects.toMatchObject({ code: 'NOT_FOUND' })
+      expect(await store.delete(gone.key)).toBe(false)
+      expect(await store.delete('nobody/20260114-120000-x')).toBe(false)
+      // Nothing of it stays behind for a later one of that name to inherit.
+      const again = await seed({ taskId: 'deleted', name: 'gone' }, text('again'))
+      expect(again.key).toBe(gone.key)
+      expect((await store.describe(again.key))?.metadata).toEqual({})
+    })
+
     it('refuses keys that are none', async () => {
       for (const key of ['junk/../x', '../20260114-120000-x', 'junk/20260114-120000-a/b', '']) {
         await expect(store.open(key)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
         await expect(store.describe(key)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+        await expect(store.delete(key)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
       }
       await expect(collect(store.list('../x'))).rejects.toMatchObject({ code: 'INVALID_OPTION' })
     })
@@ -154,6 +173,8 @@ export function describeResultStore(name: string, setup: () => Promise<StoreHarn
       const signal = AbortSignal.abort(reason)
       await expect(store.describe(key, { signal })).rejects.toBe(reason)
       await expect(store.open(key, { signal })).rejects.toBe(reason)
+      await expect(store.delete(key, { signal })).rejects.toBe(reason)
+      expect(await keys('aborted')).toContain(key)
       await expect(collect(store.list('aborted', { signal }))).rejects.toBe(reason)
     })
 

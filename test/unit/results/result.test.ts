@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ConductorError } from '../../../src/errors.js'
 import type { TierProblem } from '../../../src/results/result.js'
+import { taskSource } from '../../../src/results/result-source.js'
 import { createResults, type Results } from '../../../src/results/results.js'
 import { DirectoryFiles } from '../../../src/stores/directory-files.js'
 import type { ResultStore } from '../../../src/stores/result-store.js'
@@ -21,17 +22,19 @@ function deadStore(name: string): ResultStore {
     tier: 's3',
     describe: fail,
     open: fail,
+    delete: fail,
     list: () => ({ [Symbol.asyncIterator]: () => ({ next: fail }) }),
   }
 }
 
-/** A tier whose bodies break off after some bytes. */
-function breakingStore(inner: ResultStore, afterBytes: number): ResultStore {
+/** A tier whose bodies break off after some bytes, in a way that may or may not pass. */
+function breakingStore(inner: ResultStore, afterBytes: number, retryable = false): ResultStore {
   return {
     name: 'breaking',
     tier: 's3',
     list: (taskId, options) => inner.list(taskId, options),
     describe: (key, options) => inner.describe(key, options),
+    delete: (key, options) => inner.delete(key, options),
     open: async (key, options) => {
       const body = await readAll(await inner.open(key, options))
       return new ReadableStream({
@@ -39,7 +42,7 @@ function breakingStore(inner: ResultStore, afterBytes: number): ResultStore {
           controller.enqueue(body.subarray(0, afterBytes))
         },
         pull(controller) {
-          controller.error(new ConductorError('UNAVAILABLE', 'connection reset', { retryable: true }))
+          controller.error(new ConductorError('UNAVAILABLE', 'connection reset', { retryable }))
         },
       })
     },
@@ -63,12 +66,14 @@ describe('results over several tiers', () => {
   const spool = (dir: TempDir, name: string): SpoolStore =>
     new SpoolStore(name, 'directory', new DirectoryFiles(dir.path))
   const results = (...stores: ResultStore[]): Results =>
-    createResults({
-      taskId: 'w',
-      manifests: undefined,
-      stores: async () => stores,
-      onProblem: (problem) => problems.push(problem),
-    })
+    createResults(
+      taskSource({
+        taskId: 'w',
+        manifests: undefined,
+        stores: async () => stores,
+        onProblem: (problem) => problems.push(problem),
+      }),
+    )
   const plant = async (
     dir: TempDir,
     name: string,
@@ -167,6 +172,21 @@ describe('results over several tiers', () => {
     expect(problems).toMatchObject([{ key, store: 'breaking', error: { code: 'UNAVAILABLE' } }])
   })
 
+  it('goes on from the same byte of the same tier when a connection breaks', async () => {
+    const key = await plant(first, 'r', '0123456789')
+    const result = await results(breakingStore(spool(first, 'one'), 3, true)).get(key)
+    expect(await result?.text()).toBe('0123456789')
+    await result?.save(join(second.path, 'saved'))
+    expect(await readFile(join(second.path, 'saved'), 'utf8')).toBe('0123456789')
+    expect(problems).toEqual([])
+  })
+
+  it('gives up on a tier that breaks again and again without getting on', async () => {
+    const key = await plant(first, 'r', '0123456789')
+    const result = await results(breakingStore(spool(first, 'one'), 1, true)).get(key)
+    await expect(result?.text()).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
+  })
+
   it('reads text, JSON and bytes, and refuses what is neither', async () => {
     const json = await plant(first, 'a.json', '{"n":1}')
     const binary = await plant(first, 'b.bin', 'x')
@@ -224,7 +244,9 @@ describe('results over several tiers', () => {
     const target = join(second.path, 'deep', 'folder')
     const progress: number[] = []
     const all = results(spool(first, 'one'))
-    const files = await all.download(target, { onProgress: ({ doneBytes }) => progress.push(doneBytes) })
+    const { saved: files } = await all.download(target, {
+      onProgress: ({ doneBytes }) => progress.push(doneBytes),
+    })
     expect(await Promise.all(files.map(({ path }) => readFile(path, 'utf8')))).toEqual(['one', 'two'])
     expect(progress.at(-1)).toBe(6)
     await tamper(first, bad, 'owt')

@@ -1,0 +1,187 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { type FileHandle, lstat, open, readdir, rename, rm } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { isAlive, ownOwner } from '../persister/spool/owner.js'
+import type { ResultDescription } from '../stores/result-store.js'
+import { DigestCheck } from './verify.js'
+
+/** Names that unfinished files have: what they will be, what they are of, and whose they are. */
+const partPattern = /^\.([0-9a-f]{16})\.([0-9a-f]{16})\.(\d{1,10})-(\d*)-([0-9a-f]{8})\.[0-9a-f]{8}\.part$/
+const READ_BYTES = 1 << 20
+
+/** Unfinished files that this process is writing to. */
+const active = new Set<string>()
+
+function short(text: string, digits = 16): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, digits)
+}
+
+/**
+ * A file on its way to its name, kept when a read breaks off so that a later call, also of another process, goes on with it.
+ * It has one writer: its name says which, and whoever takes over that of a process that has ended renames it, which only one
+ * can do. What is of another result, or of another version of it, is removed.
+ */
+export class PartFile {
+  readonly #path: string
+  readonly #target: string
+  readonly #expected: ResultDescription | undefined
+  readonly #file: FileHandle
+  #check: DigestCheck | undefined
+  #size = 0
+
+  private constructor(
+    path: string,
+    target: string,
+    expected: ResultDescription | undefined,
+    file: FileHandle,
+    check: DigestCheck | undefined,
+  ) {
+    this.#path = path
+    this.#target = target
+    this.#expected = expected
+    this.#file = file
+    this.#check = check
+  }
+
+  /**
+   * Goes on with what an earlier call left for this target, or begins. Without a description nothing can be gone on with; with one
+   * that has no digest it rejects with `INTEGRITY`.
+   */
+  static async open(target: string, expected: ResultDescription | undefined): Promise<PartFile> {
+    const check = checkFor(expected)
+    const whole = resolve(target)
+    const folder = dirname(whole)
+    const targetId = short(basename(whole))
+    // Without a digest no two reads are known to be of the same bytes.
+    const identity = expected === undefined ? randomBytes(8).toString('hex') : short(identityOf(expected))
+    const { pid, start, place } = ownOwner()
+    const suffix = randomBytes(4).toString('hex')
+    const path = join(folder, `.${targetId}.${identity}.${pid}-${start}-${short(place, 8)}.${suffix}.part`)
+    active.add(path)
+    try {
+      // Beside the target, since a rename does not cross file systems.
+      const taken = await takeOver(folder, targetId, identity, path)
+      const file = await open(path, taken ? 'r+' : 'wx')
+      const part = new PartFile(path, whole, expected, file, check)
+      if (taken) await part.#readBack()
+      return part
+    } catch (error) {
+      active.delete(path)
+      throw error
+    }
+  }
+
+  /** Bytes that it holds. */
+  get size(): number {
+    return this.#size
+  }
+
+  async append(chunk: Uint8Array): Promise<void> {
+    this.#check?.update(chunk)
+    for (let done = 0; done < chunk.length; ) {
+      const { bytesWritten } = await this.#file.write(chunk, done, chunk.length - done, this.#size + done)
+      done += bytesWritten
+    }
+    this.#size += chunk.length
+  }
+
+  /** Begins again from nothing. */
+  async reset(): Promise<void> {
+    await this.#file.truncate(0)
+    this.#size = 0
+    this.#check = checkFor(this.#expected)
+  }
+
+  /** Throws `INTEGRITY` unless all bytes are there and the right ones; ask once between resets. */
+  verify(where: string): void {
+    this.#check?.finish(where)
+  }
+
+  /** Puts it in its place, whole and on the disk. */
+  async finish(): Promise<void> {
+    await this.#file.sync()
+    await this.#file.close()
+    await rename(this.#path, this.#target)
+    active.delete(this.#path)
+  }
+
+  /** Leaves it for a later call to go on with, if there is anything in it that one could. */
+  async leave(): Promise<void> {
+    if (this.#size === 0 || this.#expected === undefined) return this.discard()
+    await this.#file.close()
+    active.delete(this.#path)
+  }
+
+  async discard(): Promise<void> {
+    await this.#file.close()
+    await rm(this.#path, { force: true })
+    active.delete(this.#path)
+  }
+
+  /** Takes in what is there; more than there can be is nothing of ours. */
+  async #readBack(): Promise<void> {
+    const { size } = await this.#file.stat()
+    if (size > (this.#expected?.size ?? 0)) return this.reset()
+    const buffer = Buffer.allocUnsafe(READ_BYTES)
+    for (;;) {
+      const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, this.#size)
+      if (bytesRead === 0) return
+      this.#check?.update(buffer.subarray(0, bytesRead))
+      this.#size += bytesRead
+    }
+  }
+}
+
+function checkFor(expected: ResultDescription | undefined): DigestCheck | undefined {
+  return expected === undefined ? undefined : new DigestCheck(expected)
+}
+
+function identityOf({ key, size, sha256 }: ResultDescription): string {
+  return JSON.stringify([key, size, sha256])
+}
+
+/** Makes the largest of what nobody living writes to this process's own; removes the rest. False when there is none. */
+async function takeOver(folder: string, targetId: string, identity: string, mine: string): Promise<boolean> {
+  const found: { readonly path: string; readonly size: number }[] = []
+  for (const name of await readdir(folder)) {
+    const [, target, of, pid = '', start = '', place = ''] = partPattern.exec(name) ?? []
+    if (target !== targetId) continue
+    const path = join(folder, name)
+    const stat = await lstat(path).catch(() => undefined)
+    // Gone meanwhile, or somebody is playing tricks: a link would have us write elsewhere.
+    if (stat === undefined || !stat.isFile()) continue
+    if (isHeld(path, { pid: Number(pid), start, place }, stat.mtimeMs)) continue
+    if (of === identity) found.push({ path, size: stat.size })
+    else await rm(path, { force: true })
+  }
+  found.sort((a, b) => b.size - a.size)
+  let taken = false
+  for (const { path } of found) {
+    if (taken) await rm(path, { force: true })
+    else taken = await tryRename(path, mine)
+  }
+  return taken
+}
+
+function isHeld(
+  path: string,
+  owner: { pid: number; start: string; place: string },
+  mtimeMs: number,
+): boolean {
+  if (active.has(path)) return true
+  const self = ownOwner()
+  const isHere = owner.place === short(self.place, 8)
+  if (isHere && owner.pid === self.pid && owner.start === self.start) return false
+  return isAlive({ ...owner, place: isHere ? self.place : '' }, mtimeMs)
+}
+
+async function tryRename(from: string, to: string): Promise<boolean> {
+  try {
+    await rename(from, to)
+    return true
+  } catch (error) {
+    // Somebody else was first.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    throw error
+  }
+}

@@ -1,0 +1,141 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { CallOptions } from '../call-options.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import type { OpenOptions, ResultStore, StoreTier } from '../stores/result-store.js'
+import { readChunks } from '../streams/web-stream.js'
+import type { DigestCheck } from './verify.js'
+
+/** How often a body that broke off is taken up again on the same tier without getting on much. */
+const MAX_RESUMES = 4
+/** After so many bytes more, a tier has earned all its attempts again. */
+const PROGRESS_BYTES = 1 << 20
+const FIRST_PAUSE_MS = 100
+
+/** Something that went wrong on one tier while another could still help. */
+export interface TierProblem {
+  /** The result that was being read; undefined when a whole listing failed. */
+  readonly key: string | undefined
+  /** The task that was being listed, where several were. */
+  readonly taskId?: string | undefined
+  /** The store's name. */
+  readonly store: string
+  readonly tier: StoreTier
+  readonly error: ConductorError
+}
+
+/** One result's tiers, the preferred one first, and how to read from whichever can give it. */
+export class ResultTiers {
+  readonly stores: readonly ResultStore[]
+  readonly #key: string
+  readonly #size: number
+  readonly #onProblem: ((problem: TierProblem) => void) | undefined
+
+  /** @param size in bytes, as it was listed */
+  constructor(
+    key: string,
+    size: number,
+    stores: readonly ResultStore[],
+    onProblem: ((problem: TierProblem) => void) | undefined,
+  ) {
+    this.#key = key
+    this.#size = size
+    this.stores = stores
+    this.#onProblem = onProblem
+  }
+
+  /** The first tier's answer that is one; rejects with what all of them said. */
+  async try<T>(doing: string, attempt: (store: ResultStore) => Promise<T>): Promise<T> {
+    const errors: ConductorError[] = []
+    for (const store of this.stores) {
+      try {
+        return await attempt(store)
+      } catch (error) {
+        errors.push(this.note(store, error))
+      }
+    }
+    throw this.allFailed(doing, errors)
+  }
+
+  /** Gives the error back when another tier may do better; throws what no other tier can mend. */
+  note(store: ResultStore, error: unknown): ConductorError {
+    if (!isConductorError(error) || error.code === 'TOO_LARGE' || error.code === 'INVALID_OPTION') throw error
+    this.#onProblem?.({ key: this.#key, store: store.name, tier: store.tier, error })
+    return error
+  }
+
+  /** The one error for what every tier said. */
+  allFailed(doing: string, errors: readonly ConductorError[]): ConductorError {
+    const [first] = errors
+    if (first !== undefined && errors.length === 1) return first
+    const said = errors.map((error) => error.message).join('; ')
+    return new ConductorError(
+      first?.code ?? 'NOT_FOUND',
+      `cannot ${doing} ${this.#key} from any tier: ${said}`,
+      {
+        retryable: errors.some((error) => error.retryable),
+        cause: new AggregateError(errors),
+      },
+    )
+  }
+
+  /** The bytes as one tier has them; a connection that breaks is taken up again at the byte it had come to, a few times. */
+  async *chunks(
+    store: ResultStore,
+    { signal, offset = 0 }: OpenOptions = {},
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    let at = offset
+    let brokeAt = offset
+    for (let resumes = 0; ; ) {
+      try {
+        for await (const chunk of readChunks(await store.open(this.#key, { signal, offset: at }))) {
+          at += chunk.length
+          yield chunk
+        }
+        return
+      } catch (error) {
+        // One that gives nothing at all is left for the next tier; trying it again is its store's business.
+        if (!isConductorError(error) || !error.retryable || at === offset) throw error
+        // All had come, and only the end was not heard.
+        if (at >= this.#size) return
+        if (at - brokeAt >= PROGRESS_BYTES) resumes = 0
+        if (resumes === MAX_RESUMES) throw error
+        brokeAt = at
+        await pause(FIRST_PAUSE_MS * 2 ** resumes, signal)
+        resumes += 1
+      }
+    }
+  }
+
+  /** The bytes as they come; a tier that fails half-way is replaced by the next one at the same byte. */
+  async *chunksFromAny(
+    check: DigestCheck | undefined,
+    { signal }: CallOptions,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    let offset = 0
+    const errors: ConductorError[] = []
+    for (const store of this.stores) {
+      try {
+        for await (const chunk of this.chunks(store, { signal, offset })) {
+          check?.update(chunk)
+          offset += chunk.length
+          yield chunk
+        }
+      } catch (error) {
+        errors.push(this.note(store, error))
+        continue
+      }
+      check?.finish(store.name)
+      return
+    }
+    throw this.allFailed('read', errors)
+  }
+}
+
+async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await sleep(ms, undefined, signal === undefined ? {} : { signal })
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw error
+  }
+}
