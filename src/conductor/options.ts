@@ -86,6 +86,13 @@ const s3Schema = z.strictObject({
     .custom<S3Options['credentials']>((value) => ['object', 'function'].includes(typeof value))
     .optional(),
   client: z.custom<S3Options['client']>((value) => typeof value === 'object').optional(),
+  sse: z.enum(['AES256', 'aws:kms']).optional(),
+  kmsKeyId: z.string().min(1).optional(),
+  // https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+  tags: z
+    .record(z.string().min(1).max(128), z.string().max(256))
+    .refine((tags) => Object.keys(tags).length <= 10, 'must be at most 10 tags')
+    .optional(),
 })
 
 /** @internal */

@@ -24,6 +24,8 @@ export interface GrantS3 {
   readonly broker?: GrantBroker | undefined
   /** Temporary credentials for the task's prefix only. */
   readonly session?: GrantSession | undefined
+  /** Sent with every object that is made with `session`, names in lower case: encryption and tags. */
+  readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
 /** An S3 POST policy: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html */

@@ -5,6 +5,7 @@ import { parseManifest } from '../../protocol/parse.js'
 import { s3ManifestKey } from '../../protocol/s3-layout.js'
 import type { ManifestStore } from '../manifest-store.js'
 import { mapS3Error } from './map-s3-error.js'
+import { objectInput } from './object-options.js'
 import { readS3Text } from './read-s3-text.js'
 import type { S3Location } from './s3-location.js'
 
@@ -39,6 +40,7 @@ export class S3Manifests implements ManifestStore {
           Key,
           Body: `${JSON.stringify(manifest)}\n`,
           ContentType: 'application/json',
+          ...objectInput(this.#at),
         }),
         signal === undefined ? {} : { abortSignal: signal },
       )

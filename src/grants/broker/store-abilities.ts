@@ -1,0 +1,94 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { PutObjectCommand } from '@aws-sdk/client-s3'
+import { createPresignedPost } from '@aws-sdk/s3-presigned-post'
+import { XMLParser } from 'fast-xml-parser'
+import { z } from 'zod'
+import type { S3Location } from '../../stores/s3/s3-location.js'
+import { signRequest } from './sign-request.js'
+
+const PROBE_TIMEOUT_MS = 10_000
+/** Two questions about one bucket are asked with the same body, which no answer lets through. */
+const PROBE_BODY = 'x'
+
+/** What differs between stores that call themselves S3. */
+export interface StoreAbilities {
+  /** Takes uploads by form: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html */
+  readonly postPolicy: boolean
+  /** Knows `If-None-Match: *` on a `PUT`. */
+  readonly conditionalPut: boolean
+}
+
+const known = new Map<string, Promise<StoreAbilities>>()
+const errorDocument = z.object({ Error: z.object({ Code: z.string() }) })
+const parser = new XMLParser()
+
+/**
+ * Asks a store what it can do, once per endpoint and bucket of this process. Neither question can store anything: the form is
+ * smaller than its own policy demands, the conditional body is not the one that was signed. A store that does not answer
+ * counts as one that can do it all, and is asked again the next time.
+ */
+export function findAbilities(at: S3Location): Promise<StoreAbilities> {
+  const name = `${at.endpoint ?? at.region} ${at.bucket}`
+  const before = known.get(name)
+  if (before !== undefined) return before
+  const asked = ask(at)
+  known.set(name, asked)
+  return asked.catch(() => {
+    known.delete(name)
+    return { postPolicy: true, conditionalPut: true }
+  })
+}
+
+async function ask(at: S3Location): Promise<StoreAbilities> {
+  const [postPolicy, conditionalPut] = await Promise.all([askForPolicy(at), askForCondition(at)])
+  return { postPolicy, conditionalPut }
+}
+
+/** Outside every task, as no task id starts with a dot. */
+function probeKey(at: S3Location): string {
+  const name = `.probe-${randomBytes(8).toString('hex')}`
+  return at.prefix === '' ? name : `${at.prefix}/${name}`
+}
+
+async function askForPolicy(at: S3Location): Promise<boolean> {
+  const { url, fields } = await createPresignedPost(at.client, {
+    Bucket: at.bucket,
+    Key: probeKey(at),
+    Conditions: [['content-length-range', PROBE_BODY.length + 1, PROBE_BODY.length + 1]],
+    Expires: 60,
+  })
+  const form = new FormData()
+  for (const [name, value] of Object.entries(fields)) form.append(name, value)
+  form.append('file', new Blob([PROBE_BODY]), 'probe')
+  const code = await codeOf(url, { method: 'POST', body: form })
+  // Whoever says what is wrong with the form has read its policy.
+  return code === 'EntityTooSmall' || code === 'AccessDenied' || code === 'SignatureDoesNotMatch'
+}
+
+async function askForCondition(at: S3Location): Promise<boolean> {
+  const other = createHash('sha256').update('another body').digest()
+  const command = new PutObjectCommand({
+    Bucket: at.bucket,
+    Key: probeKey(at),
+    ContentLength: PROBE_BODY.length,
+    ChecksumSHA256: other.toString('base64'),
+    IfNoneMatch: '*',
+  })
+  const { url, method, headers } = await signRequest(at.client, command, other.toString('hex'))
+  const { 'content-length': _, ...rest } = headers
+  return (await codeOf(url, { method, headers: rest, body: PROBE_BODY })) !== 'NotImplemented'
+}
+
+/** The store's own code for its refusal; rejects when it does not answer, or is not well. */
+async function codeOf(url: string, init: RequestInit): Promise<string> {
+  const signal = AbortSignal.timeout(PROBE_TIMEOUT_MS)
+  const answer = await fetch(url, { ...init, signal, redirect: 'error' })
+  const text = (await answer.text()).slice(0, 10_000)
+  if (answer.status >= 500 && answer.status !== 501) throw new Error(`the store answered ${answer.status}`)
+  if (answer.status === 501) return 'NotImplemented'
+  try {
+    return errorDocument.parse(parser.parse(text)).Error.Code
+  } catch {
+    return `HTTP ${answer.status}`
+  }
+}
