@@ -15,9 +15,7 @@ export interface BrokerHandlerOptions {
  * The broker's requests over HTTPS, in web-standard form: for conductors that are functions rather than processes. It answers
  * every request and never rejects.
  */
-export function createBrokerHandler(
-  options: BrokerHandlerOptions,
-): (request: Request) => Promise<Response> {
+export function createBrokerHandler(options: BrokerHandlerOptions): (request: Request) => Promise<Response> {
   return async (request) => {
     if (request.method !== 'POST') return refuse(405, 'only POST works here', { allow: 'POST' })
     const token = /^Bearer +([^\s,]+)$/i.exec(request.headers.get('authorization') ?? '')?.[1] ?? ''

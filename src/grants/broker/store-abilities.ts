@@ -86,9 +86,9 @@ async function codeOf(url: string, init: RequestInit): Promise<string> {
   const text = (await answer.text()).slice(0, 10_000)
   if (answer.status >= 500 && answer.status !== 501) throw new Error(`the store answered ${answer.status}`)
   if (answer.status === 501) return 'NotImplemented'
-  try {
-    return errorDocument.parse(parser.parse(text)).Error.Code
-  } catch {
-    return `HTTP ${answer.status}`
-  }
+  const document = errorDocument.safeParse(parser.parse(text))
+  const code = document.success ? document.data.Error.Code : `HTTP ${answer.status}`
+  // A wrong setting says nothing of the store; who uses it hears of it.
+  if (code === 'NoSuchBucket') throw new Error('there is no such bucket')
+  return code
 }
