@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import pLimit from 'p-limit'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
+import { Granter } from '../grants/granter.js'
 import { assertTaskId } from '../protocol/key.js'
 import { createResults, type Results } from '../results/results.js'
 import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
@@ -30,10 +31,12 @@ export class Conductor implements AsyncDisposable {
   readonly #options: ResolvedOptions
   readonly #sandboxes: E2bSandboxes
   readonly #s3: S3Location | undefined
+  readonly #granter: Granter
   readonly #limit: ReturnType<typeof pLimit>
   readonly #workers = new Map<string, Worker>()
   readonly #taken = new Set<string>()
   readonly #volumes = new Map<string, Promise<void>>()
+  #handler: ((request: Request) => Promise<Response>) | undefined
   readonly #closing = new AbortController()
 
   /** Reads the environment for what is left out. Throws `INVALID_OPTION` at once; nothing is sent yet. */
@@ -41,6 +44,8 @@ export class Conductor implements AsyncDisposable {
     this.#options = resolveOptions(options)
     this.#sandboxes = new E2bSandboxes(this.#options.e2b)
     this.#s3 = this.#options.s3 === undefined ? undefined : openS3Location(this.#options.s3)
+    const { maxResultBytes, session, broker } = this.#options
+    this.#granter = new Granter({ s3: this.#s3, maxResultBytes, session, broker })
     this.#limit = pLimit(this.#options.maxWorkers)
   }
 
@@ -99,6 +104,15 @@ export class Conductor implements AsyncDisposable {
     })
   }
 
+  /**
+   * Answers what workers ask over HTTPS where `broker.url` is set; mount it there. Any conductor with the same options can
+   * answer, whether or not it made the worker. Throws `INVALID_OPTION` without `broker.tokenSecret`.
+   */
+  get handler(): (request: Request) => Promise<Response> {
+    this.#handler ??= this.#granter.handler()
+    return this.#handler
+  }
+
   /** A task's results, from any process at any time, whether or not its worker is known here. */
   results(taskId: string): Results {
     assertTaskId(taskId)
@@ -128,7 +142,7 @@ export class Conductor implements AsyncDisposable {
     signal.throwIfAborted()
     const { taskId } = spawn
     const places = this.#placesOf(taskId, spawn.volume ?? this.#options.volume)
-    const { envs, files } = await provision(this.#options, this.#s3, spawn, { signal })
+    const { envs, files, grant } = await provision(this.#options, this.#s3, this.#granter, spawn, { signal })
     if (places.volume !== undefined) await this.#ensureVolume(places.volume)
     const sandbox = await this.#sandboxes.create({
       template: spawn.template ?? this.#options.template,
@@ -145,19 +159,22 @@ export class Conductor implements AsyncDisposable {
         sandbox,
         spawn,
         places,
+        grant,
         onClosed: () => {
           this.#workers.delete(taskId)
           onClosed()
         },
       })
       this.#workers.set(taskId, worker)
-      if (spawn.command !== undefined) {
-        await worker.start(spawn.command, { outputs: spawn.outputs })
-      }
+      await Promise.all([
+        grant?.serve(sandbox, (event) => worker?.emit('grant', event)),
+        spawn.command === undefined ? undefined : worker.start(spawn.command, { outputs: spawn.outputs }),
+      ])
       signal.throwIfAborted()
       return worker
     } catch (error) {
       this.#workers.delete(taskId)
+      await grant?.end()
       await discard(sandbox, error)
       throw error
     }

@@ -1,6 +1,7 @@
 import type { CallOptions } from '../call-options.js'
 import { mintToken } from '../endpoint/token.js'
-import { mintGrant } from '../grants/mint-grant.js'
+import type { Granter } from '../grants/granter.js'
+import { WorkerGrant } from '../grants/worker-grant.js'
 import { ENV } from '../protocol/environment.js'
 import type { GrantHttp } from '../protocol/grant.js'
 import { WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
@@ -22,12 +23,15 @@ export interface Provision {
   readonly envs: Readonly<Record<string, string>>
   /** Persister, grant and the user's own files. */
   readonly files: readonly SandboxFile[]
+  /** To be served as soon as the files are there. */
+  readonly grant: WorkerGrant | undefined
 }
 
 /** Decides what a worker is handed: the persister, where results go, and by which right. */
 export async function provision(
   conductor: ResolvedOptions,
   s3: S3Location | undefined,
+  granter: Granter,
   spawn: ResolvedSpawn,
   options: CallOptions = {},
 ): Promise<Provision> {
@@ -42,6 +46,7 @@ export async function provision(
     { path: `${localDir}/${taskId}/.keep`, data: '' },
     ...(await readPersister()).map(({ name, data }) => ({ path: `${bin}/${name}`, data })),
   ]
+  let grant: WorkerGrant | undefined
   const envs: Record<string, string> = {
     ...spawn.env,
     [ENV.workerId]: taskId,
@@ -52,21 +57,15 @@ export async function provision(
     const http = httpEnv(httpFor(conductor.http, taskId, expiresAt))
     Object.assign(envs, await credentialsEnv(s3, options), http)
   } else if (s3 !== undefined || conductor.http !== undefined) {
-    const grant = await mintGrant({
-      taskId,
-      expiresAt,
-      s3,
-      http: httpFor(conductor.http, taskId, expiresAt),
-      maxResultBytes: conductor.maxResultBytes,
-      signal: options.signal,
-    })
-    files.push({ path: `${folder}/${WORKER_FILES.grant}`, data: JSON.stringify(grant) })
+    const http = (until: Date): GrantHttp | undefined => httpFor(conductor.http, taskId, until)
+    grant = await WorkerGrant.issue(granter, { taskId, localDir, access, http }, expiresAt, options)
+    files.push(...grant.files)
   }
   if (spawn.cwd === undefined && !localDir.startsWith(`${DEFAULT_CWD}/`)) {
     files.push({ path: `${DEFAULT_CWD}/.keep`, data: '' })
   }
   for (const [path, data] of Object.entries(spawn.files ?? {})) files.push({ path, data })
-  return { envs, files }
+  return { envs, files, grant }
 }
 
 async function credentialsEnv(

@@ -2,6 +2,7 @@ import { EventEmitter } from 'eventemitter3'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
+import type { WorkerGrant } from '../grants/worker-grant.js'
 import type { Outcome } from '../protocol/manifest.js'
 import type { TierProblem } from '../results/result.js'
 import { createResults, type Results } from '../results/results.js'
@@ -35,6 +36,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly #spawn: ResolvedSpawn
   readonly #places: TaskPlaces
   readonly #spool: SpoolStore
+  readonly #grant: WorkerGrant | undefined
   readonly #lease: Lease
   readonly #announcer: Announcer
   readonly #onClosed: () => void
@@ -53,6 +55,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     sandbox: RemoteSandbox
     spawn: ResolvedSpawn
     places: TaskPlaces
+    grant: WorkerGrant | undefined
     onClosed: () => void
   }) {
     super()
@@ -60,6 +63,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.#sandbox = parts.sandbox
     this.#spawn = parts.spawn
     this.#places = parts.places
+    this.#grant = parts.grant
     this.#onClosed = parts.onClosed
     this.#spool = new SpoolStore(
       `sandbox ${parts.sandbox.id}`,
@@ -233,6 +237,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.#lease.end()
     this.#onClosed()
     await this.#announcer.end()
+    await this.#grant?.end()
   }
 
   #stores(): readonly ResultStore[] {
