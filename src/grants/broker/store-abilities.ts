@@ -7,7 +7,7 @@ import type { S3Location } from '../../stores/s3/s3-location.js'
 import { signRequest } from './sign-request.js'
 
 const PROBE_TIMEOUT_MS = 10_000
-/** Two questions about one bucket are asked with the same body, which no answer lets through. */
+/** The body of every question. */
 const PROBE_BODY = 'x'
 
 /** What differs between stores that call themselves S3. */
@@ -16,15 +16,26 @@ export interface StoreAbilities {
   readonly postPolicy: boolean
   /** Knows `If-None-Match: *` on a `PUT`. */
   readonly conditionalPut: boolean
+  /** Obeys headers that the signature does not cover: whoever sends a signed request can then make its object public. */
+  readonly laxHeaders: boolean
 }
 
+/** Of a store that could not be asked. */
+const CAPABLE: StoreAbilities = { postPolicy: true, conditionalPut: true, laxHeaders: false }
+
 const known = new Map<string, Promise<StoreAbilities>>()
+/** What a store says that has found nothing wrong but the body. */
+const digestRefusals: ReadonlySet<string> = new Set([
+  'XAmzContentSHA256Mismatch',
+  'BadDigest',
+  'InvalidDigest',
+])
 const errorDocument = z.object({ Error: z.object({ Code: z.string() }) })
 const parser = new XMLParser()
 
 /**
- * Asks a store what it can do, once per endpoint and bucket of this process. Neither question can store anything: the form is
- * smaller than its own policy demands, the conditional body is not the one that was signed. A store that does not answer
+ * Asks a store what it can do, once per endpoint and bucket of this process. No question can store anything: the form is
+ * smaller than its own policy demands, the other bodies are not those that were signed. A store that does not answer
  * counts as one that can do it all, and is asked again the next time.
  */
 export function findAbilities(at: S3Location): Promise<StoreAbilities> {
@@ -35,13 +46,21 @@ export function findAbilities(at: S3Location): Promise<StoreAbilities> {
   known.set(name, asked)
   return asked.catch(() => {
     known.delete(name)
-    return { postPolicy: true, conditionalPut: true }
+    return CAPABLE
   })
 }
 
 async function ask(at: S3Location): Promise<StoreAbilities> {
-  const [postPolicy, conditionalPut] = await Promise.all([askForPolicy(at), askForCondition(at)])
-  return { postPolicy, conditionalPut }
+  const [postPolicy, conditional, publicAcl] = await Promise.all([
+    askForPolicy(at),
+    askWithOtherBody(at, { IfNoneMatch: '*' }, {}),
+    askWithOtherBody(at, {}, { 'x-amz-acl': 'public-read' }),
+  ])
+  return {
+    postPolicy,
+    conditionalPut: conditional !== 'NotImplemented',
+    laxHeaders: digestRefusals.has(publicAcl),
+  }
 }
 
 /** Outside every task, as no task id starts with a dot. */
@@ -65,18 +84,23 @@ async function askForPolicy(at: S3Location): Promise<boolean> {
   return code === 'EntityTooSmall' || code === 'AccessDenied' || code === 'SignatureDoesNotMatch'
 }
 
-async function askForCondition(at: S3Location): Promise<boolean> {
-  const other = createHash('sha256').update('another body').digest()
+/** Tries to store a body that is not the one that was signed, and gives the store's code for its refusal. */
+async function askWithOtherBody(
+  at: S3Location,
+  input: { readonly IfNoneMatch?: '*' },
+  unsigned: Readonly<Record<string, string>>,
+): Promise<string> {
+  const other = createHash('sha256').update('y').digest()
   const command = new PutObjectCommand({
     Bucket: at.bucket,
     Key: probeKey(at),
     ContentLength: PROBE_BODY.length,
     ChecksumSHA256: other.toString('base64'),
-    IfNoneMatch: '*',
+    ...input,
   })
   const { url, method, headers } = await signRequest(at.client, command, other.toString('hex'))
   const { 'content-length': _, ...rest } = headers
-  return (await codeOf(url, { method, headers: rest, body: PROBE_BODY })) !== 'NotImplemented'
+  return await codeOf(url, { method, headers: { ...rest, ...unsigned }, body: PROBE_BODY })
 }
 
 /** The store's own code for its refusal; rejects when it does not answer, or is not well. */
