@@ -3,6 +3,7 @@ import pLimit from 'p-limit'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
+import { Granter } from '../grants/granter.js'
 import { assertTaskId } from '../protocol/key.js'
 import { taskSource } from '../results/result-source.js'
 import { createResults, type Results } from '../results/results.js'
@@ -24,7 +25,7 @@ import {
   type SpawnOptions,
   spawnOptionsSchema,
 } from './options.js'
-import { type EquippedWorker, isEquipped, type Recovery, recoverWorkers, workerParts } from './recover.js'
+import { type EquippedWorker, isEquipped, type Recovery, recoverWorkers } from './recover.js'
 import { type TaskResultsOptions, taskResultsOptionsSchema } from './results-options.js'
 import { Worker } from './worker.js'
 import { WorkerFactory } from './worker-factory.js'
@@ -35,17 +36,21 @@ export class Conductor implements AsyncDisposable {
   readonly #factory: WorkerFactory
   readonly #visits: SandboxVisits
   readonly #s3: S3Location | undefined
+  readonly #granter: Granter
   readonly #limit: ReturnType<typeof pLimit>
   readonly #workers = new Map<string, Worker>()
   readonly #taken = new Set<string>()
   readonly #closing = new AbortController()
   #recovery: Promise<Recovery> | undefined
+  #handler: ((request: Request) => Promise<Response>) | undefined
 
   /** Reads the environment for what is left out. Throws `INVALID_OPTION` at once; nothing is sent yet. */
   constructor(options: ConductorOptions = {}) {
     this.#options = resolveOptions(options)
     this.#s3 = this.#options.s3 === undefined ? undefined : openS3Location(this.#options.s3)
-    this.#factory = new WorkerFactory(this.#options, this.#s3)
+    const { maxResultBytes, session, broker } = this.#options
+    this.#granter = new Granter({ s3: this.#s3, maxResultBytes, session, broker })
+    this.#factory = new WorkerFactory(this.#options, this.#s3, this.#granter)
     this.#visits = new SandboxVisits(this.#options.e2b)
     this.#limit = pLimit(this.#options.maxWorkers)
   }
@@ -138,8 +143,12 @@ export class Conductor implements AsyncDisposable {
     for (const summary of await this.#factory.findSandboxes(taskId, { signal })) {
       const found = await this.#factory.find(summary, { signal })
       if (!isEquipped(found)) continue
-      // Somebody else in this process may have been faster.
-      const worker = this.#workers.get(taskId) ?? this.#adopt(found)
+      const worker = await this.#adopt(found, signal)
+      if (worker === undefined) {
+        throw new ConductorError('EXISTS', `task ${taskId} is being taken up here already`, {
+          retryable: true,
+        })
+      }
       worker.follow(found.inspection, { stdout: stdoutOffsetBytes, stderr: stderrOffsetBytes })
       return worker
     }
@@ -156,12 +165,21 @@ export class Conductor implements AsyncDisposable {
       conductorId: this.#options.id,
       factory: this.#factory,
       isKnown: (taskId) => this.#workers.has(taskId) || this.#taken.has(taskId),
-      adopt: (found) => this.#adopt(found),
+      adopt: (found) => this.#adopt(found, signal),
       signal,
     }).finally(() => {
       this.#recovery = undefined
     })
     return this.#recovery
+  }
+
+  /**
+   * Answers what workers ask over HTTPS where `broker.url` is set; mount it there. Any conductor with the same options can
+   * answer, whether or not it made the worker. Throws `INVALID_OPTION` without `broker.tokenSecret`.
+   */
+  get handler(): (request: Request) => Promise<Response> {
+    this.#handler ??= this.#granter.handler()
+    return this.#handler
   }
 
   /**
@@ -214,18 +232,24 @@ export class Conductor implements AsyncDisposable {
     await this.close()
   }
 
-  #adopt(found: EquippedWorker): Worker {
-    const taskId = found.inspection.record.task_id
-    const worker = new Worker({
-      ...workerParts(found),
-      onClosed: () => {
-        this.#workers.delete(taskId)
-        this.#taken.delete(taskId)
-      },
-    })
+  /** Makes a found worker this conductor's own, unless it already is. */
+  async #adopt(found: EquippedWorker, signal: AbortSignal | undefined): Promise<Worker | undefined> {
+    const { record } = found.inspection
+    const taskId = record.task_id
+    if (this.#taken.has(taskId)) return undefined
+    const onClosed = (): void => {
+      this.#workers.delete(taskId)
+      this.#taken.delete(taskId)
+    }
     this.#taken.add(taskId)
-    this.#workers.set(taskId, worker)
-    return worker
+    try {
+      const worker = await this.#factory.takeOver(found, record, { signal, onClosed })
+      this.#workers.set(taskId, worker)
+      return worker
+    } catch (error) {
+      onClosed()
+      throw error
+    }
   }
 }
 

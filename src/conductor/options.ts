@@ -1,13 +1,20 @@
 import { z } from 'zod'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
+import type { BrokerOptions, GrantAccess } from '../grants/granter.js'
+import { MAX_SINGLE_PUT_BYTES } from '../grants/mint-grant.js'
+import type { SessionOptions } from '../grants/session/mint-session.js'
 import { ENV, readEnvironment } from '../protocol/environment.js'
 import { nameProblem, taskIdProblem } from '../protocol/key.js'
 import type { E2bOptions } from '../sandbox/e2b-sandboxes.js'
 import type { S3Options } from '../stores/s3/s3-location.js'
 
-/** How a worker may write to remote tiers: by a grant for its own prefix, or with the conductor's own AWS credentials. */
-export type Access = 'presigned' | 'env'
+/**
+ * How a worker may write to S3. `policy`: by itself, with an upload policy for its own prefix. `broker`: one request at a time,
+ * each signed by the conductor. `session`: with temporary credentials for its own prefix. `presigned`: `policy` where the
+ * store has it, else `broker`. `env`: with the conductor's own AWS credentials.
+ */
+export type Access = GrantAccess | 'env'
 
 /** An HTTP results endpoint, this project's own or any server that takes the same POST. */
 export interface HttpOptions {
@@ -36,9 +43,13 @@ export interface ConductorOptions {
   readonly localDir?: string | undefined
   /** @default 'presigned' */
   readonly access?: Access | undefined
+  /** The role behind `access: 'session'`. */
+  readonly session?: SessionOptions | undefined
+  /** Quotas of `access: 'broker'`, and how workers reach it. */
+  readonly broker?: BrokerOptions | undefined
   /** Workers at once; further ones wait. @default 50 */
   readonly maxWorkers?: number | undefined
-  /** Largest single result a grant admits, in bytes. @default 5 GiB, the most S3 takes in one request */
+  /** Largest single result a grant admits, in bytes; above 5 GiB a worker needs its conductor to store it. @default 5 GiB, the most S3 takes in one request */
   readonly maxResultBytes?: number | undefined
   /** Variables to read settings from. @default process.env */
   readonly env?: Readonly<Record<string, string | undefined>> | undefined
@@ -54,11 +65,16 @@ export interface ResolvedOptions {
   readonly volume: string | undefined
   readonly localDir: string
   readonly access: Access
+  readonly session: SessionOptions | undefined
+  readonly broker: BrokerOptions | undefined
   readonly maxWorkers: number
   readonly maxResultBytes: number
 }
 
-const MAX_SINGLE_PUT_BYTES = 5 * 1024 ** 3
+/** https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html */
+const MAX_OBJECT_BYTES = 48.8 * 1024 ** 4
+
+const accessSchema = z.enum(['presigned', 'policy', 'broker', 'session', 'env'])
 
 const httpUrl = z.url({ protocol: /^https?$/, error: 'must be an http or https URL' })
 const absolutePath = z
@@ -86,6 +102,13 @@ const s3Schema = z.strictObject({
     .custom<S3Options['credentials']>((value) => ['object', 'function'].includes(typeof value))
     .optional(),
   client: z.custom<S3Options['client']>((value) => typeof value === 'object').optional(),
+  sse: z.enum(['AES256', 'aws:kms']).optional(),
+  kmsKeyId: z.string().min(1).optional(),
+  // https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+  tags: z
+    .record(z.string().min(1).max(128), z.string().max(256))
+    .refine((tags) => Object.keys(tags).length <= 10, 'must be at most 10 tags')
+    .optional(),
 })
 
 /** @internal */
@@ -115,9 +138,28 @@ export const conductorOptionsSchema = z.strictObject({
     .optional(),
   volume: z.string().min(1).optional(),
   localDir: absolutePath.optional(),
-  access: z.enum(['presigned', 'env']).optional(),
+  access: accessSchema.optional(),
+  session: z
+    .strictObject({
+      roleArn: z.string().min(20).max(2048),
+      endpoint: httpUrl.optional(),
+      externalId: z.string().min(2).max(1224).optional(),
+      maxSeconds: z.number().int().min(900).max(43_200).optional(),
+    })
+    .optional(),
+  broker: z
+    .strictObject({
+      maxResults: z.number().int().min(1).optional(),
+      maxTaskBytes: z.number().int().min(1).optional(),
+      url: httpUrl.optional(),
+      tokenSecret: z.string().min(32).optional(),
+    })
+    .refine(({ url, tokenSecret }) => url === undefined || tokenSecret !== undefined, {
+      message: 'url needs tokenSecret',
+    })
+    .optional(),
   maxWorkers: z.number().int().min(1).max(10_000).optional(),
-  maxResultBytes: z.number().int().min(1).max(MAX_SINGLE_PUT_BYTES).optional(),
+  maxResultBytes: z.number().int().min(1).max(MAX_OBJECT_BYTES).optional(),
   env: z.record(z.string(), z.string().optional()).optional(),
 })
 
@@ -142,6 +184,8 @@ export function resolveOptions(options: ConductorOptions): ResolvedOptions {
     volume: options.volume,
     localDir: options.localDir ?? read.localDir,
     access: options.access ?? 'presigned',
+    session: options.session,
+    broker: options.broker,
     maxWorkers: options.maxWorkers ?? 50,
     maxResultBytes: options.maxResultBytes ?? MAX_SINGLE_PUT_BYTES,
   }
@@ -228,7 +272,7 @@ export const spawnOptionsSchema = z.strictObject({
   timeoutMs: z.number().int().min(1).max(86_400_000).default(3_600_000),
   graceMs: z.number().int().min(0).max(3_600_000).default(10_000),
   template: z.string().min(1).optional(),
-  access: z.enum(['presigned', 'env']).optional(),
+  access: accessSchema.optional(),
   volume: z.string().min(1).optional(),
   metadata: z.record(z.string(), z.string()).optional(),
   signal: z.instanceof(AbortSignal).optional(),
@@ -237,8 +281,19 @@ export const spawnOptionsSchema = z.strictObject({
 /** Spawn options as the worker sees them, checked and with defaults applied. */
 export type ResolvedSpawn = z.output<typeof spawnOptionsSchema> & { readonly taskId: string }
 
+/** Whether it names a way of access. */
+export function isAccess(name: string | undefined): name is Access {
+  return accessSchema.safeParse(name).success
+}
+
 /** Fails early with what is missing for a tier that was asked for. */
 export function assertAccessPossible(options: ResolvedOptions, access: Access): void {
+  if (access === 'session' && options.session === undefined) {
+    throw new ConductorError('INVALID_OPTION', "access: 'session' needs session.roleArn")
+  }
+  if (access !== 'env' && access !== 'presigned' && options.s3 === undefined) {
+    throw new ConductorError('INVALID_OPTION', `access: '${access}' needs an S3 bucket (${ENV.s3Bucket})`)
+  }
   if (access === 'env' && options.s3 === undefined && options.http === undefined) {
     throw new ConductorError(
       'INVALID_OPTION',

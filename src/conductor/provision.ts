@@ -1,6 +1,7 @@
 import type { CallOptions } from '../call-options.js'
 import { mintToken } from '../endpoint/token.js'
-import { mintGrant } from '../grants/mint-grant.js'
+import type { Granter } from '../grants/granter.js'
+import { WorkerGrant } from '../grants/worker-grant.js'
 import { ENV } from '../protocol/environment.js'
 import type { GrantHttp } from '../protocol/grant.js'
 import { WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
@@ -23,6 +24,8 @@ export interface Provision {
   readonly envs: Readonly<Record<string, string>>
   /** Persister, grant and the user's own files. */
   readonly files: readonly SandboxFile[]
+  /** To be served as soon as the files are there. */
+  readonly grant: WorkerGrant | undefined
 }
 
 /** The file by which another conductor can go on with a worker. */
@@ -37,12 +40,13 @@ export function workerFile(record: WorkerRecord, localDir: string): SandboxFile 
 export async function provision(
   conductor: ResolvedOptions,
   s3: S3Location | undefined,
+  granter: Granter,
   spawn: ResolvedSpawn,
   options: CallOptions = {},
 ): Promise<Provision> {
   const { taskId } = spawn
   const { localDir } = conductor
-  const expiresAt = new Date(Date.now() + spawn.timeoutMs + GRANT_MARGIN_MS)
+  const expiresAt = grantEnd(Date.now() + spawn.timeoutMs)
   const access: Access = spawn.access ?? conductor.access
   const folder = workerFolder(localDir, taskId)
   const bin = `${folder}/${WORKER_FILES.bin}`
@@ -51,6 +55,7 @@ export async function provision(
     { path: `${localDir}/${taskId}/.keep`, data: '' },
     ...(await readPersister()).map(({ name, data }) => ({ path: `${bin}/${name}`, data })),
   ]
+  let grant: WorkerGrant | undefined
   const envs: Record<string, string> = {
     ...spawn.env,
     [ENV.workerId]: taskId,
@@ -60,22 +65,34 @@ export async function provision(
   if (access === 'env') {
     const http = httpEnv(httpFor(conductor.http, taskId, expiresAt))
     Object.assign(envs, await credentialsEnv(s3, options), http)
-  } else if (s3 !== undefined || conductor.http !== undefined) {
-    const grant = await mintGrant({
-      taskId,
-      expiresAt,
-      s3,
-      http: httpFor(conductor.http, taskId, expiresAt),
-      maxResultBytes: conductor.maxResultBytes,
-      signal: options.signal,
-    })
-    files.push({ path: `${folder}/${WORKER_FILES.grant}`, data: JSON.stringify(grant) })
+  } else {
+    grant = await issueGrant(conductor, granter, { taskId, localDir, access }, expiresAt, options)
+    if (grant !== undefined) files.push(...grant.files)
   }
   if (spawn.cwd === undefined && !localDir.startsWith(`${DEFAULT_CWD}/`)) {
     files.push({ path: `${DEFAULT_CWD}/.keep`, data: '' })
   }
   for (const [path, data] of Object.entries(spawn.files ?? {})) files.push({ path, data })
-  return { envs, files }
+  return { envs, files, grant }
+}
+
+/** When the grant of a worker ends whose own time is up at the given moment. */
+export function grantEnd(deadlineMs: number): Date {
+  return new Date(deadlineMs + GRANT_MARGIN_MS)
+}
+
+/** A grant for a worker; undefined when it needs none, or there is nothing to be granted. */
+export async function issueGrant(
+  conductor: ResolvedOptions,
+  granter: Granter,
+  worker: { readonly taskId: string; readonly localDir: string; readonly access: Access },
+  expiresAt: Date,
+  options: CallOptions = {},
+): Promise<WorkerGrant | undefined> {
+  const { taskId, localDir, access } = worker
+  if (access === 'env' || (conductor.s3 === undefined && conductor.http === undefined)) return undefined
+  const http = (until: Date): GrantHttp | undefined => httpFor(conductor.http, taskId, until)
+  return WorkerGrant.issue(granter, { taskId, localDir, access, http }, expiresAt, options)
 }
 
 async function credentialsEnv(

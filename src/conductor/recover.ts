@@ -6,7 +6,7 @@ import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
 import type { Receipt } from './receipt.js'
 import { identityOf, METADATA } from './sandbox-metadata.js'
-import { Worker, type WorkerParts } from './worker.js'
+import { Worker } from './worker.js'
 import type { FoundWorker, WorkerFactory } from './worker-factory.js'
 
 const CONCURRENT_SANDBOXES = 8
@@ -30,7 +30,7 @@ export interface Recovery {
 }
 
 interface Progress {
-  readonly running: EquippedWorker[]
+  readonly running: { readonly worker: Worker; readonly found: EquippedWorker }[]
   readonly receipts: Receipt[]
   readonly failures: Recovery['failures'][number][]
 }
@@ -41,8 +41,8 @@ export interface RecoverOptions extends CallOptions {
   readonly factory: WorkerFactory
   /** Whether the conductor has, or is making, a worker for the task. */
   readonly isKnown: (taskId: string) => boolean
-  /** Makes a worker the conductor's own. */
-  readonly adopt: (found: EquippedWorker) => Worker
+  /** Makes a worker the conductor's own; undefined when it is so already. */
+  readonly adopt: (found: EquippedWorker) => Promise<Worker | undefined>
 }
 
 /**
@@ -50,7 +50,7 @@ export interface RecoverOptions extends CallOptions {
  * so at once; what one has finished the other passes over.
  */
 export async function recoverWorkers(options: RecoverOptions): Promise<Recovery> {
-  const { conductorId, factory, isKnown, adopt, signal } = options
+  const { conductorId, factory, isKnown, signal } = options
   const byTask = new Map<string, SandboxSummary[]>()
   for await (const summary of factory.sandboxes.list({ [METADATA.conductor]: conductorId }, { signal })) {
     const taskId = identityOf(summary)?.taskId
@@ -64,11 +64,8 @@ export async function recoverWorkers(options: RecoverOptions): Promise<Recovery>
   )
   signal?.throwIfAborted()
   // Last, so that whoever awaits this can listen before the first of their output is told.
-  const workers = done.running.map((found) => {
-    const worker = adopt(found)
-    worker.follow(found.inspection, FROM_START)
-    return worker
-  })
+  for (const { worker, found } of done.running) worker.follow(found.inspection, FROM_START)
+  const workers = done.running.map(({ worker }) => worker)
   return { workers, receipts: done.receipts, failures: done.failures }
 }
 
@@ -87,10 +84,13 @@ async function recoverTask(
       const runs = found.inspection.pid !== undefined
       if (runs && !isFollowed) {
         isFollowed = true
-        done.running.push(found)
+        const worker = await options.adopt(found)
+        if (worker !== undefined) done.running.push({ worker, found })
         continue
       }
-      const worker = new Worker({ ...workerParts(found), onClosed: () => {} })
+      const { sandbox, places, inspection } = found
+      const { record } = inspection
+      const worker = new Worker({ sandbox, record, places, found: inspection, onClosed: () => {} })
       if (runs) worker.follow(found.inspection, FROM_START)
       try {
         done.receipts.push(await worker.terminate({ signal: options.signal }))
@@ -110,11 +110,6 @@ async function recoverTask(
 /** A found sandbox in which a conductor has put its tools. */
 export type EquippedWorker = FoundWorker & {
   readonly inspection: { readonly record: WorkerRecord }
-}
-
-/** What a worker is made from, of what was found. */
-export function workerParts({ sandbox, places, inspection }: EquippedWorker): Omit<WorkerParts, 'onClosed'> {
-  return { sandbox, places, record: inspection.record, found: inspection }
 }
 
 /** Whether there is a worker to go on with. */

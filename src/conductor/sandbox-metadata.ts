@@ -1,4 +1,5 @@
 import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
+import { type Access, isAccess } from './options.js'
 
 /** Keys of E2B metadata by which conductors find their sandboxes again. Only who holds the E2B key can write them. */
 export const METADATA = {
@@ -7,6 +8,7 @@ export const METADATA = {
   spawn: 'stu-spawn',
   localDir: 'stu-local-dir',
   volume: 'stu-volume',
+  access: 'stu-access',
 } as const
 
 /** What a sandbox of ours says of itself. */
@@ -17,6 +19,8 @@ export interface SandboxIdentity {
   readonly localDir: string
   /** Name of the volume that is its spool, if one is. */
   readonly volume: string | undefined
+  /** How it was let write to S3. */
+  readonly access: Access
 }
 
 /** As metadata for E2B. */
@@ -26,6 +30,7 @@ export function toMetadata(identity: SandboxIdentity): Record<string, string> {
     [METADATA.task]: identity.taskId,
     [METADATA.spawn]: identity.spawnId,
     [METADATA.localDir]: identity.localDir,
+    [METADATA.access]: identity.access,
     ...(identity.volume === undefined ? {} : { [METADATA.volume]: identity.volume }),
   }
 }
@@ -33,8 +38,9 @@ export function toMetadata(identity: SandboxIdentity): Record<string, string> {
 /** `undefined` for a sandbox that no conductor made. */
 export function identityOf({ metadata }: SandboxSummary): SandboxIdentity | undefined {
   const { [METADATA.conductor]: conductorId, [METADATA.task]: taskId, [METADATA.spawn]: spawnId } = metadata
-  const localDir = metadata[METADATA.localDir]
+  const { [METADATA.localDir]: localDir, [METADATA.access]: access } = metadata
   if (conductorId === undefined || taskId === undefined || spawnId === undefined || localDir === undefined)
     return undefined
-  return { conductorId, taskId, spawnId, localDir, volume: metadata[METADATA.volume] }
+  if (!isAccess(access)) return undefined
+  return { conductorId, taskId, spawnId, localDir, volume: metadata[METADATA.volume], access }
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
+import type { Granter } from '../grants/granter.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
 import { ensureVolume } from '../sandbox/e2b-volume.js'
@@ -11,9 +12,9 @@ import { type Claim, claimTask } from './claim-task.js'
 import { createSandbox } from './create-sandbox.js'
 import { type Inspection, inspectWorker } from './inspect.js'
 import { LEASE_MS } from './lease.js'
-import type { ResolvedOptions, ResolvedSpawn } from './options.js'
+import type { Access, ResolvedOptions, ResolvedSpawn } from './options.js'
 import { placesOf, type TaskPlaces } from './places.js'
-import { DEFAULT_CWD, provision, workerFile } from './provision.js'
+import { DEFAULT_CWD, grantEnd, issueGrant, provision, workerFile } from './provision.js'
 import { identityOf, METADATA, toMetadata } from './sandbox-metadata.js'
 import { Worker } from './worker.js'
 
@@ -21,6 +22,7 @@ import { Worker } from './worker.js'
 export interface FoundWorker {
   readonly sandbox: RemoteSandbox
   readonly places: TaskPlaces
+  readonly access: Access
   readonly inspection: Inspection
 }
 
@@ -31,9 +33,12 @@ export class WorkerFactory {
   readonly #s3: S3Location | undefined
   readonly #volumes = new Map<string, Promise<void>>()
 
-  constructor(options: ResolvedOptions, s3: S3Location | undefined) {
+  readonly #granter: Granter
+
+  constructor(options: ResolvedOptions, s3: S3Location | undefined, granter: Granter) {
     this.#options = options
     this.#s3 = s3
+    this.#granter = granter
     this.sandboxes = new E2bSandboxes(options.e2b)
   }
 
@@ -85,7 +90,23 @@ export class WorkerFactory {
       { taskId: identity.taskId, localDir: identity.localDir },
       { signal },
     )
-    return { sandbox, places, inspection }
+    return { sandbox, places, access: identity.access, inspection }
+  }
+
+  /** Makes a worker of a sandbox that was found, with a fresh grant; its command goes on. */
+  async takeOver(
+    { sandbox, places, access, inspection }: FoundWorker,
+    record: WorkerRecord,
+    { signal, onClosed }: CallOptions & { readonly onClosed: () => void },
+  ): Promise<Worker> {
+    const expiresAt = grantEnd(Date.parse(record.deadline_at))
+    const { localDir } = places
+    const identity = { taskId: record.task_id, localDir, access }
+    const grant = await issueGrant(this.#options, this.#granter, identity, expiresAt, { signal })
+    await grant?.refresh(sandbox, expiresAt, { signal })
+    const worker = new Worker({ sandbox, record, places, grant, onClosed, found: inspection })
+    await grant?.serve(sandbox, (event) => worker.emit('grant', event))
+    return worker
   }
 
   async #claim(
@@ -133,10 +154,11 @@ export class WorkerFactory {
   }): Promise<Worker> {
     const { spawn, spawnId, places, claim, signal, onClosed } = parts
     const { taskId } = spawn
-    const { envs, files } = await provision(this.#options, this.#s3, spawn, { signal })
+    const access = spawn.access ?? this.#options.access
+    const { envs, files, grant } = await provision(this.#options, this.#s3, this.#granter, spawn, { signal })
     const { volume, localDir } = places
     if (volume !== undefined) await this.#ensureVolume(volume)
-    const identity = { taskId, spawnId, conductorId: this.#options.id, localDir, volume }
+    const identity = { taskId, spawnId, conductorId: this.#options.id, localDir, volume, access }
     const { sandbox, removeStrays } = await createSandbox(
       this.sandboxes,
       {
@@ -170,16 +192,21 @@ export class WorkerFactory {
         sandbox,
         record,
         places,
+        grant,
         onClosed: () => {
           onClosed()
           // One that came late is found here; one that cannot be removed now is paused by E2B, and recover() finds it.
           removeStrays().catch(() => {})
         },
       })
-      if (spawn.command !== undefined) await worker.start(spawn.command, { outputs: spawn.outputs })
+      await Promise.all([
+        grant?.serve(sandbox, (event) => worker.emit('grant', event)),
+        spawn.command === undefined ? undefined : worker.start(spawn.command, { outputs: spawn.outputs }),
+      ])
       signal.throwIfAborted()
       return worker
     } catch (error) {
+      await grant?.end()
       await discard(sandbox, error)
       throw error
     }

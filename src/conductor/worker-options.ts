@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
 import type { ConductorError } from '../errors.js'
+import type { GrantEvent } from '../grants/broker/task-broker.js'
 import type { Result, TierProblem } from '../results/result.js'
 import type { WorkerExit } from './receipt.js'
 
@@ -15,6 +16,8 @@ export interface WorkerEvents {
   stderr: [text: string]
   /** A result was stored, in the spool at least; once per result. */
   result: [result: Result]
+  /** The worker asked its conductor for a signed request, and what it was given; never holds a signature. */
+  grant: [event: GrantEvent]
   /** A command ended; once per command. */
   exit: [exit: WorkerExit]
   /** The worker's time is nearly up, at that moment: its command was asked to end and has `graceMs` to save its work. */

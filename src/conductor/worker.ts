@@ -2,6 +2,7 @@ import { EventEmitter } from 'eventemitter3'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
+import type { WorkerGrant } from '../grants/worker-grant.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { ResultsContext } from '../results/context.js'
 import type { TierProblem } from '../results/result.js'
@@ -35,6 +36,8 @@ export interface WorkerParts {
   readonly sandbox: RemoteSandbox
   readonly record: WorkerRecord
   readonly places: TaskPlaces
+  /** Ended with the worker. */
+  readonly grant?: WorkerGrant | undefined
   readonly onClosed: () => void
   /** Where it stands, when it was not started here. */
   readonly found?: Inspection | undefined
@@ -49,6 +52,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly #record: WorkerRecord
   readonly #places: TaskPlaces
   readonly #spool: SpoolStore
+  readonly #grant: WorkerGrant | undefined
   readonly #lease: Lease
   readonly #deadline: Deadline
   readonly #announcer: Announcer
@@ -59,12 +63,13 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   #terminating: Promise<Receipt> | undefined
 
   /** @internal */
-  constructor({ sandbox, record, places, onClosed, found }: WorkerParts) {
+  constructor({ sandbox, record, places, grant, onClosed, found }: WorkerParts) {
     super()
     this.taskId = record.task_id
     this.#sandbox = sandbox
     this.#record = record
     this.#places = places
+    this.#grant = grant
     this.#onClosed = onClosed
     this.#runs = found?.lastRun ?? 0
     this.#slot = new CommandSlot(found === undefined || found.lastRun === 0 ? undefined : foundExit(found))
@@ -237,6 +242,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.#lease.end()
     this.#onClosed()
     await this.#announcer.end()
+    await this.#grant?.end()
   }
 
   #stores(): readonly ResultStore[] {

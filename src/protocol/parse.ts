@@ -20,7 +20,8 @@ const jsonObject = z.custom<JsonObject>(
 
 const tierError = z.object({ code: z.string().max(100), message: z.string().max(10_000), at: isoTime })
 
-const resultRecord = z
+/** What {@link parseRecord} accepts. @internal */
+export const resultRecord = z
   .object({
     v: z.literal(1),
     task_id: z.string(),

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream'
 import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import { ConductorError, isConductorError } from '../../errors.js'
 import { mapS3Error } from './map-s3-error.js'
+import { objectInput } from './object-options.js'
 import type { S3Location } from './s3-location.js'
 
 /** A small text object, and the tag by which a later write can tell whether it is still this one. */
@@ -71,6 +72,7 @@ export async function writeS3Document(
       Body: `${JSON.stringify(value)}\n`,
       ContentType: 'application/json',
       ...(metadata === undefined ? {} : { Metadata: { ...metadata } }),
+      ...objectInput(at),
       ...condition,
     })
   const send = async (condition: { IfNoneMatch?: string; IfMatch?: string }): Promise<string | undefined> => {

@@ -1,5 +1,6 @@
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import { normalizePrefix } from '../../protocol/environment.js'
+import type { S3ObjectOptions } from './object-options.js'
 
 /** An AWS key pair, with its session token where it has one. */
 export interface S3Credentials {
@@ -11,7 +12,7 @@ export interface S3Credentials {
 }
 
 /** Where results lie in S3, and how to get there. */
-export interface S3Options {
+export interface S3Options extends S3ObjectOptions {
   readonly bucket: string
   /** @default 'results' */
   readonly prefix?: string | undefined
@@ -33,6 +34,8 @@ export interface S3Location {
   readonly prefix: string
   readonly region: string
   readonly endpoint: string | undefined
+  /** What every new object gets. */
+  readonly objects?: S3ObjectOptions | undefined
   /** Frees the connections of a client made here; a caller's own is left alone. */
   close(): void
 }
@@ -66,6 +69,7 @@ export function openS3Location(options: S3Options): S3Location {
     prefix: normalizePrefix(options.prefix ?? 'results'),
     region,
     endpoint: options.endpoint,
+    objects: { sse: options.sse, kmsKeyId: options.kmsKeyId, tags: options.tags },
     close: () => {
       if (options.client === undefined) client.destroy()
     },

@@ -31,6 +31,7 @@ import type {
   UrlOptions,
 } from '../result-store.js'
 import { mapS3Error } from './map-s3-error.js'
+import { objectInput } from './object-options.js'
 import { readS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
@@ -166,7 +167,7 @@ export class S3Store implements ResultStore {
     const Key = this.#objectKey(record.key)
     const { values, sidecar } = toS3Metadata(record)
     const doing = `put ${this.name}/${record.key}`
-    if (sidecar) await this.#putSidecar(Key, record, signal)
+    if (sidecar) await this.putSidecar(record, { signal })
     await this.#send(
       doing,
       (options) =>
@@ -180,6 +181,7 @@ export class S3Store implements ResultStore {
             ChecksumSHA256: Buffer.from(record.sha256, 'hex').toString('base64'),
             Metadata: values,
             IfNoneMatch: '*',
+            ...objectInput(this.#at),
           }),
           options,
         ),
@@ -188,14 +190,19 @@ export class S3Store implements ResultStore {
     return `s3://${this.#at.bucket}/${Key}`
   }
 
-  /** Before the object, so that whoever sees that sees this. Never over another's: `EXISTS` unless the one there is of this very result. */
-  async #putSidecar(objectKey: string, record: ResultRecord, signal: AbortSignal | undefined): Promise<void> {
+  /**
+   * Stores the record of a result whose metadata does not fit into the object's own: before the object, so that whoever sees
+   * that sees this. Never over another's: `EXISTS` unless the one there is of this very result.
+   */
+  async putSidecar(record: ResultRecord, { signal }: CallOptions = {}): Promise<void> {
+    const objectKey = this.#objectKey(record.key)
     const command = new PutObjectCommand({
       Bucket: this.#at.bucket,
       Key: s3SidecarKey(objectKey),
       Body: `${JSON.stringify(record)}\n`,
       ContentType: 'application/json',
       IfNoneMatch: '*',
+      ...objectInput(this.#at),
     })
     try {
       const doing = `put the record of ${this.name}/${record.key}`

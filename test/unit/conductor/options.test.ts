@@ -16,7 +16,9 @@ describe('Conductor options', () => {
     [{ maxWorkers: 1.5 }, /maxWorkers/],
     [{ access: 'root' }, /access/],
     [{ localDir: 'relative' }, /localDir: must be an absolute path/],
-    [{ maxResultBytes: 6 * 1024 ** 3 }, /maxResultBytes/],
+    [{ maxResultBytes: 50 * 1024 ** 4 }, /maxResultBytes/],
+    [{ broker: { url: 'https://x.example/' } }, /broker: url needs tokenSecret/],
+    [{ session: { roleArn: 'x' } }, /session\.roleArn/],
     [{ id: 'a b' }, /id: must be/],
   ])('%j is refused, by name', (options, message) => {
     expect(() => new Conductor({ ...nothing, ...options } as never)).toThrow(
@@ -84,6 +86,8 @@ describe('spawnWorker options', () => {
     [{ timeoutMs: -1 }, /timeoutMs/],
     [{ cwd: 'here' }, /cwd/],
     [{ access: 'env' }, /access: 'env' needs an S3 bucket/],
+    [{ access: 'broker' }, /access: 'broker' needs an S3 bucket/],
+    [{ access: 'session' }, /access: 'session' needs session.roleArn/],
   ])('%j is refused, by name, and nothing is sent', async (options, message) => {
     const conductor = new Conductor({ env: { E2B_API_URL: 'http://127.0.0.1:9' } })
     await expect(conductor.spawnWorker(options as never)).rejects.toMatchObject({

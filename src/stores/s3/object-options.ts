@@ -1,0 +1,53 @@
+import type { S3Location } from './s3-location.js'
+
+/** What every object that is written gets besides its body and metadata. */
+export interface S3ObjectOptions {
+  /** Encryption by the store; without it the bucket's own default holds. */
+  readonly sse?: 'AES256' | 'aws:kms' | undefined
+  /** Key of `aws:kms`. @default the account's own for S3 */
+  readonly kmsKeyId?: string | undefined
+  /** Object tags, for example for lifecycle rules or cost reports. */
+  readonly tags?: Readonly<Record<string, string>> | undefined
+}
+
+/** As input of the SDK's commands that make an object. */
+export interface ObjectInput {
+  readonly ServerSideEncryption?: 'AES256' | 'aws:kms'
+  readonly SSEKMSKeyId?: string
+  readonly Tagging?: string
+}
+
+/** The options of a location as input of `PutObject` and `CreateMultipartUpload`. */
+export function objectInput({ objects = {} }: Pick<S3Location, 'objects'>): ObjectInput {
+  const { sse, kmsKeyId, tags } = objects
+  return {
+    ...(sse === undefined ? {} : { ServerSideEncryption: sse }),
+    ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
+    ...(tags === undefined ? {} : { Tagging: new URLSearchParams(tags).toString() }),
+  }
+}
+
+/** The same as request headers, for whoever writes without the SDK. */
+export function objectHeaders(at: Pick<S3Location, 'objects'>): Record<string, string> {
+  const { ServerSideEncryption, SSEKMSKeyId, Tagging } = objectInput(at)
+  return {
+    ...(ServerSideEncryption === undefined ? {} : { 'x-amz-server-side-encryption': ServerSideEncryption }),
+    ...(SSEKMSKeyId === undefined ? {} : { 'x-amz-server-side-encryption-aws-kms-key-id': SSEKMSKeyId }),
+    ...(Tagging === undefined ? {} : { 'x-amz-tagging': Tagging }),
+  }
+}
+
+/** The same as fields of an upload form, in which tags are XML: https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html */
+export function objectFields(at: Pick<S3Location, 'objects'>): Record<string, string> {
+  const { 'x-amz-tagging': _, ...headers } = objectHeaders(at)
+  const tags = at.objects?.tags
+  if (tags === undefined) return headers
+  const list = Object.entries(tags).map(
+    ([name, value]) => `<Tag><Key>${escapeXml(name)}</Key><Value>${escapeXml(value)}</Value></Tag>`,
+  )
+  return { ...headers, tagging: `<Tagging><TagSet>${list.join('')}</TagSet></Tagging>` }
+}
+
+function escapeXml(text: string): string {
+  return text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`)
+}
