@@ -5,6 +5,7 @@ export type {
   EndpointBackend,
   PageOptions,
   RecordPage,
+  Relay,
   TaskUsage,
 } from './backends/endpoint-backend.js'
 export { S3Backend, type S3BackendOptions } from './backends/s3-backend.js'

@@ -1,7 +1,7 @@
 import { nextTimestamp } from '../protocol/key.js'
 import type { ResultRecord, StoredAt } from '../protocol/record.js'
 import { requireTask } from './access.js'
-import type { Commit } from './backends/endpoint-backend.js'
+import type { Commit, EndpointBackend, Relay } from './backends/endpoint-backend.js'
 import type { StagedBody } from './backends/staging-folder.js'
 import type { EndpointContext } from './context.js'
 import { type FormFile, readForm } from './form.js'
@@ -23,7 +23,13 @@ export async function postResult(request: Request, context: EndpointContext): Pr
   if (declaredBytes > maxFileBytes + limits.maxMetadataBytes + FORM_OVERHEAD_BYTES)
     throw tooLarge(maxFileBytes)
 
+  const stored = (): StoredAt => ({
+    tier: 'http',
+    location: `${context.url.origin}${basePath}`,
+    at: now().toISOString(),
+  })
   let body: StagedBody | undefined
+  let relay: Relay | undefined
   let partType = ''
   try {
     const fields = await readForm(request, {
@@ -32,11 +38,18 @@ export async function postResult(request: Request, context: EndpointContext): Pr
       signal: request.signal,
       onFile: async ({ chunks, contentType }: FormFile, before) => {
         // What is refused anyway need not be sent first.
-        if (before.has('key') && before.has('task_id')) checkAddress(before, context)
+        const address = before.has('key') && before.has('task_id') ? checkAddress(before, context) : undefined
         partType = contentType
-        body = await backend.staging.receive(chunks, (sizeBytes) => {
-          if (sizeBytes > maxFileBytes) throw tooLarge(maxFileBytes)
-        })
+        const started =
+          address === undefined ? undefined : startRelay(backend, before, address, partType, stored())
+        relay = started
+        body = await backend.staging.receive(
+          chunks,
+          (sizeBytes) => {
+            if (sizeBytes > maxFileBytes) throw tooLarge(maxFileBytes)
+          },
+          started === undefined ? undefined : (path, writtenBytes) => started.advance(path, writtenBytes),
+        )
       },
     })
     // Set by now: a form without a file has been refused.
@@ -46,18 +59,39 @@ export async function postResult(request: Request, context: EndpointContext): Pr
     if (said.sha256 !== undefined && said.sha256 !== staged.sha256) {
       throw new HttpError(422, 'digest_mismatch', `the file that came has SHA-256 ${staged.sha256}`)
     }
-    const at = now().toISOString()
-    const stored: StoredAt = { tier: 'http', location: `${context.url.origin}${basePath}`, at }
-    const { outcome, record } = await keep(context, staged, address, (timestamp) =>
-      makeRecord({ ...address, timestamp }, said, staged, partType, stored),
+    const at = stored()
+    const { outcome, record } = await keep(context, { body: staged, relay }, address, (timestamp) =>
+      makeRecord({ ...address, timestamp }, said, staged, partType, at),
     )
     if (outcome === 'conflict') throw new HttpError(409, 'conflict', 'this key holds another result already')
     const { key, size, sha256 } = record
     const location = { location: `${basePath}/${pathOf(key)}` }
     return jsonResponse(outcome === 'created' ? 201 : 200, { key, size, sha256 }, location)
   } finally {
+    await relay?.abandon()
     if (body !== undefined) await backend.staging.discard(body)
   }
+}
+
+/** A body on its way, and what it may have been taken on by. */
+interface Upload {
+  readonly body: StagedBody
+  readonly relay: Relay | undefined
+}
+
+/** Begins to take a body on where everything that will be said of it is known before it comes. */
+function startRelay(
+  backend: EndpointBackend,
+  before: ReadonlyMap<string, string>,
+  address: Address,
+  partType: string,
+  stored: StoredAt,
+): Relay | undefined {
+  if (address.movable || !before.has('sha256')) return undefined
+  const said = readUploadFields(before)
+  if (said.sha256 === undefined) return undefined
+  const unknown = { path: '', sizeBytes: 0, sha256: said.sha256 }
+  return backend.relay?.(makeRecord(address, said, unknown, partType, stored))
 }
 
 function checkAddress(fields: ReadonlyMap<string, string>, { options, principal }: EndpointContext): Address {
@@ -69,13 +103,13 @@ function checkAddress(fields: ReadonlyMap<string, string>, { options, principal 
 /** Commits under the key asked for, or for a bare name under the first free one. */
 async function keep(
   context: EndpointContext,
-  body: StagedBody,
+  upload: Upload,
   { taskId, timestamp, movable }: Address,
   recordAt: (timestamp: string) => ResultRecord,
 ): Promise<Commit> {
   let at = timestamp
   for (let moves = 0; ; moves++) {
-    const commit = await commitWithinQuota(context, body, taskId, recordAt(at))
+    const commit = await commitWithinQuota(context, upload, taskId, recordAt(at))
     if (commit.outcome !== 'conflict' || !movable || moves === MAX_MOVES) return commit
     at = nextTimestamp(at)
   }
@@ -83,7 +117,7 @@ async function keep(
 
 async function commitWithinQuota(
   { options: { backend }, quotas }: EndpointContext,
-  body: StagedBody,
+  { body, relay }: Upload,
   taskId: string,
   record: ResultRecord,
 ): Promise<Commit> {
@@ -98,7 +132,7 @@ async function commitWithinQuota(
   }
   let commit: Commit | undefined
   try {
-    commit = await backend.commit(body, record)
+    commit = await backend.commit(body, record, relay)
     return commit
   } finally {
     if (commit?.outcome !== 'created') release()

@@ -31,6 +31,11 @@ export class BodyWriter {
     return this.#sizeBytes
   }
 
+  /** What the file has of it. */
+  get writtenBytes(): number {
+    return this.#writtenBytes
+  }
+
   /** Takes the next bytes, which must not change afterwards; resolves when there is room for more. */
   async write(chunk: Uint8Array): Promise<void> {
     this.#queue.push(chunk)

@@ -41,14 +41,24 @@ export interface TaskUsage {
   readonly sizeBytes: number
 }
 
+/** Takes an upload on to where it is to lie while it still arrives. Nothing shows there before it is committed. */
+export interface Relay {
+  /** Told how much of the staged file can be read by now; resolves when more may come. */
+  advance(path: string, writtenBytes: number): Promise<void>
+  /** Clears away what was not committed; must be called in the end, whatever happened. Never rejects. */
+  abandon(): Promise<void>
+}
+
 /** Where a results endpoint keeps what it takes. Keys and records given to it are valid; what it reads back need not be. */
 export interface EndpointBackend {
   /** Takes uploads while their key and digest are still unknown. */
   readonly staging: StagingFolder
   /** Largest body that it can keep, in bytes. */
   readonly maxFileBytes: number
+  /** Begins to take on an upload whose record is known up to its size; undefined where that is not worth it. */
+  relay?(record: ResultRecord): Relay | undefined
   /** Makes a staged body the result of its record's key. Once this resolves with `created` or `unchanged`, it is kept whatever happens. */
-  commit(body: StagedBody, record: ResultRecord): Promise<Commit>
+  commit(body: StagedBody, record: ResultRecord, relay?: Relay): Promise<Commit>
   /** Lists a task's results; what is none is passed over. */
   list(taskId: string, options: PageOptions): Promise<RecordPage>
   /** Resolves `undefined` when there is no such result. */

@@ -4,12 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DeleteObjectCommand } from '@aws-sdk/client-s3'
+import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
 import { KeyLock } from '../../key-lock.js'
 import { parseKey } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
-import { s3ObjectKey, s3SidecarKey } from '../../protocol/s3-layout.js'
+import { s3ObjectKey, s3SidecarKey, toS3Metadata } from '../../protocol/s3-layout.js'
 import type { ResultDescription, StoredEntry } from '../../stores/result-store.js'
 import { mapS3Error } from '../../stores/s3/map-s3-error.js'
 import type { S3Location } from '../../stores/s3/s3-location.js'
@@ -22,11 +23,15 @@ import type {
   EndpointBackend,
   PageOptions,
   RecordPage,
+  Relay,
   TaskUsage,
 } from './endpoint-backend.js'
+import { S3Relay } from './s3-relay.js'
 import { type StagedBody, StagingFolder } from './staging-folder.js'
 
 const PUT_ATTEMPTS = 3
+/** Parts of relayed uploads under way at once, over all of them; each is held in memory. */
+const CONCURRENT_PARTS = 8
 /** S3 answers a page's worth of HEADs well within the patience of a client. */
 const MAX_PAGE = 250
 
@@ -34,6 +39,11 @@ const MAX_PAGE = 250
 export interface S3BackendOptions {
   /** Where uploads lie until S3 has them. @default a folder of this user's in the system's temporary one */
   readonly stagingFolder?: string | undefined
+  /**
+   * Uploads that are larger go on to S3 while they still arrive, so that no client waits long in silence for its answer; those
+   * whose form names `key`, `task_id` and `sha256` before the file, as `persist-result` does. In bytes. @default 64 MiB
+   */
+  readonly relayFromBytes?: number | undefined
 }
 
 /** Keeps results in S3, laid out as workers lay them out there themselves. */
@@ -44,27 +54,38 @@ export class S3Backend implements EndpointBackend {
   readonly #at: S3Location
   readonly #store: S3Store
   readonly #lock = new KeyLock()
+  readonly #relayFromBytes: number
+  readonly #relayedParts = pLimit(CONCURRENT_PARTS)
 
-  private constructor(location: S3Location, staging: StagingFolder) {
+  private constructor(location: S3Location, staging: StagingFolder, relayFromBytes: number) {
     this.#at = location
     this.#store = new S3Store(location)
     this.staging = staging
+    this.#relayFromBytes = relayFromBytes
   }
 
   /** The location stays the caller's to close. Removes what crashed processes left in the staging folder. */
   static async open(location: S3Location, options: S3BackendOptions = {}): Promise<S3Backend> {
     const user = process.getuid?.() ?? 'user'
     const folder = options.stagingFolder ?? join(tmpdir(), `stu-conductor-endpoint-${user}`)
-    return new S3Backend(location, await StagingFolder.open(folder, { durable: false }))
+    const staging = await StagingFolder.open(folder, { durable: false })
+    return new S3Backend(location, staging, options.relayFromBytes ?? 64 << 20)
   }
 
-  async commit(body: StagedBody, record: ResultRecord): Promise<Commit> {
+  relay(record: ResultRecord): Relay | undefined {
+    // Large metadata lies beside the object and is put there just before it.
+    if (toS3Metadata(record).sidecar) return undefined
+    const options = { at: this.#at, limit: this.#relayedParts, fromBytes: this.#relayFromBytes }
+    return new S3Relay(record, options)
+  }
+
+  async commit(body: StagedBody, record: ResultRecord, relay?: Relay): Promise<Commit> {
     return this.#lock.run(record.key, async () => {
       // Asked first, since some stores ignore `If-None-Match`, and since the record of large metadata goes ahead of the object.
       const earlier = await this.#kept(record.key)
       if (earlier !== undefined) return { outcome: compare(earlier, record), record: earlier }
       try {
-        await this.#put(body, record)
+        if (!(await this.#finishRelay(body, record, relay))) await this.#put(body, record)
         return { outcome: 'created', record }
       } catch (error) {
         if (!isConductorError(error) || error.code !== 'EXISTS') throw error
@@ -141,6 +162,19 @@ export class S3Backend implements EndpointBackend {
       await this.#at.client.send(new DeleteObjectCommand({ Bucket, Key }))
     } catch (error) {
       throw mapS3Error(error, `delete s3://${Bucket}/${Key}`)
+    }
+  }
+
+  /** False when the body has yet to be put as a whole. */
+  async #finishRelay(body: StagedBody, record: ResultRecord, relay: Relay | undefined): Promise<boolean> {
+    if (!(relay instanceof S3Relay) || !relay.carries(record)) return false
+    try {
+      await relay.finish(body)
+      return true
+    } catch (error) {
+      // The staged file is still whole, and what keeps the plain way from working as well is said by that.
+      if (!isConductorError(error) || error.code === 'EXISTS') throw error
+      return false
     }
   }
 

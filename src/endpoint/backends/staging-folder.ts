@@ -59,10 +59,14 @@ export class StagingFolder {
     return join(this.path, randomBytes(12).toString('hex'))
   }
 
-  /** Writes chunks to a new file and digests them on the way; leaves nothing behind when that fails. */
+  /**
+   * Writes chunks to a new file and digests them on the way; leaves nothing behind when that fails. No more is taken while
+   * `onWritten` considers what the file has by then.
+   */
   async receive(
     chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
     check: (sizeBytes: number) => void = () => {},
+    onWritten?: (path: string, writtenBytes: number) => Promise<void>,
   ): Promise<StagedBody> {
     const path = this.newPath()
     try {
@@ -72,6 +76,7 @@ export class StagingFolder {
         for await (const chunk of chunks) {
           check(writer.sizeBytes + chunk.length)
           await writer.write(chunk)
+          await onWritten?.(path, writer.writtenBytes)
         }
         const sha256 = await writer.finish()
         return { path, sizeBytes: writer.sizeBytes, sha256 }
