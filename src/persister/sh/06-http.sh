@@ -40,7 +40,7 @@ request_to() {
 feed=''
 
 # Says where the progress of an upload can be read.
-identify() { [ -z "$progress" ] || { read -r self _ </proc/self/stat && printf '%s\n' "$self" >"$scratch/sender"; } 2>/dev/null || :; }
+identify() { [ -z "$progress" ] || { read -r self _ </proc/self/stat && printf '%s\n' "$self $r_size" >"$scratch/sender"; } 2>/dev/null || :; }
 
 # Adds a header whose value $3 is quoted already, where given, or has no need to be.
 add_header() {
