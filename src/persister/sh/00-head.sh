@@ -16,6 +16,7 @@ export LC_ALL
 
 NL='
 '
+TAB='	'
 ALNUM=ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 # All of printable ASCII, for bracket patterns: ranges mean other things in other locales.
 # shellcheck disable=SC2016,SC1003

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016
 AWK='# Scans JSON in linear time with any awk: records end at quotes, so that each is either the inside of a string (or of a part
 # of one) or what lies between strings. Bytes, not characters: always run with LC_ALL=C.
-# mode: metadata (one object), record, records (many files), grant, name (from the environment, no input).
+# mode: metadata (one object), record, records (many files), grant, upload, name (from the environment, no input).
 function fail(why) { if (problem == "") problem = why; bad = 1 }
 function quoted(s,   n, i, parts, t) {
   if (index(s, "\047") == 0) return "\047" s "\047"
@@ -193,7 +193,7 @@ function quote() {
 }
 # Whether the text of a string matters; the rest are checked but not kept.
 function wanted() {
-  if (mode == "grant") return 1
+  if (mode == "grant" || mode == "upload") return 1
   if (mode == "metadata") return 0
   if (depth == 1) return key[1] in fields
   return key[1] == "stored" && depth == 3 && key[3] == "tier"
@@ -201,6 +201,7 @@ function wanted() {
 function scalar(value, type,   path, i) {
   if (mode == "metadata") return
   if (mode == "grant") { grant_field(value, type); return }
+  if (mode == "upload") { upload_field(value, type); return }
   if (depth == 1 && key[1] in fields) { field[key[1]] = value; ftype[key[1]] = type }
   else if (depth == 3 && key[1] == "stored" && key[3] == "tier" && type == "string") tiers = tiers " " value
 }
@@ -215,6 +216,19 @@ function grant_field(value, type,   path, i) {
     names = names tolower(key[4]) " "
     form = form "form-string = \"" key[4] "=" escaped(value) "\"\n"
   } else if (path in gname && type == gtype[path]) say(gname[path], value)
+}
+function upload_field(value, type) {
+  if (value ~ CONTROL) { fail("a control character"); return }
+  if (depth == 1 && key[1] in uname && (type == utype[key[1]] || type == "null")) say(uname[key[1]], type == "null" ? "" : value)
+  else if (depth == 3 && key[1] == "parts" && type == "string") part[key[2] "." key[3]] = value
+}
+function upload_parts(   n, list, etag) {
+  for (n in part) {
+    if (n !~ /^[1-9][0-9]?[0-9]?[0-9]?[0-9]?\.etag$/) continue
+    etag = part[n]; sub(/\.etag$/, "", n)
+    list = list n "\t" etag "\t" ((n ".checksum") in part ? part[n ".checksum"] : "") "\n"
+  }
+  say("u_parts", list)
 }
 function start() {
   bad = 0; problem = ""; depth = 0; want = "V"; quoting = 0; raw = mode == "records" ? 1 : 0; outs = 0; rawsize = CAP + 1; rawbuf = ""
@@ -256,6 +270,7 @@ function finish(   i, name) {
   }
   if (bad) { print "problem=" quoted(problem) "\n"; return }
   print "problem=\n"
+  if (mode == "upload") upload_parts()
   for (i = 1; i <= outs; i++) print out[i]
   if (mode == "record") {
     for (name in fields) print "r_" name "=" quoted(ftype[name] == "null" ? "" : field[name]) "\n"
@@ -309,6 +324,8 @@ BEGIN {
     " url:s3.policy.url:string max_bytes:s3.policy.max_bytes:number" \
     " http:http.endpoint:string token:http.token:string", list, " ")
   for (i = 1; i <= n; i++) { split(list[i], one, ":"); gname[one[2]] = "g_" one[1]; gtype[one[2]] = one[3] }
+  n = split("v:number objectKey:string bucket:string endpoint:string sha256:string uploadId:string partBytes:number", list, " ")
+  for (i = 1; i <= n; i++) { split(list[i], one, ":"); uname[one[1]] = "u_" one[1]; utype[one[1]] = one[2] }
 }
 FNR == 1 { if (NR > 1) finish(); start(); file = FILENAME }
 bad { next }

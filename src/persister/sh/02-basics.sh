@@ -1,6 +1,8 @@
 # ---------------------------------------------------------------- small things
 
-remark() { printf 'persist-result: %s\n' "$1" >&2; }
+# Set while a line of progress stands on the terminal.
+progress=''
+remark() { printf '%spersist-result: %s\n' "${progress:+$ERASE}" "$1" >&2; }
 mention() { [ -n "$quiet" ] || remark "$1"; }
 complain() {
   last_complaint=$1

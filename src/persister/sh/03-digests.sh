@@ -10,6 +10,25 @@ sha256_text() {
   R=${R%% *}
 }
 
+# Puts the Base64 of the digest $1, in hex, into R.
+to_base64() {
+  hex=$1 R=''
+  set -- A B C D E F G H I J K L M N O P Q R S T U V W X Y Z a b c d e f g h i j k l m n o p q r s t u v w x y z 0 1 2 3 4 5 6 7 8 9 + /
+  while :; do
+    case $hex in
+      ??????*)
+        rest=${hex#??????} bits=$((0x${hex%"$rest"})) hex=$rest
+        eval "R=\$R\${$(((bits >> 18) + 1))}\${$(((bits >> 12 & 63) + 1))}\${$(((bits >> 6 & 63) + 1))}\${$(((bits & 63) + 1))}"
+        ;;
+      *)
+        # 32 bytes leave two of them for the last group.
+        bits=$((0x$hex << 2))
+        eval "R=\$R\${$(((bits >> 12) + 1))}\${$(((bits >> 6 & 63) + 1))}\${$(((bits & 63) + 1))}=" && return
+        ;;
+    esac
+  done
+}
+
 # Turns hex digits into the escapes of printf, each byte xored with $2, and puts them into R.
 escape_bytes() {
   R='' hex=$1

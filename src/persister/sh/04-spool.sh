@@ -8,6 +8,7 @@ clean_up() {
   { read -r self _ </proc/self/stat; } 2>/dev/null || :
   [ "$self" = $$ ] || return
   trap '' HUP INT TERM
+  [ -z "$progress" ] || stop_progress
   [ -z "$scratch" ] || rm -rf -- "$scratch"
   # One path to a line; none of ours has a line end in it unless the spool's own path does.
   [ -z "$leftovers" ] || { IFS=$NL; rm -f -- $leftovers; unset IFS; }

@@ -37,22 +37,35 @@ request_to() {
   config="url = \"$R\"$NL"
 }
 
+feed=''
+
+# Says where the progress of an upload can be read.
+identify() { [ -z "$progress" ] || { read -r self _ </proc/self/stat && printf '%s\n' "$self $r_size" >"$scratch/sender"; } 2>/dev/null || :; }
+
 # Adds a header whose value $3 is quoted already, where given, or has no need to be.
 add_header() {
   if [ $# = 2 ]; then quote "$2" && set -- "$1" "$2" "$R"; fi
   config="${config}header = \"$1: $3\"$NL"
 }
 
-# Sends the request in config with further arguments for curl. Gives the answer's head and body in reply and its status in
+# Sends the request in config with further arguments for curl. A body of feed_bytes that command feed prints is for them to
+# find at /dev/fd/4, for one request. Gives the answer's head and body in reply and its status in
 # http_status; fails when there was no whole answer, with why in curl_error.
 send() {
   [ -n "$fresh" ] || now
   left=$((give_up_at - now_epoch))
   [ "$left" -gt 0 ] || left=1
   fresh=''
-  reply=$(printf '%s' "$config" | curl -q -K - -gsSD - --path-as-is --proto =http,https --connect-timeout "$connect_s" \
-    --speed-limit 1 --speed-time "$stall_s" --max-time "$left" -w '\n#persist-result %{http_code}\n' "$@" 2>&1)
-  curl_status=$?
+  set -- -q -K - -gsSD - --path-as-is --proto =http,https --connect-timeout "$connect_s" \
+    --speed-limit 1 --speed-time "$stall_s" --max-time "$left" -w '\n#persist-result %{http_code}\n' "$@"
+  if [ -n "$feed" ]; then
+    # Told its length, curl sends it as it is; it would else cut it into chunks, which S3 does not take.
+    config="${config}header = \"content-length: $feed_bytes\"${NL}header = \"transfer-encoding:\"$NL"
+    reply=$($feed | { printf '%s' "$config" | curl "$@" 2>&1; } 4<&0)
+  else
+    reply=$(printf '%s' "$config" | { identify && exec curl "$@"; } 2>&1)
+  fi
+  curl_status=$? feed=''
   http_status=${reply##*#persist-result }
   http_status=${http_status%%[!0123456789]*}
   [ ${#http_status} = 3 ] || http_status=000
@@ -79,11 +92,13 @@ answer_element() {
 }
 
 # What a failure to talk at all means. Every failure is described by e_code, e_message, e_retry and e_wait.
+e_code='' e_message='' e_retry='' e_wait=0
 network_failure() {
   e_code=UNAVAILABLE e_retry=1 e_wait=0
   case $curl_status in
     28) e_code=TIMEOUT ;;
-    1 | 2 | 3 | 4 | 23 | 26 | 27 | 43 | 58 | 59 | 60 | 77 | 83 | 90 | 91) e_retry='' ;;
+    # What no second attempt changes: wrong use of curl, files of ours, and certificates.
+    1 | 2 | 3 | 4 | 23 | 26 | 27 | 43 | 51 | 53 | 54 | 58 | 59 | 60 | 66 | 77 | 80 | 82 | 83 | 90 | 91) e_retry='' ;;
     127) e_retry='' curl_error='(127) curl is not installed' ;;
   esac
   tame "${curl_error#*) }"
@@ -95,7 +110,12 @@ retry_after() {
   case $reply in
     *[Rr]etry-[Aa]fter:*)
       answer_header retry-after
-      case $R in '' | *[!0123456789]* | ????*) ;; *) e_wait=$((R < 20 ? R : 20)) ;; esac
+      case $R in
+        '' | *[!0123456789.]* | *.*.* | .*) ;;
+        ???*) e_wait=20 ;;
+        *.*) e_wait=$((${R%%.*} + 1)) ;;
+        *) e_wait=$((R < 20 ? R : 20)) ;;
+      esac
       ;;
   esac
 }
@@ -110,7 +130,7 @@ s3_failure() {
   case $s3_code in
     AccessDenied | SignatureDoesNotMatch | InvalidAccessKeyId | InvalidToken | RequestTimeTooSkewed) e_code=ACCESS_DENIED ;;
     ExpiredToken | ExpiredRequest | TokenRefreshRequired) e_code=EXPIRED ;;
-    NoSuchBucket | NoSuchKey) e_code=NOT_FOUND ;;
+    NoSuchBucket | NoSuchKey | NoSuchUpload) e_code=NOT_FOUND ;;
     PreconditionFailed) e_code=EXISTS ;;
     BadDigest | XAmzContentSHA256Mismatch | XAmzContentChecksumMismatch) e_code=INTEGRITY e_retry=1 ;;
     EntityTooLarge) e_code=TOO_LARGE ;;
@@ -135,7 +155,11 @@ s3_failure() {
   case $e_code$s3_message in ACCESS_DENIED*[Ee]xpired*) e_code=EXPIRED ;; esac
   hint=''
   case $http_status$s3_code in
-    301* | *AuthorizationHeaderMalformed) answer_header x-amz-bucket-region && hint=" (the bucket is in ${R:-another region})" ;;
+    301* | *AuthorizationHeaderMalformed) 
+      answer_header x-amz-bucket-region
+      [ -n "$R" ] || answer_element Region
+      hint=" (the bucket is in ${R:-another region})"
+      ;;
   esac
   tame "${s3_code:-HTTP $http_status}${s3_message:+: $s3_message}$hint ($1)"
   e_message=$R

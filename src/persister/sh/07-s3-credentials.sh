@@ -49,7 +49,7 @@ signing_scope='' perl=''
 skew_s=0
 
 # Sends a signed request: method, encoded object key (may be empty), query, digest of the body, then arguments for curl.
-# s3_type, s3_new and the lines of s3_meta (and their quoted twin) become headers.
+# s3_type, s3_new, s3_sum and the lines of s3_meta (and their quoted twin) become headers.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 s3_send_once() {
   method=$1 path=$s3_path/$2 query=$3 digest=$4
@@ -69,6 +69,10 @@ s3_send_once() {
   if [ -n "$s3_new" ]; then
     headers="${headers}if-none-match:*$NL" names="$names;if-none-match"
     add_header if-none-match '*'
+  fi
+  if [ -n "$s3_sum" ]; then
+    headers="${headers}$s3_sum_name:$s3_sum$NL" names="$names;$s3_sum_name"
+    add_header "$s3_sum_name" "$s3_sum"
   fi
   headers="${headers}x-amz-content-sha256:$digest${NL}x-amz-date:$stamp$NL$s3_meta" names="$names;x-amz-content-sha256;x-amz-date$s3_meta_names"
   add_header x-amz-content-sha256 "$digest"
@@ -103,6 +107,7 @@ http_date() {
 
 # Sends a request, and once more when the store's clock explains its refusal.
 s3_send() {
+  fed=$feed
   s3_send_once "$@" || return
   [ "$http_status" = 403 ] || return 0
   answer_element Code
@@ -119,7 +124,7 @@ s3_send() {
   now
   change=$((theirs - now_epoch - skew_s))
   [ ${change#-} -ge 300 ] || return 0
-  skew_s=$((theirs - now_epoch))
+  skew_s=$((theirs - now_epoch)) feed=$fed
   s3_send_once "$@"
 }
 
@@ -131,7 +136,17 @@ add_meta() {
   s3_meta_config=$config
   s3_meta="${s3_meta}x-amz-meta-$1:$2$NL" s3_meta_names="$s3_meta_names;x-amz-meta-$1"
 }
-no_meta() { s3_meta='' s3_meta_names='' s3_meta_config='' s3_type='' s3_new=''; }
+no_meta() { s3_meta='' s3_meta_names='' s3_meta_config='' s3_type='' s3_new='' s3_sum=''; }
+
+# Adds what an object says of the result in the r_ variables.
+add_result_meta() {
+  [ -z "$r_archive" ] || add_meta archive "$r_archive"
+  add_meta created-at "$r_created_at"
+  [ -n "$sidecar" ] || add_meta metadata "$r_metadata_ascii" "$r_metadata_config"
+  add_meta name "$n_uri"
+  add_meta sha256 "$r_sha256"
+  add_meta task-id "$r_task_id"
+}
 
 # The user metadata of the record in the r_ variables; without "metadata" where S3's limit leaves no room for it.
 fit_metadata() {
@@ -167,17 +182,13 @@ s3_put() {
     case $? in 0) return 0 ;; 2) return 1 ;; esac
   fi
   no_meta
-  s3_type=$3 s3_new=$s3_conditional
+  to_base64 "$4"
+  s3_type=$3 s3_new=$s3_conditional s3_sum_name=x-amz-checksum-sha256 s3_sum=$R
   if [ "$5" = record ]; then
     add_meta created-at "$r_created_at"
     add_meta sha256 "$r_sha256"
   else
-    [ -z "$r_archive" ] || add_meta archive "$r_archive"
-    add_meta created-at "$r_created_at"
-    [ -n "$sidecar" ] || add_meta metadata "$r_metadata_ascii" "$r_metadata_config"
-    add_meta name "$n_uri"
-    add_meta sha256 "$r_sha256"
-    add_meta task-id "$r_task_id"
+    add_result_meta
   fi
   s3_send PUT "$2" '' "$4" -T "$1" || { network_failure && return 1; }
   [ "$http_status" != 200 ] || return 0
@@ -219,12 +230,17 @@ trim_slashes() {
   while :; do case $R in /*) R=${R#/} ;; */) R=${R%/} ;; *) return ;; esac; done
 }
 
-s3_with_credentials() {
+# Learns where the environment's bucket is.
+open_s3() {
   s3_region=${AWS_REGION:-${AWS_DEFAULT_REGION:-us-east-1}}
-  s3_place "$WORKER_RESULTS_S3_BUCKET" "$s3_region" "${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL-}}" || {
-    e_code=INVALID_OPTION e_retry='' e_message='S3 endpoint is not a URL that starts with http:// or https://'
-    return 1
-  }
+  s3_endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL-}}
+  s3_place "$WORKER_RESULTS_S3_BUCKET" "$s3_region" "$s3_endpoint" && return
+  e_code=INVALID_OPTION e_retry='' e_message='S3 endpoint is not a URL that starts with http:// or https://'
+  return 1
+}
+
+s3_with_credentials() {
+  open_s3 || return 1
   trim_slashes "${WORKER_RESULTS_S3_PREFIX:-results}"
   object_place "$R" "$WORKER_RESULTS_S3_BUCKET" || return 1
   fit_metadata
@@ -232,7 +248,13 @@ s3_with_credentials() {
     side_record || return 1
     repeat $S3_ATTEMPTS s3_put "$side" "$object.meta.json" application/json "$side_sha" record || return 1
   fi
-  repeat $S3_ATTEMPTS s3_put "$b_path" "$object" "$r_content_type" "$r_sha256" result
+  attempts=$S3_ATTEMPTS
+  if [ "$r_size" -ge $DIVISIBLE_FROM ]; then
+    attempts=1
+    if [ "$r_size" -gt $LARGEST_SINGLE_PUT ] || load_upload; then upload_in_parts && return; return 1; fi
+  fi
+  repeat $attempts s3_put "$b_path" "$object" "$r_content_type" "$r_sha256" result && return
+  [ "$attempts" = 1 ] && [ -n "$e_retry" ] && upload_in_parts
 }
 
 # Writes the record to a file of its own, which nobody replaces while it is being sent.

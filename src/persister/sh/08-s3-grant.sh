@@ -51,8 +51,8 @@ s3_post() {
   add_policy_field created-at "$r_created_at"
   add_policy_field sha256 "$r_sha256"
   if policy_has x-amz-checksum-algorithm; then
-    escape_bytes "$5" 0
-    add_field x-amz-checksum-sha256 "$(printf '%b' "$R" | { base64 2>/dev/null || openssl base64; })"
+    to_base64 "$5"
+    add_field x-amz-checksum-sha256 "$R"
   fi
   form_file "$1" "$r_name" "${4%%;*}"
   send -F "$R" || { network_failure && return 1; }

@@ -11,6 +11,8 @@ http_failure() {
     501) e_code=UNSUPPORTED ;;
     507) e_code=NO_SPACE ;;
     408 | 425 | 429 | 5??) e_code=UNAVAILABLE e_retry=1 ;;
+    # The body was damaged on its way.
+    422) case $reply in *'"digest_mismatch"'*) e_code=INTEGRITY e_retry=1 ;; *) e_code=PROTOCOL ;; esac ;;
     *) e_code=PROTOCOL ;;
   esac
   said=${reply##*"$CR$NL$CR$NL"}

@@ -150,6 +150,7 @@ deliver_committed() {
       # Either makes the record's own name safe, which nobody has been told of so far.
       if [ -n "$changed" ]; then save_record "$b_path" || remark "cannot note the delivery of $r_key"; else sync_folder; fi
       if [ -n "$spooled" ]; then
+        if [ -n "$r_tiers" ] && ! satisfied s3; then abandon_unfinished; fi
         if [ -n "$r_tiers" ]; then rm -f -- "$folder/.pending/$r_file"; else release; fi
       fi
       return 0

@@ -258,8 +258,10 @@ note() {
 store_all() {
   delivered=''
   for path; do
+    if [ -n "$has_name" ]; then start_progress "$path" "$asked_name"; else start_progress "$path" "$path"; fi
     store "$path"
     status=$?
+    stop_progress
     if [ $status != 0 ]; then note $status && continue; fi
     print_result || { complain 'cannot write to standard output' && note 1; }
     if ! satisfied "$require"; then

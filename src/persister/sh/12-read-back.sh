@@ -102,9 +102,9 @@ retrieve() {
   r_task_id=$task r_key=$key
   need_scratch || die 1 "cannot write ${TMPDIR:-/tmp}"
   if [ -n "${WORKER_RESULTS_S3_BUCKET-}" ] && [ -n "${AWS_ACCESS_KEY_ID-}" ] && [ -n "${AWS_SECRET_ACCESS_KEY-}" ]; then
-    s3_region=${AWS_REGION:-${AWS_DEFAULT_REGION:-us-east-1}}
     trim_slashes "${WORKER_RESULTS_S3_PREFIX:-results}"
-    if s3_place "$WORKER_RESULTS_S3_BUCKET" "$s3_region" "${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL-}}" && object_place "$R" "$WORKER_RESULTS_S3_BUCKET"; then
+    prefix=$R
+    if open_s3 && object_place "$prefix" "$WORKER_RESULTS_S3_BUCKET"; then
       no_meta
       if download s3 s3_send GET "$object" '' $EMPTY_SHA256; then
         answer_header x-amz-meta-sha256

@@ -31,6 +31,7 @@ flush() {
     still=$((still + 1))
     satisfied "$require" || missing=$((missing + 1))
   done
+  [ -z "$remote" ] || abandon_uploads
   [ $still = 0 ] || mention "$still results are still only in the local spool"
   [ $missing = 0 ] || return 3
 }

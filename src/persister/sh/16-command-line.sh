@@ -66,7 +66,6 @@ need_task() {
 
 quiet='' json='' silent='' require='' asked_name='' has_name='' asked_type='' asked_task='' output='' later='' hushed='' unchanged_in='' last_complaint=''
 metadata_given=''
-TAB=$(printf '\t')
 dir=${WORKER_RESULTS_LOCAL_DIR:-/workspace/.results}
 case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
 while :; do case $dir in ?*/) dir=${dir%/} ;; *) break ;; esac; done

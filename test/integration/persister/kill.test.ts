@@ -1,10 +1,13 @@
 import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
 import { ListMultipartUploadsCommand } from '@aws-sdk/client-s3'
 import { describe, expect, it } from 'vitest'
 import { implementations } from '../../conformance/persister/implementations.js'
-import { finish, start } from '../../support/persister/program.js'
+import { startFaultProxy } from '../../support/persister/fault-proxy.js'
+import { finish, killGroup, start } from '../../support/persister/program.js'
 import { seededRandom } from '../../support/persister/random.js'
 import { openS3Place } from '../../support/persister/targets.js'
 import { makeWorker, type Worker } from '../../support/persister/worker.js'
@@ -14,11 +17,18 @@ import { startLocalServer } from '../../support/s3/servers.js'
 /** Kills per implementation; `npm run faults` asks for many more than a quick run does. */
 const ROUNDS = Number(process.env.FAULT_ROUNDS ?? 12)
 const SEED = Number(process.env.FAULT_SEED ?? 20_260_114)
-/** Big enough to go up in parts once an upload was interrupted. */
+/** Big enough to go up in parts, as it does where no request of its size gets through. */
 const BIG_BYTES = 66 << 20
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-type Shape = 'small' | 'medium' | 'directory' | 'big'
+type Shape = 'small' | 'medium' | 'stream' | 'directory' | 'big'
+
+function shapeOf(dice: number): Shape {
+  if (dice < 0.3) return 'small'
+  if (dice < 0.5) return 'medium'
+  if (dice < 0.65) return 'stream'
+  return dice < 0.85 ? 'directory' : 'big'
+}
 
 /** Content that no other round has, so that a result stored twice is seen. */
 async function writeContent(worker: Worker, shape: Shape, round: number): Promise<string> {
@@ -29,7 +39,7 @@ async function writeContent(worker: Worker, shape: Shape, round: number): Promis
       await writeFile(join(path, `${i}.txt`), `round ${round}, file ${i}\n`.repeat(50))
     return path
   }
-  const sizeBytes = { small: 1000, medium: 3_000_000, big: BIG_BYTES }[shape]
+  const sizeBytes = { small: 1000, medium: 3_000_000, stream: 400_000, big: BIG_BYTES }[shape]
   const line = Buffer.from(`content of round ${round}\n`)
   await writeFile(path, Buffer.alloc(sizeBytes, line))
   return path
@@ -42,15 +52,30 @@ describe.each(implementations)('SIGKILL at random moments, $name', ({ argv }) =>
       const random = seededRandom(SEED)
       const place = await openS3Place(await startLocalServer())
       test.onTestFinished(() => place[Symbol.asyncDispose]())
-      const worker = await makeWorker(test, argv, place.withKeys)
-      const longestMs: Record<Shape, number> = { small: 400, medium: 500, directory: 500, big: 1500 }
+      const proxy = await startFaultProxy(place.server.url, ({ headers }) =>
+        Number(headers['content-length']) >= BIG_BYTES ? { kind: 'reset', afterBytes: 1 << 20 } : undefined,
+      )
+      test.onTestFinished(() => proxy[Symbol.asyncDispose]())
+      const worker = await makeWorker(test, argv, place.withKeys, { AWS_ENDPOINT_URL_S3: proxy.url })
+      const longestMs: Record<Shape, number> = {
+        small: 400,
+        medium: 500,
+        stream: 400,
+        directory: 500,
+        big: 2500,
+      }
       const acknowledged: string[] = []
       for (let round = 0; round < ROUNDS; round++) {
         const dice = random()
-        const shape: Shape = dice < 0.4 ? 'small' : dice < 0.65 ? 'medium' : dice < 0.9 ? 'directory' : 'big'
+        const shape: Shape = shapeOf(dice)
         const path = await writeContent(worker, shape, round)
-        const child = start([...argv, '-q', path], { env: worker.env, cwd: worker.folder })
-        const killing = setTimeout(() => child.kill('SIGKILL'), random() * longestMs[shape])
+        const words = shape === 'stream' ? ['-', '-n', `round-${round}`] : [path]
+        const child = start([...argv, '-q', ...words], { env: worker.env, cwd: worker.folder, group: true })
+        if (shape === 'stream' && child.stdin !== null) {
+          // It may be gone before it has read all.
+          pipeline(createReadStream(path), child.stdin).catch(() => {})
+        }
+        const killing = setTimeout(() => killGroup(child), random() * longestMs[shape])
         const startedMs = performance.now()
         const { stdout, status } = await finish(child)
         clearTimeout(killing)

@@ -12,6 +12,8 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>
   readonly cwd?: string
   readonly input?: string | Uint8Array
+  /** Leads a process group of its own, so that {@link killGroup} reaches all that it started. */
+  readonly group?: boolean
 }
 
 /** What a program did. */
@@ -37,8 +39,19 @@ export function start(argv: readonly string[], options: RunOptions = {}): ChildP
   return spawn(file, args, {
     env: bareEnvironment(options.env),
     cwd: options.cwd,
+    detached: options.group === true,
     stdio: ['pipe', 'pipe', 'pipe'],
   })
+}
+
+/** Kills a program that was started with `group`, and all that it started; one that has ended is fine. */
+export function killGroup({ pid }: ChildProcess): void {
+  if (pid === undefined) return
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
 }
 
 /** Waits for a started program and collects what it printed. */

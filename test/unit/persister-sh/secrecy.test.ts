@@ -1,9 +1,13 @@
-import { chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { chmod, mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type HttpReceiver, startHttpReceiver } from '../../support/persister/http-receiver.js'
-import { run } from '../../support/persister/program.js'
-import { scratch } from '../../support/persister/scratch.js'
+import { finish, run, start } from '../../support/persister/program.js'
+import { type Cleanup, scratch } from '../../support/persister/scratch.js'
 import { findProgram, SCRIPT, shells } from './shells.js'
 
 const SECRETS = {
@@ -64,6 +68,19 @@ exec ${path} "$@"
   return bin
 }
 
+const grantTo = (url: string): object => ({
+  v: 1,
+  task_id: 't',
+  expires_at: '2099-01-01T00:00:00.000Z',
+  s3: {
+    bucket: 'b',
+    prefix: 'p',
+    region: 'r',
+    policy: { url, fields: { key: '', 'x-amz-signature': SECRETS.signature }, max_bytes: 1e9 },
+  },
+  http: { endpoint: url, token: SECRETS.bearer },
+})
+
 let receiver: HttpReceiver
 beforeAll(async () => {
   receiver = await startHttpReceiver()
@@ -96,18 +113,6 @@ describe.each(shells)('secrets in $name', ({ argv }) => {
       await mkdir(join(folder, 'tmp'))
       const PATH = await wrapTools(folder, without)
       const url = receiver.url
-      const grant = {
-        v: 1,
-        task_id: 't',
-        expires_at: '2099-01-01T00:00:00.000Z',
-        s3: {
-          bucket: 'b',
-          prefix: 'p',
-          region: 'r',
-          policy: { url, fields: { key: '', 'x-amz-signature': SECRETS.signature }, max_bytes: 1e9 },
-        },
-        http: { endpoint: url, token: SECRETS.bearer },
-      }
       const env = {
         PATH,
         TMPDIR: join(folder, 'tmp'),
@@ -118,7 +123,7 @@ describe.each(shells)('secrets in $name', ({ argv }) => {
         WORKER_RESULTS_DEADLINE_SECONDS: '1',
         ...ways[way],
         ...(way === 'bearer' ? { WORKER_RESULTS_ENDPOINT: url } : {}),
-        ...(way === 'grant' ? { WORKER_RESULTS_GRANT: JSON.stringify(grant) } : {}),
+        ...(way === 'grant' ? { WORKER_RESULTS_GRANT: JSON.stringify(grantTo(url)) } : {}),
       }
       const long = JSON.stringify({ a: 'x'.repeat(5000) })
       const result = await run([...argv, SCRIPT, '-', '-n', 'f', '-m', long], { env, input: 'x' })
@@ -136,6 +141,87 @@ describe.each(shells)('secrets in $name', ({ argv }) => {
       expect((await readdir(join(folder, 'spool/t'))).filter((name) => name.startsWith('.tmp-'))).toEqual([])
     } finally {
       for (const cleanup of cleanups) await cleanup()
+    }
+  })
+})
+
+/** Adds the command lines of a process group, sampled as fast as they can be read, until `done`. */
+async function watchGroup(group: number, done: Promise<unknown>, lines: Set<string>): Promise<void> {
+  let running = true
+  const ended = done.finally(() => {
+    running = false
+  })
+  while (running) {
+    for (const pid of await readdir('/proc')) {
+      if (!/^\d+$/.test(pid)) continue
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+        if (stat.slice(stat.lastIndexOf(')') + 2).split(' ')[2] !== String(group)) continue
+        lines.add(readFileSync(`/proc/${pid}/cmdline`, 'latin1'))
+      } catch {
+        // It ended between being listed and being read.
+      }
+    }
+  }
+  await ended
+}
+
+/** An S3 that breaks off whole bodies and takes its time over parts. */
+async function startSlowS3(test: Cleanup): Promise<string> {
+  const server = createServer((request, response) => {
+    const { method, url = '' } = request
+    const whole = method === 'PUT' && !url.includes('partNumber')
+    if (whole) request.once('data', () => request.socket.destroy())
+    request.resume().once('end', () => {
+      if (method === 'HEAD') response.writeHead(404).end()
+      else if (url.includes('uploads=')) response.end('<R><UploadId>of-the-upload</UploadId></R>')
+      else if (url.includes('partNumber'))
+        setTimeout(() => response.writeHead(200, { etag: '"e"' }).end(), 300)
+      else response.end('<R/>')
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  test.onTestFinished(async () => {
+    server.closeAllConnections()
+    server.close()
+    await once(server, 'close')
+  })
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+describe.each(shells)('secrets in $name', ({ name: shell, argv }) => {
+  it('are in no command line of any process, as long as a store takes', async (test) => {
+    const folder = await scratch(test)
+    const place = { WORKER_ID: 't', WORKER_RESULTS_LOCAL_DIR: join(folder, 'spool') }
+    const withKeys = {
+      ...place,
+      AWS_ENDPOINT_URL_S3: await startSlowS3(test),
+      WORKER_RESULTS_S3_BUCKET: 'b',
+      AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE',
+      AWS_SECRET_ACCESS_KEY: SECRETS.secretKey,
+      AWS_SESSION_TOKEN: SECRETS.session,
+      WORKER_RESULTS_ENDPOINT: receiver.url,
+      WORKER_RESULTS_TOKEN: SECRETS.bearer,
+    }
+    const withGrant = { ...place, WORKER_RESULTS_GRANT: JSON.stringify(grantTo(receiver.url)) }
+    await writeFile(join(folder, 'big'), '')
+    await truncate(join(folder, 'big'), 65 << 20)
+    const lines = new Set<string>()
+    for (const env of [withKeys, withGrant]) {
+      // Needs the token besides whatever S3 needs.
+      const words = [...argv, SCRIPT, '-q', '--require', 'http', join(folder, 'big')]
+      const child = start(words, { env, group: true })
+      const finished = finish(child)
+      await watchGroup(child.pid ?? 0, finished, lines)
+      expect((await finished).status).toBe(0)
+    }
+    expect(receiver.posts.length).toBeGreaterThan(0)
+    const all = [...lines].join('\n')
+    expect(all, shell).toMatch(/curl\0-q\0[^\n]*\/dev\/fd\/4/)
+    for (const secret of Object.values(SECRETS)) {
+      expect(all).not.toContain(secret)
+      expect(all).not.toContain(Buffer.from(secret).toString('hex'))
     }
   })
 })
