@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { createGunzip } from 'node:zlib'
 import { extract } from 'tar-stream'
 import { knownBytes, knownFiles } from './content.js'
 import type { Copy } from './copies.js'
 import type { LabReceipt, Outcome } from './messages.js'
-import { contentLabel, outputBytes, planOperation } from './plan.js'
+import { contentLabel, metadataOf, outputBytes, planOperation } from './plan.js'
 
 /** What the checker found; every list is for people, one line each. */
 export interface Verdict {
@@ -156,7 +157,12 @@ export class Checker {
       return bytes.equals(outputBytes(seed, taskId)) ? undefined : 'not the declared output'
     }
     const { operation, attempt } = metadata as { operation: number; attempt: number }
-    const { shape, sizeBytes } = planOperation(seed, operation)
+    const planned = planOperation(seed, operation)
+    const { shape, sizeBytes } = planned
+    const same = [true, false].some((bigMetadata) =>
+      isDeepStrictEqual(metadata, metadataOf({ ...planned, bigMetadata }, seed, attempt)),
+    )
+    if (!same) return `metadata is not as it was given: ${JSON.stringify(metadata).slice(0, 200)}`
     const label = contentLabel(seed, operation, attempt)
     if (shape !== 'directory') {
       const expected = knownBytes(label, sizeBytes)
@@ -172,10 +178,10 @@ export class Checker {
     }
     const expected = knownFiles(label, sizeBytes)
     const base = `source-${operation}-${attempt}/`
-    const same =
+    const whole =
       files.size === expected.length &&
       expected.every(({ path, bytes: wanted }) => files.get(`${base}${path}`)?.equals(wanted) === true)
-    return same ? undefined : `archive has ${[...files.keys()].join(', ')}`
+    return whole ? undefined : `archive has ${[...files.keys()].join(', ')}`
   }
 }
 

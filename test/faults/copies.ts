@@ -25,17 +25,18 @@ const RECORD = '.meta.json'
 const READS = 8
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-/** Everything under a prefix of a bucket, by plain requests of the AWS SDK. Each is handed over and forgotten. */
+/** Everything under a prefix of a bucket, by plain requests of the AWS SDK; each copy is handed over and forgotten. `only` narrows it to keys that start so. */
 export async function visitBucket(
   s3: S3Client,
   bucket: string,
   prefix: string,
   visit: (copy: Copy) => Promise<void>,
+  only = '',
 ): Promise<{ readonly manifests: ReadonlyMap<string, string>; readonly problems: string[] }> {
   const keys = new Set<string>()
   for (let token: string | undefined; ; ) {
     const page = await s3.send(
-      new ListObjectsV2Command({ Bucket: bucket, Prefix: `${prefix}/`, ContinuationToken: token }),
+      new ListObjectsV2Command({ Bucket: bucket, Prefix: `${prefix}/${only}`, ContinuationToken: token }),
     )
     for (const { Key = '' } of page.Contents ?? []) keys.add(Key.slice(prefix.length + 1))
     token = page.NextContinuationToken

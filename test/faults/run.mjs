@@ -1,7 +1,7 @@
 // npm run faults -- [--operations N] [--rounds N] [--seed S] [--s3 local|rgw] [--json]
 // Bundles the laboratory, which is TypeScript, and starts it; the SDK under test is the compiled one in dist/.
 import { spawn } from 'node:child_process'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { build } from 'esbuild'
@@ -29,7 +29,7 @@ async function main() {
   const folder = await mkdtemp(join(repository, '.cache/faults/'))
   try {
     /** @type {import('esbuild').BuildOptions} */
-    const common = { bundle: true, platform: 'node', logLevel: 'error', absWorkingDir: here }
+    const common = { bundle: true, platform: 'node', target: 'node20', logLevel: 'error', absWorkingDir: here }
     await build({
       ...common,
       entryPoints: [
@@ -50,6 +50,13 @@ async function main() {
       outfile: join(folder, 'sandboxed.cjs'),
       format: 'cjs',
     })
+    await build({
+      ...common,
+      entryPoints: ['matrix/step-hook.ts'],
+      outfile: join(folder, 'step-hook.cjs'),
+      format: 'cjs',
+    })
+    await copyFile(join(here, 'matrix/shell-hook.sh'), join(folder, 'shell-hook.sh'))
     const child = spawn(process.execPath, [join(folder, 'main.mjs'), ...process.argv.slice(2)], {
       stdio: 'inherit',
     })
