@@ -52,8 +52,10 @@ export class ConductorProcess {
   }
 
   async kill(): Promise<void> {
+    // What it had told before is still heard.
+    const heard = once(this.#child, 'disconnect')
     this.#child.kill('SIGKILL')
-    await this.#exited
+    await Promise.all([this.#exited, heard])
   }
 
   async stop(): Promise<void> {

@@ -45,9 +45,18 @@ export type Report =
 
 /** What the laboratory tells a conductor's process. */
 export type ConductorOrder =
-  | { readonly do: 'spawn'; readonly taskId: string; readonly kind: WorkerKind; readonly spawn: SpawnOrder }
-  | { readonly do: 'recover'; readonly seen: Readonly<Record<string, SeenBytes>> }
-  | { readonly do: 'close' }
+  | {
+      readonly do: 'spawn'
+      readonly taskId: string
+      readonly kind: WorkerKind
+      readonly spawn: SpawnOrder
+    }
+  /** Goes on with what an earlier conductor left: task by task from where it was heard last, or all at once. */
+  | {
+      readonly do: 'take over'
+      readonly how: 'attach' | 'recover'
+      readonly tasks: readonly { readonly taskId: string; readonly seen: SeenBytes }[]
+    }
 
 /** How much of a worker's output earlier conductors have passed on. */
 export interface SeenBytes {
@@ -67,23 +76,31 @@ export interface SpawnOrder {
 /** What a conductor's process tells the laboratory. */
 export type ConductorEvent =
   | { readonly event: 'started' }
-  | { readonly event: 'spawned'; readonly taskId: string; readonly sandboxId: string }
-  | { readonly event: 'not-spawned'; readonly taskId: string; readonly problem: string }
+  /** A worker runs; what it prints follows, from the first byte or from where it was heard last. */
+  | {
+      readonly event: 'running'
+      readonly taskId: string
+      readonly sandboxId: string
+      readonly from: 'start' | 'seen'
+    }
+  | { readonly event: 'not running'; readonly taskId: string; readonly problem: string }
   | {
       readonly event: 'output'
       readonly taskId: string
       readonly stream: 'stdout' | 'stderr'
       readonly text: string
     }
+  | { readonly event: 'exit'; readonly taskId: string }
   | {
-      readonly event: 'exit'
+      readonly event: 'receipt'
       readonly taskId: string
-      readonly exitCode: number | null
-      readonly outcome: string
+      readonly receipt: LabReceipt
+      /** False when the worker had ended before this conductor came, which told nothing of its output. */
+      readonly heard: boolean
     }
-  | { readonly event: 'receipt'; readonly taskId: string; readonly receipt: LabReceipt }
   | { readonly event: 'problem'; readonly taskId: string; readonly problem: string }
-  | { readonly event: 'recovered'; readonly running: readonly string[]; readonly finished: readonly string[] }
+  /** There is nothing of the task to go on with. */
+  | { readonly event: 'absent'; readonly taskId: string }
 
 /** The part of a receipt that is checked. */
 export interface LabReceipt {

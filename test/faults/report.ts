@@ -16,6 +16,8 @@ export interface RoundReport {
   /** What conductors complained of, by kind; each was dealt with, or the round would not have ended. */
   readonly problems: Readonly<Record<string, number>>
   readonly wrongOutputs: readonly string[]
+  /** Workers whose end a new conductor told, and not their output. */
+  readonly unheard: number
   readonly notDone: readonly string[]
 }
 
@@ -46,6 +48,7 @@ export function formatRound(report: RoundReport): string {
     ...counted('wrong outputs', report.wrongOutputs),
     ...counted('leaked', report.leaked),
     `gone with their sandbox, acknowledged locally only: ${verdict.goneWithSandbox}`,
+    `ended without a conductor, output not told: ${report.unheard}`,
     `whole but never acknowledged: ${verdict.unacknowledged}; uploads left open: ${report.openUploads}; unfinished files: ${report.unfinishedFiles}`,
     ...Object.entries(report.problems).map(([what, count]) => `  ${count} × ${what}`),
     ...report.notDone.map((line) => `not tried: ${line}`),

@@ -7,7 +7,7 @@ import { ConductorProcess } from './conductor-process.js'
 import { knownLine } from './content.js'
 import { countOpenUploads, visitBucket, visitFolder } from './copies.js'
 import { markedProcesses } from './leaks.js'
-import type { ConductorEvent, LabReceipt, WorkerOrder } from './messages.js'
+import type { ConductorEvent, LabReceipt, SpawnOrder, WorkerOrder } from './messages.js'
 import { planWorker, type WorkerPlan } from './plan.js'
 import { Dice } from './random.js'
 import type { RoundReport } from './report.js'
@@ -23,6 +23,8 @@ export interface RoundOptions {
   readonly programs: string
   /** Workers at once. */
   readonly atOnce: number
+  /** How a new conductor goes on; the seed decides where this is left out. */
+  readonly takeOver?: 'attach' | 'recover' | undefined
   readonly log: (line: string) => void
 }
 
@@ -34,7 +36,7 @@ interface Task {
   sandboxId: string | undefined
   exited: boolean
   output: { stdout: string; stderr: string }
-  exitCode: number | null | undefined
+  spawn: SpawnOrder | undefined
 }
 
 /** Without any report or event for so long, a round is stuck. */
@@ -66,7 +68,12 @@ class Round {
   readonly #problems: Record<string, number> = {}
   readonly #wrongOutputs: string[] = []
   readonly #outputs = new Set<string>()
+  readonly #ended = new Set<string>()
   #workers = 0
+  #replacing = false
+  #replaced = 0
+  /** Workers that ended while there was no conductor, and of whose output the next one told nothing. */
+  #unheard = 0
   #lastSignOfLifeMs = performance.now()
   #conductor: ConductorProcess | undefined
   #wake: () => void = () => {}
@@ -80,7 +87,7 @@ class Round {
       running: () => this.#running(),
       vanished: (taskId) => this.#vanished.add(taskId),
       conductor: {
-        replace: undefined,
+        replace: () => this.#replaceConductor(),
         signal: (signal) => this.#conductor?.signal(signal),
       },
     })
@@ -116,6 +123,7 @@ class Round {
       unfinishedFiles,
       problems: this.#problems,
       wrongOutputs: this.#wrongOutputs,
+      unheard: this.#unheard,
       notDone: [...this.#adversary.notDone].map(([action, why]) => `${action}: ${why}`),
     }
   }
@@ -173,7 +181,7 @@ class Round {
       sandboxId: undefined,
       exited: false,
       output: { stdout: '', stderr: '' },
-      exitCode: undefined,
+      spawn: undefined,
     }
     this.#tasks.set(taskId, task)
     const volume = plan.kind === 'volume' ? volumeOf(taskId) : undefined
@@ -186,35 +194,55 @@ class Round {
       exitCode: plan.exitCode,
       reportUrl: this.#world.ledger.url,
     }
-    this.#conductor?.order({
-      do: 'spawn',
-      taskId,
-      kind: plan.kind,
-      spawn: {
-        command: 'exec node /workspace/lab.cjs',
-        files: { '/workspace/lab.cjs': await this.#sandboxed },
-        outputs: ['/workspace/output.bin'],
-        env: {
-          FAULTS_RUN: this.#world.mark,
-          LAB_ORDER: JSON.stringify(order),
-          WORKER_RESULTS_STALL_SECONDS: '2',
-          WORKER_RESULTS_DEADLINE_SECONDS: '5',
-        },
-        ...(volume === undefined ? {} : { volume }),
+    task.spawn = {
+      command: 'exec node /workspace/lab.cjs',
+      files: { '/workspace/lab.cjs': await this.#sandboxed },
+      outputs: ['/workspace/output.bin'],
+      env: {
+        FAULTS_RUN: this.#world.mark,
+        LAB_ORDER: JSON.stringify(order),
+        WORKER_RESULTS_STALL_SECONDS: '2',
+        WORKER_RESULTS_DEADLINE_SECONDS: '5',
       },
-    })
+      ...(volume === undefined ? {} : { volume }),
+    }
+    // While a conductor is being replaced, its successor is told of the task.
+    if (!this.#replacing) this.#spawn(task)
+  }
+
+  #spawn({ taskId, plan, spawn }: Task): void {
+    if (spawn !== undefined) this.#conductor?.order({ do: 'spawn', taskId, kind: plan.kind, spawn })
+  }
+
+  /** Kills the conductor and has a new one go on, in one of the two ways there are. */
+  async #replaceConductor(): Promise<void> {
+    this.#replacing = true
+    await this.#conductor?.kill()
+    this.#conductor = await this.#startConductor()
+    this.#replacing = false
+    const how = new Dice(this.#options.seed, 'replace', this.#replaced++).chance(0.5) ? 'attach' : 'recover'
+    const tasks = [...this.#tasks.values()].map(({ taskId, output }) => ({
+      taskId,
+      seen: { stdout: Buffer.byteLength(output.stdout), stderr: Buffer.byteLength(output.stderr) },
+    }))
+    this.#conductor.order({ do: 'take over', how: this.#options.takeOver ?? how, tasks })
   }
 
   #hear(event: ConductorEvent): void {
     this.#lastSignOfLifeMs = performance.now()
-    if (event.event === 'started' || event.event === 'recovered') return
+    if (event.event === 'started') return
     const task = this.#tasks.get(event.taskId)
-    if (task === undefined) throw new Error(`unexpected ${JSON.stringify(event)}`)
+    if (task === undefined) {
+      // A sandbox whose end was told by a conductor that was killed over it may be finished once more.
+      if (this.#ended.has(event.taskId)) return
+      throw new Error(`unexpected ${JSON.stringify(event)}`)
+    }
     switch (event.event) {
-      case 'spawned':
+      case 'running':
         task.sandboxId = event.sandboxId
+        if (event.from === 'start') task.output = { stdout: '', stderr: '' }
         break
-      case 'not-spawned':
+      case 'not running':
         this.#complain(event.taskId, `spawn: ${event.problem}`)
         this.#giveBack(task)
         break
@@ -223,15 +251,22 @@ class Round {
         break
       case 'exit':
         task.exited = true
-        task.exitCode = event.exitCode
         break
       case 'problem':
         this.#complain(event.taskId, event.problem)
         break
       case 'receipt':
         this.#receipts.set(event.taskId, event.receipt)
-        this.#judgeEnd(task, event.receipt)
+        this.#judgeEnd(task, event.receipt, event.heard)
         this.#giveBack(task)
+        break
+      case 'absent':
+        if (task.sandboxId === undefined) this.#spawn(task)
+        else {
+          // It was ended by a conductor that was killed before it could say so.
+          if (this.#world.ledger.finished.has(task.taskId)) this.#outputs.add(task.taskId)
+          this.#giveBack(task)
+        }
         break
     }
     this.#wake()
@@ -249,17 +284,18 @@ class Round {
   /** The worker has ended; what it did not get done is for another one. */
   #giveBack(task: Task): void {
     this.#tasks.delete(task.taskId)
+    this.#ended.add(task.taskId)
     this.#open.push(...task.operations.filter((number) => !this.#world.ledger.done.has(number)))
     this.#wake()
   }
 
   /** A worker that came to its end has to have been heard to the last byte, and its exit code has to be its own. */
-  #judgeEnd(task: Task, receipt: LabReceipt): void {
+  #judgeEnd(task: Task, receipt: LabReceipt, heard: boolean): void {
     const { taskId, operations, output, plan } = task
     if (receipt.undelivered.length > 0 && !this.#vanished.has(taskId)) {
       this.#wrongOutputs.push(`${taskId}: gave up ${receipt.undelivered.map(({ key }) => key).join(', ')}`)
     }
-    if (this.#vanished.has(taskId)) return
+    if (this.#vanished.has(taskId) || receipt.outcome === 'idle') return
     if (!this.#world.ledger.finished.has(taskId)) {
       this.#wrongOutputs.push(
         `${taskId}: ended (${receipt.outcome}, ${receipt.exitCode}) before its work did: ${output.stderr.slice(-300)}`,
@@ -271,6 +307,10 @@ class Round {
       this.#wrongOutputs.push(
         `${taskId}: exit code ${receipt.exitCode} instead of ${plan.exitCode} (${receipt.outcome})`,
       )
+    }
+    if (!heard) {
+      this.#unheard++
+      return
     }
     const expected = operations.map((number) => knownLine(this.#options.seed, number)).join('')
     if (output.stdout !== expected) {

@@ -29,7 +29,13 @@ async function main() {
   const folder = await mkdtemp(join(repository, '.cache/faults/'))
   try {
     /** @type {import('esbuild').BuildOptions} */
-    const common = { bundle: true, platform: 'node', target: 'node20', logLevel: 'error', absWorkingDir: here }
+    const common = {
+      bundle: true,
+      platform: 'node',
+      target: 'node20',
+      logLevel: 'error',
+      absWorkingDir: here,
+    }
     await build({
       ...common,
       entryPoints: [

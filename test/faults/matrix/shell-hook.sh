@@ -4,9 +4,9 @@ set -T
 lab_count=0
 lab_step() {
   lab_count=$((lab_count + 1))
-  if [ -n "$LAB_STEPS" ]; then
+  if [ -n "${LAB_STEPS-}" ]; then
     printf '%s\n' "$BASH_SUBSHELL:$lab_count" >>"$LAB_STEPS"
-  elif [ "$LAB_KILL_AT" = "$BASH_SUBSHELL:$lab_count" ]; then
+  elif [ "${LAB_KILL_AT-}" = "$BASH_SUBSHELL:$lab_count" ]; then
     kill -KILL -$$
   fi
 }

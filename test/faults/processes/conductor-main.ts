@@ -4,8 +4,10 @@ import type { Worker } from '../../../src/conductor/worker.js'
 import { Conductor, isConductorError } from '../../../src/index.js'
 import type { ConductorEvent, ConductorOrder, LabReceipt } from '../messages.js'
 
-/** Pause between two attempts to end a worker whose results cannot be delivered yet. */
-const TERMINATE_PAUSE_MS = 300
+/** Pause between two attempts at what failed for now. */
+const PAUSE_MS = 300
+
+type TakenTask = Extract<ConductorOrder, { do: 'take over' }>['tasks'][number]
 
 const conductor = new Conductor(JSON.parse(process.env.LAB_CONDUCTOR ?? '{}'))
 
@@ -19,29 +21,70 @@ function describe(error: unknown): string {
 }
 
 async function obey(order: ConductorOrder): Promise<void> {
-  if (order.do === 'close') return await conductor.close()
-  if (order.do === 'recover') return
-  const { taskId, kind, spawn } = order
-  let worker: Worker
+  if (order.do === 'spawn') return await spawn(order)
+  if (order.how === 'recover') return await recover(order.tasks)
+  await Promise.all(order.tasks.map(attach))
+}
+
+async function spawn({ taskId, kind, spawn }: Extract<ConductorOrder, { do: 'spawn' }>): Promise<void> {
   try {
-    worker = await conductor.spawnWorker({
+    const worker = await conductor.spawnWorker({
       taskId,
       access: kind === 'keys' ? 'env' : 'presigned',
       graceMs: 1_000,
-      // Output may come as soon as the command runs, and nobody listens before this resolves.
       files: spawn.files,
       env: spawn.env,
       outputs: spawn.outputs,
+      ifExists: 'attach',
       ...(spawn.volume === undefined ? {} : { volume: spawn.volume }),
     })
+    tell({ event: 'running', taskId, sandboxId: worker.sandboxId, from: 'start' })
     listen(worker)
-    await worker.start(spawn.command, { outputs: spawn.outputs })
+    if (worker.state === 'ready') await worker.start(spawn.command, { outputs: spawn.outputs })
+    await seeToItsEnd(worker)
   } catch (error) {
-    tell({ event: 'not-spawned', taskId, problem: describe(error) })
-    return
+    tell({ event: 'not running', taskId, problem: describe(error) })
   }
-  tell({ event: 'spawned', taskId, sandboxId: worker.sandboxId })
-  await seeToItsEnd(worker)
+}
+
+async function attach({ taskId, seen }: TakenTask): Promise<void> {
+  for (;;) {
+    try {
+      const worker = await conductor.attach(taskId, {
+        stdoutOffsetBytes: seen.stdout,
+        stderrOffsetBytes: seen.stderr,
+      })
+      tell({ event: 'running', taskId, sandboxId: worker.sandboxId, from: 'seen' })
+      listen(worker)
+      return await seeToItsEnd(worker)
+    } catch (error) {
+      if (isConductorError(error) && ['NOT_FOUND', 'SANDBOX_GONE'].includes(error.code)) {
+        tell({ event: 'absent', taskId })
+        return
+      }
+      tell({ event: 'problem', taskId, problem: `attach: ${describe(error)}` })
+      await delay(PAUSE_MS)
+    }
+  }
+}
+
+async function recover(tasks: readonly TakenTask[]): Promise<void> {
+  const { workers, receipts, failures } = await conductor.recover()
+  const found = new Set<string>()
+  for (const worker of workers) {
+    found.add(worker.taskId)
+    tell({ event: 'running', taskId: worker.taskId, sandboxId: worker.sandboxId, from: 'start' })
+    listen(worker)
+    void seeToItsEnd(worker)
+  }
+  for (const receipt of receipts) {
+    found.add(receipt.taskId)
+    tell({ event: 'receipt', taskId: receipt.taskId, receipt: toLabReceipt(receipt), heard: false })
+  }
+  for (const { taskId, error } of failures)
+    tell({ event: 'problem', taskId, problem: `recover: ${describe(error)}` })
+  // What could not be recovered at once is taken up by itself, until that goes well.
+  await Promise.all(tasks.filter(({ taskId }) => !found.has(taskId)).map(attach))
 }
 
 function listen(worker: Worker): void {
@@ -53,19 +96,19 @@ function listen(worker: Worker): void {
 async function seeToItsEnd(worker: Worker): Promise<void> {
   const { taskId } = worker
   try {
-    const { exitCode, outcome } = await worker.wait()
-    tell({ event: 'exit', taskId, exitCode, outcome })
+    await worker.wait()
+    tell({ event: 'exit', taskId })
   } catch (error) {
     tell({ event: 'problem', taskId, problem: `wait: ${describe(error)}` })
   }
   for (;;) {
     try {
       const receipt = await worker.terminate()
-      tell({ event: 'receipt', taskId, receipt: toLabReceipt(receipt) })
+      tell({ event: 'receipt', taskId, receipt: toLabReceipt(receipt), heard: true })
       return
     } catch (error) {
       tell({ event: 'problem', taskId, problem: `terminate: ${describe(error)}` })
-      await delay(TERMINATE_PAUSE_MS)
+      await delay(PAUSE_MS)
     }
   }
 }
