@@ -37,6 +37,10 @@ export interface RgwAccess {
 /** A running RGW of this process's own. */
 export interface Rgw extends AsyncDisposable {
   readonly access: RgwAccess
+  /** Kills the S3 server alone; what it acknowledged stays in the cluster. */
+  killGateway(): Promise<void>
+  /** Starts it again at the same address. */
+  startGateway(): Promise<void>
   close(): Promise<void>
 }
 
@@ -55,8 +59,16 @@ export async function startRgw(): Promise<Rgw> {
     await folderGuard.stop()
   }
   try {
-    const access = await startCluster(ceph, folder, running)
-    return { access, close, [Symbol.asyncDispose]: close }
+    const { access, startGateway } = await startCluster(ceph, folder, running)
+    return {
+      access,
+      killGateway: async () => {
+        await running.pop()?.stop()
+      },
+      startGateway,
+      close,
+      [Symbol.asyncDispose]: close,
+    }
   } catch (cause) {
     const logs = await readLogs(folder)
     await close()
@@ -71,7 +83,7 @@ async function startCluster(
   ceph: CephInstallation,
   folder: string,
   running: GuardedProcess[],
-): Promise<RgwAccess> {
+): Promise<{ readonly access: RgwAccess; startGateway(): Promise<void> }> {
   const signal = AbortSignal.timeout(startLimitMs)
   const [monPort, rgwPort] = await freePorts()
   const fsid = randomUUID()
@@ -109,11 +121,18 @@ async function startCluster(
     accessKeyId: randomBytes(10).toString('hex').toUpperCase(),
     secretAccessKey: randomBytes(20).toString('hex'),
   }
+  // The gateway is the last that is started, so that it is the one to be killed.
   const rgw = start('radosgw', '-n', clientName)
   const url = `http://127.0.0.1:${rgwPort}`
   const prepared = Promise.all([createUser(call, credentials), untilReady(url, signal)])
   const [roleArn] = await Promise.race([prepared, mon.failed, osd.failed, rgw.failed])
-  return { url, region: 'us-east-1', credentials, roleArn }
+  return {
+    access: { url, region: 'us-east-1', credentials, roleArn },
+    startGateway: async () => {
+      const again = start('radosgw', '-n', clientName)
+      await Promise.race([untilReady(url, AbortSignal.timeout(startLimitMs)), again.failed])
+    },
+  }
 }
 
 /** Creates the user the tests sign as, and a role it may assume; returns the role's ARN. */

@@ -1,0 +1,207 @@
+import { createHash } from 'node:crypto'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { isDeepStrictEqual } from 'node:util'
+import { createGunzip } from 'node:zlib'
+import { extract } from 'tar-stream'
+import { knownBytes, knownFiles } from './content.js'
+import type { Copy } from './copies.js'
+import type { LabReceipt, Outcome } from './messages.js'
+import { contentLabel, metadataOf, outputBytes, planOperation } from './plan.js'
+
+/** What the checker found; every list is for people, one line each. */
+export interface Verdict {
+  readonly acknowledged: number
+  /** Acknowledged and nowhere to be found. */
+  readonly lost: string[]
+  /** Gone with a sandbox that the adversary destroyed, acknowledged as being in that sandbox only. */
+  readonly goneWithSandbox: number
+  /** Bytes that are not what was handed over, or a key that has another result's bytes. */
+  readonly corrupt: string[]
+  /** One result under two keys. */
+  readonly duplicated: string[]
+  /** Contradictions between what was said and what is there. */
+  readonly contradictions: string[]
+  /** Whole results that nobody acknowledged: their persister was killed in between. */
+  readonly unacknowledged: number
+}
+
+/** What has to be there. */
+export interface Expectation {
+  readonly seed: number
+  readonly outcomes: readonly Outcome[]
+  readonly receipts: ReadonlyMap<string, LabReceipt>
+  readonly manifests: ReadonlyMap<string, string>
+  /** Tasks whose declared output was written before their sandbox ended in good order. */
+  readonly outputs: ReadonlySet<string>
+  /** Tasks whose sandbox the adversary destroyed, by whether its spool outlived it. */
+  readonly vanished: ReadonlySet<string>
+}
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
+
+/** Compares copies with what is known of them, one at a time, and at the end with what was acknowledged. */
+export class Checker {
+  readonly #expected: Expectation
+  readonly #keysOf = new Map<string, Set<string>>()
+  /** By key: what each place has under it. */
+  readonly #found = new Map<
+    string,
+    { readonly identity: string; readonly sha256: string; readonly places: Set<string> }
+  >()
+  readonly #corrupt: string[] = []
+
+  constructor(expected: Expectation) {
+    this.#expected = expected
+  }
+
+  async visit(copy: Copy): Promise<void> {
+    const { key, place } = copy
+    const identity = identify(copy)
+    if (identity === undefined) {
+      this.#corrupt.push(`${place} ${key}: of nobody known (${JSON.stringify(copy.metadata).slice(0, 100)})`)
+      return
+    }
+    if (copy.claimedSha256 !== copy.sha256) {
+      this.#corrupt.push(
+        `${place} ${key}: claims ${copy.claimedSha256}, has ${copy.sha256} (${copy.bytes.length} bytes)`,
+      )
+    }
+    const problem = await this.#contentProblem(copy)
+    if (problem !== undefined) this.#corrupt.push(`${place} ${key}: ${problem}`)
+    const before = this.#found.get(key)
+    if (before !== undefined && before.identity !== identity) {
+      this.#corrupt.push(`${place} ${key}: ${identity}, elsewhere it is ${before.identity}`)
+    }
+    const places = before?.places ?? new Set()
+    places.add(place)
+    this.#found.set(key, { identity, sha256: copy.sha256, places })
+    const keys = this.#keysOf.get(identity) ?? new Set()
+    keys.add(key)
+    this.#keysOf.set(identity, keys)
+  }
+
+  conclude(): Verdict {
+    const { outcomes, receipts, manifests, outputs, vanished } = this.#expected
+    const lost: string[] = []
+    const contradictions: string[] = []
+    const corrupt = this.#corrupt
+    const duplicated: string[] = []
+    let goneWithSandbox = 0
+    let acknowledged = 0
+    const known = new Set<string>()
+    for (const outcome of outcomes) {
+      const { result } = outcome
+      if (result === undefined) continue
+      acknowledged++
+      known.add(result.key)
+      const found = this.#found.get(result.key)
+      const identity = `operation ${outcome.operation} attempt ${outcome.attempt}`
+      const tiers = result.stored.map(({ tier }) => tier)
+      if (found === undefined) {
+        if (tiers.length === 0 && vanished.has(outcome.taskId)) goneWithSandbox++
+        else
+          lost.push(
+            `${result.key} (${identity}, ${outcome.via}, acknowledged in ${tiers.join(', ') || 'the spool'})`,
+          )
+        continue
+      }
+      if (found.identity !== identity)
+        corrupt.push(`${result.key}: acknowledged for ${identity}, holds ${found.identity}`)
+      else if (found.sha256 !== result.sha256) corrupt.push(`${result.key}: acknowledged with another digest`)
+      for (const tier of tiers) {
+        if (!found.places.has(tier))
+          contradictions.push(
+            `${result.key} (${identity}, ${outcome.via}): acknowledged in ${tier}, is not there`,
+          )
+      }
+    }
+    for (const [identity, keys] of this.#keysOf) {
+      if (keys.size > 1) duplicated.push(`${identity}: ${[...keys].join(' and ')}`)
+    }
+    for (const [taskId, receipt] of receipts) {
+      for (const { key, sha256: digest, tiers } of receipt.results) {
+        known.add(key)
+        const found = this.#found.get(key)
+        if (found === undefined) lost.push(`${key}: on the receipt of ${taskId} (${tiers.join(', ')})`)
+        else if (found.sha256 !== digest) corrupt.push(`${key}: not as the receipt of ${taskId} has it`)
+        else
+          for (const tier of tiers) {
+            if (!found.places.has(tier))
+              contradictions.push(`${key}: on the receipt in ${tier}, is not there`)
+          }
+      }
+      for (const { path, reason } of receipt.failedOutputs)
+        contradictions.push(`${taskId}: output ${path} failed: ${reason}`)
+    }
+    for (const taskId of outputs) {
+      if (!this.#keysOf.has(`output of ${taskId}`)) lost.push(`declared output of ${taskId}`)
+    }
+    for (const [taskId, text] of manifests) {
+      const { results } = JSON.parse(text) as { results: { key: string; sha256: string }[] }
+      for (const { key, sha256: digest } of results) {
+        const found = this.#found.get(key)
+        if (found === undefined) contradictions.push(`manifest of ${taskId} names ${key}, which is nowhere`)
+        else if (found.sha256 !== digest) corrupt.push(`${key}: not as the manifest of ${taskId} has it`)
+      }
+    }
+    const unacknowledged = [...this.#found.keys()].filter((key) => !known.has(key)).length
+    return { acknowledged, lost, goneWithSandbox, corrupt, duplicated, contradictions, unacknowledged }
+  }
+
+  /** Says how the bytes differ from those that were handed over. */
+  async #contentProblem({ bytes, key, metadata }: Copy): Promise<string | undefined> {
+    const { seed } = this.#expected
+    const taskId = key.slice(0, key.indexOf('/'))
+    if (typeof metadata.operation !== 'number') {
+      return bytes.equals(outputBytes(seed, taskId)) ? undefined : 'not the declared output'
+    }
+    const { operation, attempt } = metadata as { operation: number; attempt: number }
+    const planned = planOperation(seed, operation)
+    const { shape, sizeBytes } = planned
+    const same = [true, false].some((bigMetadata) =>
+      isDeepStrictEqual(metadata, metadataOf({ ...planned, bigMetadata }, seed, attempt)),
+    )
+    if (!same) return `metadata is not as it was given: ${JSON.stringify(metadata).slice(0, 200)}`
+    const label = contentLabel(seed, operation, attempt)
+    if (shape !== 'directory') {
+      const expected = knownBytes(label, sizeBytes)
+      return bytes.equals(expected)
+        ? undefined
+        : `${bytes.length} bytes ${sha256(bytes)}, ${expected.length} expected`
+    }
+    const files = new Map<string, Buffer>()
+    try {
+      await readArchive(bytes, files)
+    } catch (error) {
+      return `not a whole archive: ${error}`
+    }
+    const expected = knownFiles(label, sizeBytes)
+    const base = `source-${operation}-${attempt}/`
+    const whole =
+      files.size === expected.length &&
+      expected.every(({ path, bytes: wanted }) => files.get(`${base}${path}`)?.equals(wanted) === true)
+    return whole ? undefined : `archive has ${[...files.keys()].join(', ')}`
+  }
+}
+
+/** Which attempt, or which declared output, a copy is of. */
+function identify({ key, metadata }: Copy): string | undefined {
+  if (typeof metadata.operation === 'number' && typeof metadata.attempt === 'number') {
+    return `operation ${metadata.operation} attempt ${metadata.attempt}`
+  }
+  return key.endsWith('-output.bin') ? `output of ${key.slice(0, key.indexOf('/'))}` : undefined
+}
+
+async function readArchive(bytes: Buffer, files: Map<string, Buffer>): Promise<void> {
+  const archive = extract()
+  const reading = (async () => {
+    for await (const entry of archive) {
+      const chunks: Buffer[] = []
+      for await (const chunk of entry) chunks.push(chunk as Buffer)
+      if (entry.header.type === 'file')
+        files.set(entry.header.name.replace(/^\.\//, ''), Buffer.concat(chunks))
+    }
+  })()
+  await Promise.all([pipeline(Readable.from([bytes]), createGunzip(), archive), reading])
+}

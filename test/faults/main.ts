@@ -1,0 +1,85 @@
+import { randomInt } from 'node:crypto'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { formatMatrix, runMatrix } from './matrix/run-matrix.js'
+import { formatRound, isClean, type RoundReport } from './report.js'
+import { runRound } from './round.js'
+
+const USAGE = `npm run faults -- [--operations N] [--rounds N] [--seed S] [--s3 local|rgw] [--workers N] [--json]
+npm run faults -- --matrix [--every N] [--seed S] [--s3 local|rgw] [--json]
+Runs workers that persist known content while everything around them is broken, and checks what is left.
+The seed decides every operation and every fault; what a fault hits depends on timing. Without one it is random, and printed.
+The matrix kills persist-result at each of its steps towards disk and network, or at every N-th.
+`
+
+process.exitCode = await main()
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      operations: { type: 'string', default: '300' },
+      rounds: { type: 'string', default: '1' },
+      seed: { type: 'string' },
+      s3: { type: 'string', default: 'local' },
+      workers: { type: 'string', default: '6' },
+      matrix: { type: 'boolean', default: false },
+      every: { type: 'string', default: '1' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  if (values.help) {
+    process.stdout.write(USAGE)
+    return 0
+  }
+  const { s3 } = values
+  const [operations, rounds, atOnce] = [values.operations, values.rounds, values.workers].map(Number)
+  const firstSeed = values.seed === undefined ? randomInt(2 ** 31) : Number(values.seed)
+  const counts = [operations, rounds, atOnce]
+  if (
+    (s3 !== 'local' && s3 !== 'rgw') ||
+    !counts.every((n) => Number.isInteger(n) && Number(n) > 0) ||
+    !Number.isInteger(firstSeed)
+  ) {
+    process.stderr.write(USAGE)
+    return 2
+  }
+  const programs = dirname(fileURLToPath(import.meta.url))
+  const log = (line: string): boolean => process.stderr.write(`${line}\n`)
+  if (values.matrix) {
+    const distribution = fileURLToPath(new URL('../../../dist/persist-result', import.meta.url))
+    const matrix = await runMatrix({
+      seed: firstSeed,
+      s3,
+      programs,
+      distribution,
+      every: Number(values.every),
+      log,
+    })
+    process.stdout.write(values.json ? `${JSON.stringify(matrix, null, 2)}\n` : formatMatrix(matrix))
+    return matrix.every(({ problems }) => problems.length === 0) ? 0 : 1
+  }
+  const reports: RoundReport[] = []
+  for (let i = 0; i < Number(rounds); i++) {
+    const seed = firstSeed + i
+    process.stderr.write(`round ${i + 1} of ${rounds}: seed ${seed}\n`)
+    const report = await runRound({
+      seed,
+      s3,
+      operations: Number(operations),
+      programs,
+      atOnce: Number(atOnce),
+      log,
+    })
+    reports.push(report)
+    if (!values.json) process.stdout.write(formatRound(report))
+    if (!isClean(report)) {
+      process.stderr.write(
+        `seed ${seed} broke the promise: npm run faults -- --seed ${seed} --operations ${operations} --s3 ${s3}\n`,
+      )
+    }
+  }
+  if (values.json) process.stdout.write(`${JSON.stringify(reports, null, 2)}\n`)
+  return reports.every(isClean) ? 0 : 1
+}

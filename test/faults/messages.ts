@@ -1,0 +1,117 @@
+import type { StoredAt } from '../../src/protocol/record.js'
+import type { PersisterFault, Via, WorkerKind } from './plan.js'
+
+/** What the program in a sandbox is told, as JSON in `LAB_ORDER`. */
+export interface WorkerOrder {
+  readonly seed: number
+  readonly taskId: string
+  readonly kind: WorkerKind
+  /** Numbers of operations. */
+  readonly operations: readonly number[]
+  readonly exitCode: number
+  /** Where outcomes are reported. */
+  readonly reportUrl: string
+}
+
+/** What became of one call of the persister. Reported only after it ended, and an `acknowledged` only after it said so. */
+export interface Outcome {
+  readonly taskId: string
+  readonly operation: number
+  readonly attempt: number
+  readonly via: Via
+  readonly fault: PersisterFault
+  readonly status: 'acknowledged' | 'refused' | 'killed'
+  /** Of an acknowledged one. */
+  readonly result?: AcknowledgedResult
+  /** What it said when it refused. */
+  readonly said?: string
+}
+
+/** What the persister said it stored. */
+export interface AcknowledgedResult {
+  readonly key: string
+  readonly sha256: string
+  readonly size: number
+  readonly stored: readonly Pick<StoredAt, 'tier'>[]
+}
+
+/** A report of a sandbox. */
+export type Report =
+  | { readonly kind: 'outcome'; readonly outcome: Outcome }
+  /** The operation needs no further attempt in any worker. */
+  | { readonly kind: 'done'; readonly taskId: string; readonly operation: number }
+  /** The declared output was written. */
+  | { readonly kind: 'finished'; readonly taskId: string }
+
+/** What the laboratory tells a conductor's process. */
+export type ConductorOrder =
+  | {
+      readonly do: 'spawn'
+      readonly taskId: string
+      readonly kind: WorkerKind
+      readonly spawn: SpawnOrder
+    }
+  /** Goes on with what an earlier conductor left: task by task from where it was heard last, or all at once. */
+  | {
+      readonly do: 'take over'
+      readonly how: 'attach' | 'recover'
+      readonly tasks: readonly { readonly taskId: string; readonly seen: SeenBytes }[]
+    }
+
+/** How much of a worker's output earlier conductors have passed on. */
+export interface SeenBytes {
+  readonly stdout: number
+  readonly stderr: number
+}
+
+/** What a conductor is asked to spawn. */
+export interface SpawnOrder {
+  readonly command: string
+  readonly files: Readonly<Record<string, string>>
+  readonly outputs: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  readonly volume?: string
+}
+
+/** What a conductor's process tells the laboratory. */
+export type ConductorEvent =
+  | { readonly event: 'started' }
+  /** A worker runs; what it prints follows, from the first byte or from where it was heard last. */
+  | {
+      readonly event: 'running'
+      readonly taskId: string
+      readonly sandboxId: string
+      readonly from: 'start' | 'seen'
+    }
+  | { readonly event: 'not running'; readonly taskId: string; readonly problem: string }
+  | {
+      readonly event: 'output'
+      readonly taskId: string
+      readonly stream: 'stdout' | 'stderr'
+      readonly text: string
+    }
+  | { readonly event: 'exit'; readonly taskId: string }
+  | {
+      readonly event: 'receipt'
+      readonly taskId: string
+      readonly receipt: LabReceipt
+      /** False when the worker had ended before this conductor came, which told nothing of its output. */
+      readonly heard: boolean
+    }
+  | { readonly event: 'problem'; readonly taskId: string; readonly problem: string }
+  /** There is nothing of the task to go on with. */
+  | { readonly event: 'absent'; readonly taskId: string }
+
+/** The part of a receipt that is checked. */
+export interface LabReceipt {
+  readonly outcome: string
+  readonly exitCode: number | null
+  readonly results: readonly {
+    readonly key: string
+    readonly sha256: string
+    readonly tiers: readonly string[]
+  }[]
+  readonly undelivered: readonly { readonly key: string }[]
+  readonly missingOutputs: readonly string[]
+  readonly failedOutputs: readonly { readonly path: string; readonly reason: string }[]
+}

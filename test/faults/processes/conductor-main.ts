@@ -1,0 +1,130 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Receipt } from '../../../src/conductor/receipt.js'
+import type { Worker } from '../../../src/conductor/worker.js'
+import { Conductor, isConductorError } from '../../../src/index.js'
+import type { ConductorEvent, ConductorOrder, LabReceipt } from '../messages.js'
+
+/** Pause between two attempts at what failed for now. */
+const PAUSE_MS = 300
+
+type TakenTask = Extract<ConductorOrder, { do: 'take over' }>['tasks'][number]
+
+const conductor = new Conductor(JSON.parse(process.env.LAB_CONDUCTOR ?? '{}'))
+
+// A conductor in a process of its own, which the laboratory kills whenever it likes. It keeps nothing on disk.
+function tell(event: ConductorEvent): void {
+  process.send?.(event)
+}
+
+function describe(error: unknown): string {
+  return isConductorError(error) ? `${error.code}: ${error.message}` : String(error)
+}
+
+async function obey(order: ConductorOrder): Promise<void> {
+  if (order.do === 'spawn') return await spawn(order)
+  if (order.how === 'recover') return await recover(order.tasks)
+  await Promise.all(order.tasks.map(attach))
+}
+
+async function spawn({ taskId, kind, spawn }: Extract<ConductorOrder, { do: 'spawn' }>): Promise<void> {
+  try {
+    const worker = await conductor.spawnWorker({
+      taskId,
+      access: kind === 'keys' ? 'env' : 'presigned',
+      graceMs: 1_000,
+      files: spawn.files,
+      env: spawn.env,
+      outputs: spawn.outputs,
+      ifExists: 'attach',
+      ...(spawn.volume === undefined ? {} : { volume: spawn.volume }),
+    })
+    tell({ event: 'running', taskId, sandboxId: worker.sandboxId, from: 'start' })
+    listen(worker)
+    if (worker.state === 'ready') await worker.start(spawn.command, { outputs: spawn.outputs })
+    await seeToItsEnd(worker)
+  } catch (error) {
+    tell({ event: 'not running', taskId, problem: describe(error) })
+  }
+}
+
+async function attach({ taskId, seen }: TakenTask): Promise<void> {
+  for (;;) {
+    try {
+      const worker = await conductor.attach(taskId, {
+        stdoutOffsetBytes: seen.stdout,
+        stderrOffsetBytes: seen.stderr,
+      })
+      tell({ event: 'running', taskId, sandboxId: worker.sandboxId, from: 'seen' })
+      listen(worker)
+      return await seeToItsEnd(worker)
+    } catch (error) {
+      if (isConductorError(error) && ['NOT_FOUND', 'SANDBOX_GONE'].includes(error.code)) {
+        tell({ event: 'absent', taskId })
+        return
+      }
+      tell({ event: 'problem', taskId, problem: `attach: ${describe(error)}` })
+      await delay(PAUSE_MS)
+    }
+  }
+}
+
+async function recover(tasks: readonly TakenTask[]): Promise<void> {
+  const { workers, receipts, failures } = await conductor.recover()
+  const found = new Set<string>()
+  for (const worker of workers) {
+    found.add(worker.taskId)
+    tell({ event: 'running', taskId: worker.taskId, sandboxId: worker.sandboxId, from: 'start' })
+    listen(worker)
+    void seeToItsEnd(worker)
+  }
+  for (const receipt of receipts) {
+    found.add(receipt.taskId)
+    tell({ event: 'receipt', taskId: receipt.taskId, receipt: toLabReceipt(receipt), heard: false })
+  }
+  for (const { taskId, error } of failures)
+    tell({ event: 'problem', taskId, problem: `recover: ${describe(error)}` })
+  // What could not be recovered at once is taken up by itself, until that goes well.
+  await Promise.all(tasks.filter(({ taskId }) => !found.has(taskId)).map(attach))
+}
+
+function listen(worker: Worker): void {
+  const { taskId } = worker
+  worker.on('stdout', (text) => tell({ event: 'output', taskId, stream: 'stdout', text }))
+  worker.on('stderr', (text) => tell({ event: 'output', taskId, stream: 'stderr', text }))
+}
+
+async function seeToItsEnd(worker: Worker): Promise<void> {
+  const { taskId } = worker
+  try {
+    await worker.wait()
+    tell({ event: 'exit', taskId })
+  } catch (error) {
+    tell({ event: 'problem', taskId, problem: `wait: ${describe(error)}` })
+  }
+  for (;;) {
+    try {
+      const receipt = await worker.terminate()
+      tell({ event: 'receipt', taskId, receipt: toLabReceipt(receipt), heard: true })
+      return
+    } catch (error) {
+      tell({ event: 'problem', taskId, problem: `terminate: ${describe(error)}` })
+      await delay(PAUSE_MS)
+    }
+  }
+}
+
+function toLabReceipt(receipt: Receipt): LabReceipt {
+  const { outcome, exitCode, results, undelivered, missingOutputs, failedOutputs } = receipt
+  return {
+    outcome,
+    exitCode,
+    results: results.map(({ key, sha256, tiers }) => ({ key, sha256, tiers })),
+    undelivered: undelivered.map(({ key }) => ({ key })),
+    missingOutputs,
+    failedOutputs,
+  }
+}
+
+process.on('message', (order: ConductorOrder) => void obey(order))
+process.once('disconnect', () => process.exit())
+tell({ event: 'started' })

@@ -1,0 +1,35 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import type { CallEnd, PersistCall, RunningCall } from './call.js'
+
+/** A process that stores many results through the module, until it is killed. */
+export class ModuleProcess {
+  #child: ChildProcess | undefined
+
+  /** Starts a process if there is none. */
+  call(call: PersistCall): RunningCall {
+    this.#child ??= fork(process.argv[1] ?? '', ['module'], { detached: true, serialization: 'advanced' })
+    const child = this.#child
+    const end = new Promise<CallEnd>((done) => {
+      const answered = (answer: CallEnd): void => {
+        child.off('exit', died)
+        done(answer)
+      }
+      const died = (): void => {
+        child.off('message', answered)
+        this.#child = undefined
+        done({ status: 'killed' })
+      }
+      child.once('message', answered)
+      child.once('exit', died)
+    })
+    child.send(call, (error) => {
+      // It is gone then, which `exit` tells.
+      if (error !== null) return
+    })
+    return { pid: child.pid ?? 0, end }
+  }
+
+  end(): void {
+    this.#child?.disconnect()
+  }
+}

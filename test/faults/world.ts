@@ -1,0 +1,208 @@
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { type ConnectionOpts, Sandbox, Volume } from 'e2b'
+import { type ConnectionFault, startTcpProxy, type TcpProxy } from '../support/proxy.js'
+import { Cleanup } from './cleanup.js'
+import { Ledger } from './ledger.js'
+import { Dice } from './random.js'
+import { type S3Backend, startLocalBackend, startRgwBackend } from './s3-backend.js'
+import { Service } from './service.js'
+
+const run = promisify(execFile)
+/** Room of a small disk; a few results fill it. */
+const DISK_BYTES = 6 << 20
+
+/** All that is around the conductor and its workers in one round, and the ways to break it. */
+export interface World extends AsyncDisposable {
+  /** Marks the environment of every process of the round. */
+  readonly mark: string
+  readonly env: NodeJS.ProcessEnv
+  readonly ledger: Ledger
+  readonly e2b: ConnectionOpts & { readonly apiKey: string }
+  readonly s3: S3Backend
+  readonly s3Proxy: TcpProxy
+  readonly endpoint: Service
+  readonly endpointFolder: string
+  readonly endpointProxy: TcpProxy
+  /** Options of a conductor, as JSON can hold them. */
+  readonly conductorOptions: Readonly<Record<string, unknown>>
+  /** Faults of connections, by kind. */
+  readonly connectionFaults: Record<string, number>
+  /** Turns faults of single connections off and on. */
+  setConnectionFaults(on: boolean): void
+  /** Lets the proxies know where the servers listen after a restart. */
+  repoint(): void
+  restartEndpoint(): Promise<void>
+  /** Makes a volume on a small disk of its own, if this process may mount one; gives the folder of its content. */
+  makeVolume(name: string): Promise<string>
+  /** Why volumes are not on small disks; undefined where they are. */
+  readonly noSmallDisks: string | undefined
+  /** By name: the folder of its content on this machine. */
+  readonly volumes: ReadonlyMap<string, string>
+  sandboxes(): Promise<{ readonly id: string; readonly taskId: string }[]>
+  /** Processes that are there until the round is disposed of. */
+  serverPids(): number[]
+}
+
+/** Starts a round's servers; disposing ends them and removes everything. */
+export async function startWorld(programs: string, seed: number, s3Kind: 'local' | 'rgw'): Promise<World> {
+  const folder = await mkdtemp(join(tmpdir(), 'faults-'))
+  const mark = `faults-${seed}-${randomBytes(4).toString('hex')}`
+  const env: NodeJS.ProcessEnv = {
+    ...process.env,
+    FAULTS_RUN: mark,
+    AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
+  }
+  const stack = new Cleanup()
+  stack.defer(() => rm(folder, { recursive: true, force: true }))
+  try {
+    const ledger = await Ledger.open(join(folder, 'ledger.jsonl'))
+    stack.defer(() => ledger.close())
+    const e2bFolder = join(folder, 'e2b')
+    const e2bService = new Service(join(programs, 'e2b-main.mjs'), [e2bFolder], env)
+    stack.defer(() => e2bService.kill())
+    const e2bSaid = await e2bService.start<{ url: string; env: Record<string, string> }>()
+    stack.defer(() => e2bService.stop())
+    const e2b = {
+      apiKey: e2bSaid.env.E2B_API_KEY ?? '',
+      apiUrl: e2bSaid.url,
+      sandboxUrl: e2bSaid.url,
+    }
+    const s3 =
+      s3Kind === 'rgw'
+        ? await startRgwBackend()
+        : await startLocalBackend(join(programs, 's3-main.mjs'), join(folder, 's3'), env)
+    stack.use(s3)
+    const endpointFolder = join(folder, 'http')
+    await mkdir(endpointFolder)
+    const tokenSecret = randomBytes(32).toString('hex')
+    const endpoint = new Service(join(programs, 'endpoint-main.mjs'), [endpointFolder], {
+      ...env,
+      LAB_SECRET: tokenSecret,
+    })
+    stack.defer(() => endpoint.kill())
+    let endpointUrl = (await endpoint.start<{ url: string }>()).url
+
+    let faultsOn = false
+    const connectionFaults: Record<string, number> = {}
+    const rule =
+      (name: string) =>
+      (number: number): ConnectionFault => {
+        const fault = planConnection(seed, name, number)
+        if (!faultsOn || fault.kind === 'pass') return { kind: 'pass' }
+        const label = `${name} ${fault.kind}`
+        connectionFaults[label] = (connectionFaults[label] ?? 0) + 1
+        return fault
+      }
+    const s3Proxy = stack.use(await startTcpProxy(addressOf(s3.url()), rule('s3')))
+    const endpointProxy = stack.use(await startTcpProxy(addressOf(endpointUrl), rule('http')))
+
+    const volumes = new Map<string, string>()
+    let noSmallDisks: string | undefined =
+      process.getuid?.() === 0 ? undefined : 'only root may mount small disks'
+    stack.defer(async () => {
+      for (const content of volumes.values()) await run('umount', ['-l', content]).catch(() => undefined)
+    })
+    return {
+      mark,
+      env,
+      ledger,
+      e2b,
+      s3,
+      s3Proxy,
+      endpoint,
+      endpointFolder,
+      endpointProxy,
+      conductorOptions: {
+        id: mark,
+        env: e2bSaid.env,
+        s3: {
+          bucket: s3.bucket,
+          prefix: 'results',
+          region: s3.region,
+          credentials: s3.credentials,
+          endpoint: `http://127.0.0.1:${s3Proxy.port}`,
+        },
+        http: { endpoint: `http://127.0.0.1:${endpointProxy.port}`, tokenSecret },
+        maxWorkers: 200,
+      },
+      connectionFaults,
+      setConnectionFaults: (on) => {
+        faultsOn = on
+      },
+      repoint: () => {
+        s3Proxy.target = addressOf(s3.url())
+        endpointProxy.target = addressOf(endpointUrl)
+      },
+      restartEndpoint: async () => {
+        endpointUrl = (await endpoint.start<{ url: string }>()).url
+      },
+      makeVolume: async (name) => {
+        const { volumeId } = await Volume.create(name, e2b)
+        const content = join(e2bFolder, 'volumes', volumeId, 'content')
+        volumes.set(name, content)
+        if (noSmallDisks === undefined) {
+          try {
+            await run('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES},mode=0777`, 'tmpfs', content])
+          } catch (error) {
+            noSmallDisks = `cannot mount a small disk: ${String(error).split('\n')[0]}`
+          }
+        }
+        if (noSmallDisks !== undefined) await chmod(content, 0o777)
+        return content
+      },
+      get noSmallDisks() {
+        return noSmallDisks
+      },
+      volumes,
+      sandboxes: async () => {
+        const found: { id: string; taskId: string }[] = []
+        const pages = Sandbox.list(e2b)
+        while (pages.hasNext) {
+          for (const { sandboxId, metadata } of await pages.nextItems()) {
+            found.push({ id: sandboxId, taskId: metadata['stu-task'] ?? '' })
+          }
+        }
+        return found
+      },
+      serverPids: () => [e2bService.pid, endpoint.pid, s3.pid()],
+      [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose](),
+    }
+  } catch (error) {
+    await stack[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+/** Fills a disk but for so many bytes; removing the file frees it again. */
+export async function fillDisk(folder: string, ballast: number): Promise<string> {
+  const path = join(folder, '.ballast')
+  await writeFile(path, Buffer.alloc(ballast)).catch((error: NodeJS.ErrnoException) => {
+    // As full as it gets is what was asked for.
+    if (error.code !== 'ENOSPC') throw error
+  })
+  return path
+}
+
+/** Decides what becomes of a connection. Which request gets which number depends on timing. */
+function planConnection(seed: number, name: string, number: number): ConnectionFault {
+  const dice = new Dice(seed, 'connection', name, number)
+  const afterBytes = Math.floor(10 ** (dice.fraction() * 6))
+  return dice.weighted<ConnectionFault>([
+    [{ kind: 'pass' }, 94],
+    [{ kind: 'reset', direction: 'up', afterBytes }, 1.5],
+    [{ kind: 'reset', direction: 'down', afterBytes: afterBytes % 700 }, 1.5],
+    [{ kind: 'truncate', afterBytes: afterBytes % 700 }, 1],
+    [{ kind: 'slow', pieceMs: dice.between(5, 60) }, 1.5],
+    [{ kind: 'hang', forMs: dice.between(200, 3_000) }, 0.5],
+  ])
+}
+
+function addressOf(url: string): { host: string; port: number } {
+  const { hostname, port } = new URL(url)
+  return { host: hostname, port: Number(port) }
+}
