@@ -1,10 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import pLimit from 'p-limit'
+import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { assertTaskId } from '../protocol/key.js'
+import { createManyResults, type ManyTasksContext, type ResultsQuery } from '../results/many-tasks.js'
+import { type PruneOptions, type PruneReport, pruneTasks } from '../results/prune.js'
 import { taskSource } from '../results/result-source.js'
 import { createResults, type Results } from '../results/results.js'
+import { createTasks, type Tasks, type TasksOptions } from '../results/tasks.js'
 import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
 import { ensureVolume } from '../sandbox/e2b-volume.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
@@ -21,6 +25,7 @@ import {
 } from './options.js'
 import { placesOf, type TaskPlaces } from './places.js'
 import { provision } from './provision.js'
+import { hasSandbox, taskIndexes } from './retention.js'
 import { Worker } from './worker.js'
 
 /** Keys of E2B metadata by which a conductor finds its sandboxes again. */
@@ -100,8 +105,36 @@ export class Conductor implements AsyncDisposable {
     })
   }
 
-  /** A task's results, from any process at any time, whether or not its worker is known here. */
-  results(taskId: string): Results {
+  /** A task's results, from any process at any time, whether or not its worker is known here; or those of several tasks as one. */
+  results(tasks: string | ResultsQuery): Results {
+    return typeof tasks === 'string' ? this.#resultsOf(tasks) : createManyResults(this.#tasks(), tasks)
+  }
+
+  /** All tasks, newest first. Rejects with `UNSUPPORTED` when they are read where no place can list tasks. */
+  tasks(options: TasksOptions = {}): Tasks {
+    return createTasks(this.#tasks(), options)
+  }
+
+  /** Deletes whole tasks that are old, from every tier. A failure of one is reported and does not hold up the rest. */
+  async prune(options: PruneOptions): Promise<PruneReport> {
+    const isAlive = async (taskId: string, call: CallOptions): Promise<boolean> =>
+      this.#taken.has(taskId) ||
+      (options.unsealed === true && (await hasSandbox(this.#sandboxes, { [METADATA.task]: taskId }, call)))
+    return pruneTasks({ ...this.#tasks(), isAlive }, options)
+  }
+
+  #tasks(): ManyTasksContext {
+    return {
+      ...taskIndexes(this.#options, this.#s3),
+      of: (taskId) => {
+        const { manifests, stores } = this.#placesOf(taskId, this.#options.volume)
+        const worker = this.#workers.get(taskId)
+        return worker?.resultsContext ?? { taskId, manifests, stores: async () => stores }
+      },
+    }
+  }
+
+  #resultsOf(taskId: string): Results {
     assertTaskId(taskId)
     const worker = this.#workers.get(taskId)
     if (worker !== undefined) return worker.results

@@ -33,6 +33,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly taskId: string
   /** All that this task has stored, on every tier, now and after the worker is gone. */
   readonly results: Results
+  /** @internal Where its results lie at present. */
+  readonly resultsContext: ResultsContext
   readonly #sandbox: RemoteSandbox
   readonly #spawn: ResolvedSpawn
   readonly #places: TaskPlaces
@@ -71,7 +73,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     const onProblem = (problem: TierProblem): void => {
       this.emit('problem', problem)
     }
-    const results: ResultsContext = {
+    this.resultsContext = {
       taskId: this.taskId,
       manifests: parts.places.manifests,
       stores: async () => this.#stores(),
@@ -82,10 +84,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       sandbox: parts.sandbox,
       spool: this.#spool,
       places: parts.places,
-      results,
+      results: this.resultsContext,
       onResult: (result) => this.emit('result', result),
     })
-    this.results = createResults(taskSource(results))
+    this.results = createResults(taskSource(this.resultsContext))
     this.#lease = new Lease(parts.sandbox, parts.spawn.timeoutMs, (error) => this.#lose(error))
     this.#deadline = setTimeout(() => void this.#timeOut(), parts.spawn.timeoutMs)
     this.#deadline.unref()
