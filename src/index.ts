@@ -21,11 +21,37 @@ export type { BrokerOptions, GrantAccess } from './grants/granter.js'
 export type { SessionOptions } from './grants/session/mint-session.js'
 export type { Outcome } from './protocol/manifest.js'
 export type { JsonObject, JsonValue } from './protocol/record.js'
-export type { DownloadedFile, DownloadOptions, DownloadProgress } from './results/download.js'
+export type { DuplicatedResult } from './results/dedupe.js'
+export type { DeletedResult, DeleteReport, FailedDeletion } from './results/delete-results.js'
+export {
+  DownloadError,
+  type DownloadedFile,
+  type DownloadOptions,
+  type DownloadProgress,
+  type DownloadReport,
+  type FailedDownload,
+} from './results/download.js'
 export type { Extracted } from './results/extract.js'
 export type { ResultFilter } from './results/filter.js'
-export type { ExtractOptions, ReadAllOptions, ReadOptions, Result, TierProblem } from './results/result.js'
+export {
+  type LifecycleConfiguration,
+  type LifecycleOptions,
+  type LifecycleRule,
+  lifecycleRule,
+} from './results/lifecycle-rule.js'
+export type { ResultsQuery } from './results/many-tasks.js'
+export type { JsonSchema, ParsingSchema, StandardSchema } from './results/parse-json.js'
+export type { PrunedTask, PruneOptions, PruneProgress, PruneReport } from './results/prune.js'
+export type {
+  ExtractOptions,
+  ReadAllOptions,
+  ReadOptions,
+  Result,
+  SaveOptions,
+  TierProblem,
+} from './results/result.js'
 export type { ListResultsOptions, ResultList, Results } from './results/results.js'
+export type { TaskList, TaskSummary, Tasks, TasksOptions } from './results/tasks.js'
 export type { E2bOptions } from './sandbox/e2b-sandboxes.js'
 export type { AfterReading } from './sandbox/sandbox-visits.js'
 export type { StoreTier, UrlOptions } from './stores/result-store.js'

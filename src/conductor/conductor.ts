@@ -5,9 +5,10 @@ import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { Granter } from '../grants/granter.js'
 import { assertTaskId } from '../protocol/key.js'
-import { taskSource } from '../results/result-source.js'
-import { createResults, type Results } from '../results/results.js'
-import { SandboxVisits } from '../sandbox/sandbox-visits.js'
+import type { ResultsQuery } from '../results/many-tasks.js'
+import type { PruneOptions, PruneReport } from '../results/prune.js'
+import type { Results } from '../results/results.js'
+import type { Tasks, TasksOptions } from '../results/tasks.js'
 import { openS3Location, type S3Location } from '../stores/s3/s3-location.js'
 import {
   type AttachOptions,
@@ -15,7 +16,6 @@ import {
   type CloseOptions,
   closeOptionsSchema,
 } from './conductor-options.js'
-import { foundSandboxes } from './found-sandboxes.js'
 import {
   assertAccessPossible,
   type ConductorOptions,
@@ -25,8 +25,9 @@ import {
   type SpawnOptions,
   spawnOptionsSchema,
 } from './options.js'
+import { Reading } from './reading.js'
 import { type EquippedWorker, isEquipped, type Recovery, recoverWorkers } from './recover.js'
-import { type TaskResultsOptions, taskResultsOptionsSchema } from './results-options.js'
+import type { TaskResultsOptions } from './results-options.js'
 import { Worker } from './worker.js'
 import { WorkerFactory } from './worker-factory.js'
 
@@ -34,7 +35,7 @@ import { WorkerFactory } from './worker-factory.js'
 export class Conductor implements AsyncDisposable {
   readonly #options: ResolvedOptions
   readonly #factory: WorkerFactory
-  readonly #visits: SandboxVisits
+  readonly #reading: Reading
   readonly #s3: S3Location | undefined
   readonly #granter: Granter
   readonly #limit: ReturnType<typeof pLimit>
@@ -51,7 +52,12 @@ export class Conductor implements AsyncDisposable {
     const { maxResultBytes, session, broker } = this.#options
     this.#granter = new Granter({ s3: this.#s3, maxResultBytes, session, broker })
     this.#factory = new WorkerFactory(this.#options, this.#s3, this.#granter)
-    this.#visits = new SandboxVisits(this.#options.e2b)
+    this.#reading = new Reading({
+      options: this.#options,
+      s3: this.#s3,
+      factory: this.#factory,
+      workers: this.#workers,
+    })
     this.#limit = pLimit(this.#options.maxWorkers)
   }
 
@@ -183,18 +189,21 @@ export class Conductor implements AsyncDisposable {
   }
 
   /**
-   * A task's results, from any process at any time. Those of a worker of this conductor are its `results`, whatever the options
-   * say; of others, what lies only in their sandboxes is found there.
+   * A task's results, from any process at any time, or those of several tasks as one. Those of a worker of this conductor are
+   * its `results`, whatever the options say; of others, what lies only in their sandboxes is found there.
    */
-  results(taskId: string, options: TaskResultsOptions = {}): Results {
-    assertTaskId(taskId)
-    const reading = checkOptions('results', taskResultsOptionsSchema, options)
-    const worker = this.#workers.get(taskId)
-    if (worker !== undefined) return worker.results
-    const places = this.#factory.placesOf(taskId)
-    const from = { options: this.#options, provider: this.#factory.sandboxes, visits: this.#visits }
-    const stores = [...places.stores, ...foundSandboxes(taskId, places, from, reading)]
-    return createResults(taskSource({ taskId, manifests: places.manifests, stores: async () => stores }))
+  results(tasks: string | ResultsQuery, options: TaskResultsOptions = {}): Results {
+    return this.#reading.results(tasks, options)
+  }
+
+  /** All tasks, newest first. Rejects with `UNSUPPORTED` when they are read where no place can list tasks. */
+  tasks(options: TasksOptions = {}): Tasks {
+    return this.#reading.tasks(options)
+  }
+
+  /** Deletes whole tasks that are old, from every tier. A failure of one is reported and does not hold up the rest. */
+  async prune(options: PruneOptions): Promise<PruneReport> {
+    return this.#reading.prune(options)
   }
 
   /**
@@ -220,7 +229,7 @@ export class Conductor implements AsyncDisposable {
       }),
     )
     const failures = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []))
-    await this.#visits.close()
+    await this.#reading.close()
     if (this.#workers.size === 0) this.#s3?.close()
     if (failures.length === 1) throw failures[0]
     if (failures.length > 1)

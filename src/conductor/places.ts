@@ -53,7 +53,7 @@ export function placesOf(
 }
 
 /** How the conductor itself reads: with the fixed token, or with one for each task that outlives the call by little. */
-function httpAccess({ endpoint, token, tokenSecret }: HttpOptions): HttpStoreOptions {
+export function httpAccess({ endpoint, token, tokenSecret }: HttpOptions): HttpStoreOptions {
   if (tokenSecret === undefined) return { endpoint, token }
   return {
     endpoint,

@@ -48,6 +48,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly taskId: string
   /** All that this task has stored, on every tier, now and after the worker is gone. */
   readonly results: Results
+  /** @internal Where its results lie at present. */
+  readonly resultsContext: ResultsContext
   readonly #sandbox: RemoteSandbox
   readonly #record: WorkerRecord
   readonly #places: TaskPlaces
@@ -82,7 +84,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     const onProblem = (problem: TierProblem): void => {
       this.emit('problem', problem)
     }
-    const results: ResultsContext = {
+    this.resultsContext = {
       taskId: this.taskId,
       manifests: places.manifests,
       stores: async () => this.#stores(),
@@ -93,10 +95,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       sandbox,
       spool: this.#spool,
       places,
-      results,
+      results: this.resultsContext,
       onResult: (result) => this.emit('result', result),
     })
-    this.results = createResults(taskSource(results))
+    this.results = createResults(taskSource(this.resultsContext))
     const endsAt = new Date(record.deadline_at)
     this.#lease = new Lease(sandbox, endsAt, (error) => this.#lose(error))
     this.#deadline = new Deadline(endsAt, record.grace_ms, () => void this.#timeOut())

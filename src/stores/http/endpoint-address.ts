@@ -33,6 +33,14 @@ export class EndpointAddress {
     return url
   }
 
+  /** One page of the list of tasks. */
+  tasks(cursor: string | undefined): URL {
+    const url = new URL(this.#base)
+    url.searchParams.set('tasks', '')
+    if (cursor !== undefined) url.searchParams.set('cursor', cursor)
+    return url
+  }
+
   /** A result's bytes. */
   result(key: string): URL {
     const url = new URL(this.#base)

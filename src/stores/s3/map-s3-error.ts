@@ -7,6 +7,9 @@ const byName: Readonly<Record<string, readonly [ErrorCode, boolean]>> = {
   NoSuchBucket: ['INVALID_OPTION', false],
   NoSuchUpload: ['NOT_FOUND', false],
   NotFound: ['NOT_FOUND', false],
+  // With their status they need no entry; one of many in a bulk deletion has none.
+  AccessDenied: ['ACCESS_DENIED', false],
+  InternalError: ['UNAVAILABLE', true],
   ExpiredToken: ['EXPIRED', false],
   ExpiredTokenException: ['EXPIRED', false],
   ExpiredRequest: ['EXPIRED', false],

@@ -1,0 +1,77 @@
+import type { CallOptions } from '../call-options.js'
+import { checkOptions } from '../check-options.js'
+import { assertTaskId } from '../protocol/key.js'
+import { createManyResults, type ManyTasksContext, type ResultsQuery } from '../results/many-tasks.js'
+import { type PruneOptions, type PruneReport, pruneTasks } from '../results/prune.js'
+import { taskSource } from '../results/result-source.js'
+import { createResults, type Results } from '../results/results.js'
+import { createTasks, type Tasks, type TasksOptions } from '../results/tasks.js'
+import { SandboxVisits } from '../sandbox/sandbox-visits.js'
+import type { S3Location } from '../stores/s3/s3-location.js'
+import { foundSandboxes } from './found-sandboxes.js'
+import type { ResolvedOptions } from './options.js'
+import { type TaskResultsOptions, taskResultsOptionsSchema } from './results-options.js'
+import { taskIndexes } from './task-indexes.js'
+import type { Worker } from './worker.js'
+import type { WorkerFactory } from './worker-factory.js'
+
+/** What reading needs to know of the conductor. */
+export interface ReadingParts {
+  readonly options: ResolvedOptions
+  readonly s3: S3Location | undefined
+  readonly factory: WorkerFactory
+  readonly workers: ReadonlyMap<string, Worker>
+}
+
+/** The conductor's side that reads what tasks left, and deletes it; it needs none of their workers. */
+export class Reading {
+  readonly #parts: ReadingParts
+  readonly #visits: SandboxVisits
+
+  constructor(parts: ReadingParts) {
+    this.#parts = parts
+    this.#visits = new SandboxVisits(parts.options.e2b)
+  }
+
+  results(tasks: string | ResultsQuery, options: TaskResultsOptions = {}): Results {
+    if (typeof tasks !== 'string') return createManyResults(this.#context(), tasks)
+    assertTaskId(tasks)
+    const reading = checkOptions('results', taskResultsOptionsSchema, options)
+    const worker = this.#parts.workers.get(tasks)
+    if (worker !== undefined) return worker.results
+    const { factory } = this.#parts
+    const places = factory.placesOf(tasks)
+    const from = { options: this.#parts.options, provider: factory.sandboxes, visits: this.#visits }
+    const stores = [...places.stores, ...foundSandboxes(tasks, places, from, reading)]
+    const { manifests } = places
+    return createResults(taskSource({ taskId: tasks, manifests, stores: async () => stores }))
+  }
+
+  tasks(options: TasksOptions): Tasks {
+    return createTasks(this.#context(), options)
+  }
+
+  async prune(options: PruneOptions): Promise<PruneReport> {
+    const { factory, workers } = this.#parts
+    const isAlive = async (taskId: string, call: CallOptions): Promise<boolean> =>
+      workers.has(taskId) ||
+      (options.unsealed === true && (await factory.findSandboxes(taskId, call)).length > 0)
+    return pruneTasks({ ...this.#context(), isAlive }, options)
+  }
+
+  /** Puts sandboxes back that were woken to be read. */
+  async close(): Promise<void> {
+    await this.#visits.close()
+  }
+
+  #context(): ManyTasksContext {
+    const { options, s3, factory, workers } = this.#parts
+    return {
+      ...taskIndexes(options, s3),
+      of: (taskId) => {
+        const { manifests, stores } = factory.placesOf(taskId)
+        return workers.get(taskId)?.resultsContext ?? { taskId, manifests, stores: async () => stores }
+      },
+    }
+  }
+}

@@ -1,0 +1,143 @@
+import {
+  DeleteObjectsCommand,
+  type DeleteObjectsCommandOutput,
+  ListObjectsV2Command,
+  type ListObjectsV2CommandOutput,
+} from '@aws-sdk/client-s3'
+import type { CallOptions } from '../../call-options.js'
+import { ConductorError } from '../../errors.js'
+import { assertTaskId, parseKey, RECORD_SUFFIX, taskIdProblem } from '../../protocol/key.js'
+import { s3ManifestKey, s3TaskPrefix } from '../../protocol/s3-layout.js'
+import type {
+  ClearedObject,
+  ClearOptions,
+  ListTasksOptions,
+  TaskEntry,
+  TaskIndex,
+  TaskUsage,
+} from '../task-index.js'
+import { mapS3Error } from './map-s3-error.js'
+import type { S3Location } from './s3-location.js'
+
+const MANIFEST_SUFFIX = '.json'
+
+/** The tasks that a bucket knows: those with a manifest, and those with a prefix of their own. A request for every thousand of each. */
+export class S3Tasks implements TaskIndex {
+  readonly tier = 's3'
+  readonly name: string
+  readonly #at: S3Location
+
+  /** The location stays the caller's to close. */
+  constructor(location: S3Location) {
+    this.#at = location
+    this.name = `s3://${location.bucket}${location.prefix === '' ? '' : `/${location.prefix}`}`
+  }
+
+  async *listTasks({ signal, startsWith = '' }: ListTasksOptions = {}): AsyncGenerator<TaskEntry> {
+    const manifests = s3ManifestKey(this.#at.prefix, '').slice(0, -MANIFEST_SUFFIX.length)
+    for await (const page of this.#pages({ Prefix: `${manifests}${startsWith}` }, signal)) {
+      for (const { Key = '', LastModified } of page.Contents ?? []) {
+        const taskId = Key.slice(manifests.length, -MANIFEST_SUFFIX.length)
+        if (!Key.endsWith(MANIFEST_SUFFIX) || taskIdProblem(taskId) !== undefined) continue
+        yield { taskId, sealed: true, updatedAt: LastModified ?? new Date(0) }
+      }
+    }
+    const results = this.#at.prefix === '' ? '' : `${this.#at.prefix}/`
+    const grouped = { Prefix: `${results}${startsWith}`, Delimiter: '/' }
+    for await (const page of this.#pages(grouped, signal)) {
+      for (const { Prefix = '' } of page.CommonPrefixes ?? []) {
+        const taskId = Prefix.slice(results.length, -1)
+        if (taskIdProblem(taskId) !== undefined) continue
+        yield { taskId, sealed: false, updatedAt: undefined }
+      }
+    }
+  }
+
+  async measure(taskId: string, { signal }: CallOptions = {}): Promise<TaskUsage | undefined> {
+    const Prefix = s3TaskPrefix(this.#at.prefix, taskId)
+    const strip = Prefix.length - taskId.length - 1
+    let usage: TaskUsage | undefined
+    for await (const page of this.#pages({ Prefix }, signal)) {
+      for (const { Key = '', Size = 0, LastModified = new Date(0) } of page.Contents ?? []) {
+        const key = Key.slice(strip)
+        if (key.endsWith(RECORD_SUFFIX) || parseKey(key)?.taskId !== taskId) continue
+        usage = {
+          updatedAt: usage === undefined || usage.updatedAt < LastModified ? LastModified : usage.updatedAt,
+          resultCount: (usage?.resultCount ?? 0) + 1,
+          sizeBytes: (usage?.sizeBytes ?? 0) + Size,
+        }
+      }
+    }
+    return usage
+  }
+
+  async *clear(taskId: string, { storedBefore, signal }: ClearOptions): AsyncGenerator<ClearedObject> {
+    assertTaskId(taskId)
+    const Prefix = s3TaskPrefix(this.#at.prefix, taskId)
+    const strip = Prefix.length - taskId.length - 1
+    for await (const page of this.#pages({ Prefix }, signal)) {
+      const old = (page.Contents ?? []).filter(
+        ({ Key, LastModified }) =>
+          Key !== undefined && LastModified !== undefined && LastModified < storedBefore,
+      )
+      if (old.length === 0) continue
+      await this.#deleteObjects(
+        old.map(({ Key = '' }) => Key),
+        signal,
+      )
+      for (const { Key = '', Size = 0 } of old) {
+        const key = Key.slice(strip)
+        const isResult = !key.endsWith(RECORD_SUFFIX) && parseKey(key) !== undefined
+        yield { key: isResult ? key : undefined, size: Size }
+      }
+    }
+  }
+
+  /** As many as a page has, which is as many as S3 takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html */
+  async #deleteObjects(keys: readonly string[], signal: AbortSignal | undefined): Promise<void> {
+    const doing = `delete from ${this.name}`
+    const Delete = { Objects: keys.map((Key) => ({ Key })), Quiet: true }
+    let failures: DeleteObjectsCommandOutput['Errors']
+    try {
+      const command = new DeleteObjectsCommand({ Bucket: this.#at.bucket, Delete })
+      const answer = await this.#at.client.send(command, signal === undefined ? {} : { abortSignal: signal })
+      failures = answer.Errors
+    } catch (error) {
+      throw mapS3Error(error, doing, signal)
+    }
+    const [first] = failures ?? []
+    if (first === undefined) return
+    const failure = Object.assign(new Error(first.Message ?? ''), { name: first.Code ?? 'UnknownError' })
+    throw mapS3Error(
+      failure,
+      `${doing}: ${failures?.length} of ${keys.length}, such as ${first.Key},`,
+      signal,
+    )
+  }
+
+  async *#pages(
+    wanted: { readonly Prefix: string; readonly Delimiter?: string },
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<ListObjectsV2CommandOutput> {
+    const doing = `list s3://${this.#at.bucket}/${wanted.Prefix}`
+    const seen = new Set<string>()
+    let ContinuationToken: string | undefined
+    for (;;) {
+      signal?.throwIfAborted()
+      const command = new ListObjectsV2Command({ Bucket: this.#at.bucket, ...wanted, ContinuationToken })
+      let page: ListObjectsV2CommandOutput
+      try {
+        page = await this.#at.client.send(command, signal === undefined ? {} : { abortSignal: signal })
+      } catch (error) {
+        throw mapS3Error(error, doing, signal)
+      }
+      yield page
+      if (page.IsTruncated !== true) return
+      ContinuationToken = page.NextContinuationToken
+      if (ContinuationToken === undefined || seen.has(ContinuationToken)) {
+        throw new ConductorError('PROTOCOL', `${doing} does not advance`)
+      }
+      seen.add(ContinuationToken)
+    }
+  }
+}
