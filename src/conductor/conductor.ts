@@ -27,6 +27,7 @@ import {
 } from './options.js'
 import { Reading } from './reading.js'
 import { type EquippedWorker, isEquipped, type Recovery, recoverWorkers } from './recover.js'
+import type { RehomeOptions, RehomeReport } from './rehome.js'
 import type { TaskResultsOptions } from './results-options.js'
 import { Worker } from './worker.js'
 import { WorkerFactory } from './worker-factory.js'
@@ -204,6 +205,11 @@ export class Conductor implements AsyncDisposable {
   /** Deletes whole tasks that are old, from every tier. A failure of one is reported and does not hold up the rest. */
   async prune(options: PruneOptions): Promise<PruneReport> {
     return this.#reading.prune(options)
+  }
+
+  /** Copies results that landed on a lesser tier, while S3 was away, into S3. A failure of one is reported and does not hold up the rest. */
+  async rehome(options: RehomeOptions = {}): Promise<RehomeReport> {
+    return this.#reading.rehome(options)
   }
 
   /**

@@ -1,25 +1,19 @@
-import { isDeepStrictEqual } from 'node:util'
 import pLimit from 'p-limit'
 import type { CallOptions } from '../call-options.js'
-import { ConductorError, isConductorError } from '../errors.js'
-import { formatKey, nextTimestamp } from '../protocol/key.js'
+import { isConductorError } from '../errors.js'
 import type { ResultRecord } from '../protocol/record.js'
-import { DigestCheck, verifiedChunks } from '../results/verify.js'
-import { describeRecord, type ResultStore, type StoreTier } from '../stores/result-store.js'
-import type { S3Store } from '../stores/s3/s3-store.js'
+import type { ResultStore, StoreTier } from '../stores/result-store.js'
 import type { SpoolStore } from '../stores/spool-store.js'
-import { readChunks, toNodeStream } from '../streams/web-stream.js'
+import { type CarryStore, carryTo, holds } from './carry.js'
 
 const CONCURRENT_DELIVERIES = 8
-/** How far a key moves on before a name counts as hopelessly taken. */
-const MAX_KEY_MOVES = 100
 
 /** Where results can be taken and where they can be put. */
 export interface DeliveryPlaces {
   /** The sandbox's own spool. */
   readonly spool: SpoolStore
-  readonly s3: S3Store | undefined
-  readonly http: ResultStore | undefined
+  readonly s3: CarryStore | undefined
+  readonly http: CarryStore | undefined
   /** Whether the spool itself outlives the sandbox. */
   readonly spoolIsVolume: boolean
 }
@@ -35,8 +29,8 @@ export interface Delivery {
 }
 
 /**
- * Makes sure that each result lies somewhere beyond its sandbox. What a worker says it stored is checked with the store; what
- * is not there is carried by the conductor.
+ * Makes sure that each result lies somewhere beyond its sandbox, in the best tier that can be reached. What a worker says it
+ * stored is checked with the store; what is not there is carried by the conductor.
  */
 export async function deliverAll(
   records: readonly ResultRecord[],
@@ -52,27 +46,38 @@ async function deliver(
   places: DeliveryPlaces,
   options: CallOptions,
 ): Promise<Delivery> {
-  const { s3, spoolIsVolume } = places
-  let reason = 'no tier that outlives the sandbox is configured'
+  const { s3, http, spool, spoolIsVolume } = places
+  const reasons: string[] = []
+  const open = (): Promise<ReadableStream<Uint8Array>> => spool.open(record.key, options)
   if (s3 !== undefined) {
     try {
-      const kept = await keepInS3(record, s3, places.spool, options)
+      const isThere = record.stored.some(({ tier }) => tier === 's3') && (await holds(s3, record, options))
+      const kept = isThere ? record : await carryTo(s3, record, { open, from: spool.name }, options)
       return { record: kept, tiers: ['s3'], verified: true, undelivered: undefined }
     } catch (error) {
       if (!isConductorError(error)) throw error
-      reason = error.message
+      reasons.push(error.message)
     }
   }
-  const tiers: StoreTier[] = []
-  let verified = false
-  if (places.http !== undefined && record.stored.some(({ tier }) => tier === 'http')) {
-    const kept = await keptByHttp(record, places.http, options)
-    verified = kept.verified
-    if (kept.problem === undefined) tiers.push('http')
-    else reason = kept.problem
+  const volume: StoreTier[] = spoolIsVolume ? ['volume'] : []
+  if (http !== undefined) {
+    try {
+      const isThere = record.stored.some(({ tier }) => tier === 'http')
+      const found = isThere ? await keptByHttp(record, http, options) : 'absent'
+      if (found !== 'absent') {
+        return { record, tiers: ['http', ...volume], verified: found === 'verified', undelivered: undefined }
+      }
+      const kept = await carryTo(http, record, { open, from: spool.name }, options)
+      const verified = (await keptByHttp(kept, http, options)) === 'verified'
+      return { record: kept, tiers: ['http', ...volume], verified, undelivered: undefined }
+    } catch (error) {
+      if (!isConductorError(error)) throw error
+      reasons.push(error.message)
+    }
   }
-  if (spoolIsVolume) tiers.push('volume')
-  return { record, tiers, verified, undelivered: tiers.length > 0 ? undefined : reason }
+  if (spoolIsVolume) return { record, tiers: volume, verified: false, undelivered: undefined }
+  const reason = reasons.join('; ') || 'no tier that outlives the sandbox is configured'
+  return { record, tiers: [], verified: false, undelivered: reason }
 }
 
 /** Whether the endpoint has what it took. A server that only takes the POST said 2xx, which is all that it can say. */
@@ -80,77 +85,18 @@ async function keptByHttp(
   record: ResultRecord,
   http: ResultStore,
   options: CallOptions,
-): Promise<{ readonly verified: boolean; readonly problem: string | undefined }> {
+): Promise<'verified' | 'believed' | 'absent'> {
   try {
-    if (await holds(http, record, options)) return { verified: true, problem: undefined }
+    if (await holds(http, record, options)) return 'verified'
   } catch (error) {
-    if (!isConductorError(error)) throw error
-    if (error.retryable) return { verified: false, problem: error.message }
+    if (!isConductorError(error) || error.retryable) throw error
   }
   // Not there, or an answer that says nothing: one that can list can be believed.
   try {
     for await (const _ of http.list(record.task_id, options)) break
-    return { verified: false, problem: `${http.name} does not have it as it was sent` }
+    return 'absent'
   } catch (error) {
-    if (!isConductorError(error)) throw error
-    return { verified: false, problem: error.code === 'UNSUPPORTED' ? undefined : error.message }
+    if (!isConductorError(error) || error.code !== 'UNSUPPORTED') throw error
+    return 'believed'
   }
-}
-
-async function keepInS3(
-  record: ResultRecord,
-  s3: S3Store,
-  spool: SpoolStore,
-  options: CallOptions,
-): Promise<ResultRecord> {
-  if (record.stored.some(({ tier }) => tier === 's3') && (await holds(s3, record, options))) return record
-  let carried = record
-  for (let moves = 0; moves < MAX_KEY_MOVES; moves++) {
-    try {
-      return await carry(carried, record.key, s3, spool, options)
-    } catch (error) {
-      if (!isConductorError(error) || error.code !== 'EXISTS') throw error
-      // Somebody has the key: this very result from an attempt whose answer was lost, or another one.
-      if (await holds(s3, carried, options)) return carried
-      const timestamp = nextTimestamp(carried.timestamp)
-      const key = formatKey({ taskId: carried.task_id, timestamp, name: carried.name })
-      carried = { ...carried, timestamp, key }
-    }
-  }
-  throw new ConductorError('EXISTS', `no free key for ${record.key} within ${MAX_KEY_MOVES} seconds`)
-}
-
-async function carry(
-  record: ResultRecord,
-  spoolKey: string,
-  s3: S3Store,
-  spool: SpoolStore,
-  options: CallOptions,
-): Promise<ResultRecord> {
-  const check = new DigestCheck(describeRecord(record))
-  const body = readChunks(await spool.open(spoolKey, options))
-  const source = toNodeStream(verifiedChunks(body, check, spool.name))
-  try {
-    const location = await s3.put(record, source, options)
-    if (!(await holds(s3, record, options))) {
-      throw new ConductorError('INTEGRITY', `${record.key} is not in ${s3.name} as it was sent`, {
-        retryable: true,
-      })
-    }
-    const at = new Date().toISOString()
-    const others = record.stored.filter(({ tier }) => tier !== 's3')
-    return { ...record, stored: [...others, { tier: 's3', location, at }] }
-  } finally {
-    source.destroy()
-  }
-}
-
-async function holds(store: ResultStore, record: ResultRecord, options: CallOptions): Promise<boolean> {
-  const found = await store.describe(record.key, options)
-  return (
-    found !== undefined &&
-    found.size === record.size &&
-    found.sha256 === record.sha256 &&
-    isDeepStrictEqual(found.metadata, record.metadata)
-  )
 }

@@ -112,7 +112,7 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   }
 }
 
-/** Writes the manifest; undefined when there is no place for one, or when it could not be written and must not hold up the end. */
+/** Writes the manifest; undefined when there is no place for one, or S3 is away and must not hold up the end of what lies elsewhere. */
 async function seal(
   { taskId, sandboxId, record, places, force, signal }: FinishOptions,
   exit: WorkerExit,
@@ -134,7 +134,8 @@ async function seal(
       signal,
     })
   } catch (error) {
-    if (!force || !isConductorError(error)) throw error
+    const liesElsewhere = places.http !== undefined || places.volume !== undefined
+    if (!isConductorError(error) || !(force || (liesElsewhere && error.retryable))) throw error
     return undefined
   }
 }

@@ -8,8 +8,11 @@ import { createResults, type Results } from '../results/results.js'
 import { createTasks, type Tasks, type TasksOptions } from '../results/tasks.js'
 import { SandboxVisits } from '../sandbox/sandbox-visits.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
+import { S3Manifests } from '../stores/s3/s3-manifests.js'
+import { S3Store } from '../stores/s3/s3-store.js'
 import { foundSandboxes } from './found-sandboxes.js'
 import type { ResolvedOptions } from './options.js'
+import { type RehomeOptions, type RehomeReport, rehomeResults } from './rehome.js'
 import { type TaskResultsOptions, taskResultsOptionsSchema } from './results-options.js'
 import { taskIndexes } from './task-indexes.js'
 import type { Worker } from './worker.js'
@@ -57,6 +60,16 @@ export class Reading {
       workers.has(taskId) ||
       (options.unsealed === true && (await factory.findSandboxes(taskId, call)).length > 0)
     return pruneTasks({ ...this.#context(), isAlive }, options)
+  }
+
+  async rehome(options: RehomeOptions): Promise<RehomeReport> {
+    const { s3 } = this.#parts
+    const context = {
+      s3: s3 === undefined ? undefined : new S3Store(s3),
+      manifests: s3 === undefined ? undefined : new S3Manifests(s3),
+      resultsOf: (tasks: string | readonly string[]) => this.results({ tasks }),
+    }
+    return rehomeResults(context, options)
   }
 
   /** Puts sandboxes back that were woken to be read. */

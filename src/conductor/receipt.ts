@@ -24,7 +24,7 @@ export interface DeliveredResult {
 /** What `terminate()` did, per result and output. */
 export interface Receipt extends WorkerExit {
   readonly taskId: string
-  /** Whether the task's manifest was written: false without S3, and possibly with `force`. */
+  /** Whether the task's manifest was written: false without S3, and possibly with `force` or while S3 is away. */
   readonly sealed: boolean
   readonly results: readonly DeliveredResult[]
   /** Declared outputs that did not exist. */

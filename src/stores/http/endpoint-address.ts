@@ -24,6 +24,11 @@ export class EndpointAddress {
     this.shown = `${url.origin}${url.pathname.replace(/\/+$/, '')}`
   }
 
+  /** Where results are posted. */
+  post(): URL {
+    return new URL(this.#base)
+  }
+
   /** One page of a task's list. */
   list(taskId: string, cursor: string | undefined, startAfter: string | undefined): URL {
     const url = new URL(this.#base)

@@ -141,7 +141,7 @@ async function readErrorText(answer: HttpAnswer, doing: string): Promise<string>
 }
 
 /** The code in a JSON error body, when it looks like one: it ends up in messages. */
-function errorCode(text: string): string | undefined {
+export function errorCode(text: string): string | undefined {
   try {
     const code: unknown = JSON.parse(text)?.error?.code
     return typeof code === 'string' && /^[a-z0-9_]{1,64}$/.test(code) ? code : undefined

@@ -1,9 +1,11 @@
+import type { Readable } from 'node:stream'
 import { z } from 'zod'
 import type { CallOptions } from '../../call-options.js'
 import { checkOptions } from '../../check-options.js'
 import { ConductorError } from '../../errors.js'
 import { assertKey, assertTaskId, compareKeys, parseTimestamp } from '../../protocol/key.js'
 import { MAX_RECORD_BYTES } from '../../protocol/parse.js'
+import type { ResultRecord } from '../../protocol/record.js'
 import { skipBytes } from '../../streams/skip-bytes.js'
 import {
   describeRecord,
@@ -14,12 +16,21 @@ import {
   type StoredEntry,
 } from '../result-store.js'
 import { EndpointAddress } from './endpoint-address.js'
-import { type HttpAnswer, type HttpCall, readRefusal, readText, refusalOf, send } from './http-client.js'
+import {
+  errorCode,
+  type HttpAnswer,
+  type HttpCall,
+  readRefusal,
+  readText,
+  refusalOf,
+  send,
+} from './http-client.js'
 import { mapHttpRefusal } from './map-http-error.js'
 import { parsePage, parseWireRecord } from './parse-page.js'
+import { upload } from './upload.js'
 
 /** What a token is wanted for. */
-export type TokenUse = 'read' | 'delete'
+export type TokenUse = 'read' | 'write' | 'delete'
 
 /** Where a results endpoint is, and who asks. */
 export interface HttpStoreOptions {
@@ -147,6 +158,20 @@ export class HttpStore implements ResultStore {
       throw new ConductorError('PROTOCOL', `${doing} answered with another part than was asked for`)
     }
     throw await refusalOf(answer, doing)
+  }
+
+  /**
+   * Stores a result that the conductor carries itself; any 2xx means stored. Rejects with `EXISTS` where the key is another
+   * result's. Resolves with where it lies.
+   */
+  async put(record: ResultRecord, body: Readable, { signal }: CallOptions = {}): Promise<string> {
+    const { taskId } = assertKey(record.key)
+    const doing = `post ${record.key} to ${this.name}`
+    const { token, stallTimeoutMs } = this.#call(taskId, doing, signal, 'write')
+    const url = this.#address.post()
+    const { status, text } = await upload({ url, token, record, body, stallTimeoutMs, signal, doing })
+    if (status < 200 || status > 299) throw mapHttpRefusal({ status, code: errorCode(text) }, doing)
+    return this.name
   }
 
   async delete(key: string, { signal }: CallOptions = {}): Promise<boolean> {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type ResultsServer, serveResults } from '../../../src/endpoint/index.js'
+import { startLocalS3 } from '../../../src/local/s3/index.js'
 import { startPlainEndpoint } from '../../e2e/plain-endpoint.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { makeTempDir, type TempDir } from '../../support/temp-dir.js'
@@ -52,6 +53,45 @@ describe('the HTTP tier', () => {
         .then(({ status }) => console.log(status))'`
     expect((await worker.run(steal)).stdout).toBe('403\n')
     await worker.terminate()
+  })
+
+  it('is where the conductor carries what the worker could not, while S3 is away; S3 gets it later', async () => {
+    const { port } = new URL(server.url)
+    const { bucket } = stack.at
+    await using s3Dir = await makeTempDir()
+    const s3Options = { dataDir: s3Dir.path, buckets: [bucket], credentials: [stack.s3.credentials] }
+    const s3 = await startLocalS3(s3Options)
+    const s3Port = s3.port
+    await s3.close()
+    await server.close()
+    const { region, credentials } = stack.s3
+    const options = {
+      s3: { bucket, endpoint: s3.url, region, credentials },
+      http: { endpoint: server.url, tokenSecret },
+    }
+    await using conductor = stack.conductor(options)
+    const worker = await conductor.spawnWorker({
+      taskId: 'carried',
+      env: { WORKER_RESULTS_DEADLINE_SECONDS: '1' },
+      command:
+        'printf "a\\r\\n%s" "--x" > \'q"r\' && persist-result --quiet --metadata \'{"n":[1]}\' \'q"r\'',
+    })
+    await worker.wait()
+    await expect(worker.terminate()).rejects.toMatchObject({ code: 'UNDELIVERED' })
+    server = await serveResults({ directory: dir.path, tokenSecrets: [tokenSecret], port: Number(port) })
+    expect(await worker.terminate()).toMatchObject({
+      sealed: false,
+      results: [{ tiers: ['http'], verified: true }],
+      undelivered: [],
+    })
+    await using _s3 = await startLocalS3({ ...s3Options, port: s3Port })
+    const { moved, failed } = await conductor.rehome({ tasks: ['carried'] })
+    expect(failed).toEqual([])
+    expect(moved).toMatchObject([{ from: ['http'], sizeBytes: 6 }])
+    const [result] = await conductor.results('carried').list({ strict: true })
+    expect(result).toMatchObject({ tiers: ['s3', 'http'], metadata: { n: [1] } })
+    expect(await result?.text()).toBe('a\r\n--x')
+    expect((await conductor.rehome({ tasks: ['carried'] })).moved).toEqual([])
   })
 
   it('of a server that only takes the POST keeps results, and says that it cannot list them', async () => {
