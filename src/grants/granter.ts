@@ -4,7 +4,7 @@ import { ConductorError } from '../errors.js'
 import type { Grant, GrantBroker, GrantHttp } from '../protocol/grant.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
 import { createBrokerHandler } from './broker/broker-handler.js'
-import { findAbilities } from './broker/store-abilities.js'
+import { takesPolicies } from './broker/store-abilities.js'
 import { type GrantEvent, TaskBroker } from './broker/task-broker.js'
 import { MAX_SINGLE_PUT_BYTES, mintGrant } from './mint-grant.js'
 import type { SessionOptions } from './session/mint-session.js'
@@ -66,7 +66,7 @@ export class Granter {
         }
         return await mintGrant({ ...common, s3, policy: false, session })
       case 'presigned': {
-        const { postPolicy } = await findAbilities(s3)
+        const postPolicy = await takesPolicies(s3)
         const needsBroker = !postPolicy || maxResultBytes > MAX_SINGLE_PUT_BYTES
         const broker = needsBroker ? this.#brokerPart(taskId, expiresAt) : undefined
         return await mintGrant({ ...common, s3, policy: postPolicy, broker })
@@ -84,7 +84,6 @@ export class Granter {
       taskId,
       at: s3,
       limits: { maxResultBytes, maxResults, maxTaskBytes },
-      abilities: () => findAbilities(s3),
       onGrant,
     })
     this.#brokers.set(taskId, broker)
