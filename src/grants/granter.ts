@@ -18,6 +18,8 @@ export interface BrokerOptions {
   readonly maxResults?: number | undefined
   /** Of all results of one task together, in bytes. @default no limit */
   readonly maxTaskBytes?: number | undefined
+  /** Largest body of one request, in bytes; a bigger one goes in parts, as proxies before a store may want. @default 5 GiB */
+  readonly maxPutBytes?: number | undefined
   /** Where `conductor.handler` is reachable from a sandbox; without it requests and answers are files in the sandbox. */
   readonly url?: string | undefined
   /** Signs the tokens that workers send to `url`; at least 32 bytes. */
@@ -114,11 +116,11 @@ export class Granter {
   }
 
   #brokerPart(taskId: string, expiresAt: Date): GrantBroker {
-    const { maxResultBytes, broker: { url, tokenSecret } = {} } = this.#options
+    const { maxResultBytes, broker: { url, tokenSecret, maxPutBytes } = {} } = this.#options
     return {
       v: 1,
       max_bytes: maxResultBytes,
-      put_bytes: Math.min(maxResultBytes, MAX_SINGLE_PUT_BYTES),
+      put_bytes: Math.min(maxResultBytes, maxPutBytes ?? MAX_SINGLE_PUT_BYTES),
       ...(url === undefined || tokenSecret === undefined
         ? {}
         : { url, token: mintToken({ secret: tokenSecret, taskId, scope: ['write', 'read'], expiresAt }) }),
