@@ -151,6 +151,7 @@ export const conductorOptionsSchema = z.strictObject({
     .strictObject({
       maxResults: z.number().int().min(1).optional(),
       maxTaskBytes: z.number().int().min(1).optional(),
+      maxPutBytes: z.number().int().min(1).max(MAX_SINGLE_PUT_BYTES).optional(),
       url: httpUrl.optional(),
       tokenSecret: z.string().min(32).optional(),
     })

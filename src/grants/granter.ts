@@ -4,7 +4,7 @@ import { ConductorError } from '../errors.js'
 import type { Grant, GrantBroker, GrantHttp } from '../protocol/grant.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
 import { createBrokerHandler } from './broker/broker-handler.js'
-import { findAbilities } from './broker/store-abilities.js'
+import { takesPolicies } from './broker/store-abilities.js'
 import { type GrantEvent, TaskBroker } from './broker/task-broker.js'
 import { MAX_SINGLE_PUT_BYTES, mintGrant } from './mint-grant.js'
 import type { SessionOptions } from './session/mint-session.js'
@@ -18,6 +18,8 @@ export interface BrokerOptions {
   readonly maxResults?: number | undefined
   /** Of all results of one task together, in bytes. @default no limit */
   readonly maxTaskBytes?: number | undefined
+  /** Largest body of one request, in bytes; a bigger one goes in parts, as proxies before a store may want. @default 5 GiB */
+  readonly maxPutBytes?: number | undefined
   /** Where `conductor.handler` is reachable from a sandbox; without it requests and answers are files in the sandbox. */
   readonly url?: string | undefined
   /** Signs the tokens that workers send to `url`; at least 32 bytes. */
@@ -66,7 +68,7 @@ export class Granter {
         }
         return await mintGrant({ ...common, s3, policy: false, session })
       case 'presigned': {
-        const { postPolicy } = await findAbilities(s3)
+        const postPolicy = await takesPolicies(s3)
         const needsBroker = !postPolicy || maxResultBytes > MAX_SINGLE_PUT_BYTES
         const broker = needsBroker ? this.#brokerPart(taskId, expiresAt) : undefined
         return await mintGrant({ ...common, s3, policy: postPolicy, broker })
@@ -84,7 +86,6 @@ export class Granter {
       taskId,
       at: s3,
       limits: { maxResultBytes, maxResults, maxTaskBytes },
-      abilities: () => findAbilities(s3),
       onGrant,
     })
     this.#brokers.set(taskId, broker)
@@ -115,11 +116,11 @@ export class Granter {
   }
 
   #brokerPart(taskId: string, expiresAt: Date): GrantBroker {
-    const { maxResultBytes, broker: { url, tokenSecret } = {} } = this.#options
+    const { maxResultBytes, broker: { url, tokenSecret, maxPutBytes } = {} } = this.#options
     return {
       v: 1,
       max_bytes: maxResultBytes,
-      put_bytes: Math.min(maxResultBytes, MAX_SINGLE_PUT_BYTES),
+      put_bytes: Math.min(maxResultBytes, maxPutBytes ?? MAX_SINGLE_PUT_BYTES),
       ...(url === undefined || tokenSecret === undefined
         ? {}
         : { url, token: mintToken({ secret: tokenSecret, taskId, scope: ['write', 'read'], expiresAt }) }),

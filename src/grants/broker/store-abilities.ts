@@ -6,24 +6,21 @@ import { z } from 'zod'
 import type { S3Location } from '../../stores/s3/s3-location.js'
 import { signRequest } from './sign-request.js'
 
-const PROBE_TIMEOUT_MS = 10_000
+/** Workers wait for the answer before they start. */
+const PROBE_TIMEOUT_MS = 3_000
+/** A store that did not answer is not asked again for this long. */
+const UNANSWERED_MS = 30_000
 /** The body of every question. */
 const PROBE_BODY = 'x'
 
-/** What differs between stores that call themselves S3. */
-export interface StoreAbilities {
-  /** Takes uploads by form: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html */
-  readonly postPolicy: boolean
-  /** Knows `If-None-Match: *` on a `PUT`. */
-  readonly conditionalPut: boolean
+/** How a store treats a signed `PUT`; stores that call themselves S3 differ in this. */
+export interface PutAbilities {
+  /** Knows `If-None-Match: *`. */
+  readonly conditional: boolean
   /** Obeys headers that the signature does not cover: whoever sends a signed request can then make its object public. */
   readonly laxHeaders: boolean
 }
 
-/** Of a store that could not be asked. */
-const CAPABLE: StoreAbilities = { postPolicy: true, conditionalPut: true, laxHeaders: false }
-
-const known = new Map<string, Promise<StoreAbilities>>()
 /** What a store says that has found nothing wrong but the body. */
 const digestRefusals: ReadonlySet<string> = new Set([
   'XAmzContentSHA256Mismatch',
@@ -33,34 +30,49 @@ const digestRefusals: ReadonlySet<string> = new Set([
 const errorDocument = z.object({ Error: z.object({ Code: z.string() }) })
 const parser = new XMLParser()
 
+const policies = new Map<string, Promise<boolean>>()
+const puts = new Map<string, Promise<PutAbilities>>()
+
 /**
- * Asks a store what it can do, once per endpoint and bucket of this process. No question can store anything: the form is
- * smaller than its own policy demands, the other bodies are not those that were signed. A store that does not answer
- * counts as one that can do it all, and is asked again the next time.
+ * Whether a store takes uploads by form (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html).
+ * It is asked once per endpoint and bucket of this process, with a form that is smaller than its own policy demands, so that
+ * nothing is stored. One that does not answer counts as one that does.
  */
-export function findAbilities(at: S3Location): Promise<StoreAbilities> {
+export function takesPolicies(at: S3Location): Promise<boolean> {
+  return askOnce(policies, at, askForPolicy, true)
+}
+
+/**
+ * What a store does with a signed `PUT`. It is asked once per endpoint and bucket of this process, with bodies that are not
+ * those that were signed, so that nothing is stored. One that does not answer counts as AWS.
+ */
+export function putAbilities(at: S3Location): Promise<PutAbilities> {
+  return askOnce(puts, at, askForPut, { conditional: true, laxHeaders: false })
+}
+
+function askOnce<T>(
+  known: Map<string, Promise<T>>,
+  at: S3Location,
+  ask: (at: S3Location) => Promise<T>,
+  otherwise: T,
+): Promise<T> {
   const name = `${at.endpoint ?? at.region} ${at.bucket}`
   const before = known.get(name)
   if (before !== undefined) return before
-  const asked = ask(at)
-  known.set(name, asked)
-  return asked.catch(() => {
-    known.delete(name)
-    return CAPABLE
+  const asked = ask(at).catch(() => {
+    setTimeout(() => known.delete(name), UNANSWERED_MS).unref()
+    return otherwise
   })
+  known.set(name, asked)
+  return asked
 }
 
-async function ask(at: S3Location): Promise<StoreAbilities> {
-  const [postPolicy, conditional, publicAcl] = await Promise.all([
-    askForPolicy(at),
+async function askForPut(at: S3Location): Promise<PutAbilities> {
+  const [conditional, publicAcl] = await Promise.all([
     askWithOtherBody(at, { IfNoneMatch: '*' }, {}),
     askWithOtherBody(at, {}, { 'x-amz-acl': 'public-read' }),
   ])
-  return {
-    postPolicy,
-    conditionalPut: conditional !== 'NotImplemented',
-    laxHeaders: digestRefusals.has(publicAcl),
-  }
+  return { conditional: conditional !== 'NotImplemented', laxHeaders: digestRefusals.has(publicAcl) }
 }
 
 /** Outside every task, as no task id starts with a dot. */

@@ -19,7 +19,7 @@ import { S3Store } from '../../stores/s3/s3-store.js'
 import { parseBrokerRequest, partLength } from './parse-request.js'
 import { Quota, type QuotaLimits } from './quota.js'
 import { SIGNED_FOR_MS, signRequest } from './sign-request.js'
-import type { StoreAbilities } from './store-abilities.js'
+import { putAbilities } from './store-abilities.js'
 import { abortTaskUploads, abortUpload, completeUpload, createUpload, signPart } from './uploads.js'
 
 /** Uploads of one task that may be open at once. */
@@ -44,8 +44,6 @@ export interface TaskBrokerOptions {
   readonly taskId: string
   readonly at: S3Location
   readonly limits: QuotaLimits
-  /** What the store can do; asked for once, at the first request. */
-  readonly abilities: () => Promise<StoreAbilities>
   readonly onGrant?: ((event: GrantEvent) => void) | undefined
 }
 
@@ -128,9 +126,9 @@ export class TaskBroker {
   }
 
   async #put({ record, check = false }: BrokerPut): Promise<Answer> {
-    const { conditionalPut, laxHeaders } = await this.#options.abilities()
+    const { conditional, laxHeaders } = await putAbilities(this.#at)
     // Without the condition a request that is sent late would write over another's.
-    if ((check || !conditionalPut) && (await this.#isThere(record))) return this.#stored(record)
+    if ((check || !conditional) && (await this.#isThere(record))) return this.#stored(record)
     if (record.size > BROKER_LIMITS.maxPartBytes) {
       throw new ConductorError('TOO_LARGE', 'more than one request can store; it has to go in parts')
     }
@@ -148,7 +146,7 @@ export class TaskBroker {
         ContentType: record.content_type,
         ChecksumSHA256: Buffer.from(record.sha256, 'hex').toString('base64'),
         Metadata: { ...values },
-        ...(conditionalPut ? { IfNoneMatch: '*' } : {}),
+        ...(conditional ? { IfNoneMatch: '*' } : {}),
         ...objectInput(this.#at),
       }),
       record.sha256,
@@ -204,7 +202,7 @@ export class TaskBroker {
     // Looked at in any case: some stores ignore the condition on this request.
     if (await this.#isThere(record)) return this.#stored(record)
     const { objectKey } = await this.#admit(record)
-    const { conditionalPut: conditional } = await this.#options.abilities()
+    const { conditional } = await putAbilities(this.#at)
     const upload = { objectKey, uploadId, sizeBytes: record.size, partBytes, conditional }
     const missing = await completeUpload(this.#at, upload)
     if (missing.length > 0) {

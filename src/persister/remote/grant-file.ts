@@ -1,6 +1,13 @@
 import { readFileSync } from 'node:fs'
 import type { ResultsEnvironment } from '../../protocol/environment.js'
-import type { Grant, GrantHttp, GrantPolicy, GrantS3 } from '../../protocol/grant.js'
+import type {
+  Grant,
+  GrantBroker,
+  GrantHttp,
+  GrantPolicy,
+  GrantS3,
+  GrantSession,
+} from '../../protocol/grant.js'
 import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import { describeError, systemCode } from '../fs-error.js'
 import { isObject } from '../json.js'
@@ -13,9 +20,36 @@ function readPolicy(value: unknown): GrantPolicy | undefined {
   return { url, fields: fields as Record<string, string>, max_bytes }
 }
 
+function readBroker(value: unknown): GrantBroker | undefined {
+  if (!isObject(value) || value.v !== 1) return undefined
+  const { url, token, max_bytes, put_bytes } = value
+  if (typeof max_bytes !== 'number' || typeof put_bytes !== 'number') return undefined
+  return {
+    v: 1,
+    max_bytes,
+    put_bytes,
+    url: typeof url === 'string' ? url : undefined,
+    token: typeof token === 'string' ? token : undefined,
+  }
+}
+
+function readSession(value: unknown): GrantSession | undefined {
+  if (!isObject(value)) return undefined
+  const { access_key_id, secret_access_key, session_token, expires_at } = value
+  if (typeof access_key_id !== 'string' || typeof secret_access_key !== 'string') return undefined
+  if (typeof session_token !== 'string' || typeof expires_at !== 'string') return undefined
+  return { access_key_id, secret_access_key, session_token, expires_at }
+}
+
+function readHeaders(value: unknown): Record<string, string> | undefined {
+  if (!isObject(value) || !Object.values(value).every((header) => typeof header === 'string'))
+    return undefined
+  return value as Record<string, string>
+}
+
 function readS3(value: unknown): GrantS3 | undefined {
   if (!isObject(value)) return undefined
-  const { bucket, prefix, region, endpoint, policy } = value
+  const { bucket, prefix, region, endpoint, policy, broker, session, headers } = value
   if (typeof bucket !== 'string' || typeof prefix !== 'string' || typeof region !== 'string') return undefined
   return {
     bucket,
@@ -23,6 +57,9 @@ function readS3(value: unknown): GrantS3 | undefined {
     region,
     endpoint: typeof endpoint === 'string' ? endpoint : undefined,
     policy: readPolicy(policy),
+    broker: readBroker(broker),
+    session: readSession(session),
+    headers: readHeaders(headers),
   }
 }
 

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto'
 import { ConductorError, isConductorError } from '../../errors.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { isObject } from '../json.js'
-import { readAt, withOpen } from '../spool/disk.js'
 import type { ResumeState } from '../spool/resume-file.js'
 import type { Body } from '../spool/stage.js'
+import { digestRange } from './digest-range.js'
 import type { Answer } from './exchange.js'
 import type { DeliveryContext } from './remote-store.js'
 import { type RetryOptions, withRetry } from './retry.js'
@@ -28,6 +28,8 @@ export interface MultipartUpload {
   readonly record: ResultRecord
   /** User metadata, without `x-amz-meta-`. */
   readonly metadata: Readonly<Record<string, string>>
+  /** Sent when the upload begins. */
+  readonly headers: Readonly<Record<string, string>>
   readonly body: Body
   readonly context: DeliveryContext
   readonly retry: RetryOptions
@@ -105,7 +107,7 @@ function partBytesFor({ sizeBytes }: Body): number {
 }
 
 async function begin(upload: MultipartUpload): Promise<UploadState> {
-  const { client, objectKey, record, metadata, body, context, retry } = upload
+  const { client, objectKey, record, metadata, headers, body, context, retry } = upload
   const uploadId = await withRetry(async () => {
     const answer = await client.call({
       method: 'POST',
@@ -115,6 +117,7 @@ async function begin(upload: MultipartUpload): Promise<UploadState> {
         'content-type': record.content_type,
         'x-amz-checksum-algorithm': 'SHA256',
         ...metadataHeaders(metadata),
+        ...headers,
       },
       signal: context.signal,
     })
@@ -206,21 +209,6 @@ async function sendPart(
     },
     { ...retry, signal },
   )
-}
-
-async function digestRange(range: { path: string; start: number; end: number }): Promise<string> {
-  const { path, start, end } = range
-  const hash = createHash('sha256')
-  const buffer = Buffer.allocUnsafeSlow(READ_BYTES)
-  await withOpen(path, async (file) => {
-    for (let position = start; position < end; ) {
-      const bytesRead = await readAt(file, buffer.subarray(0, Math.min(READ_BYTES, end - position)), position)
-      if (bytesRead === 0) throw new ConductorError('INTEGRITY', `${path} is shorter than its record says`)
-      hash.update(buffer.subarray(0, bytesRead))
-      position += bytesRead
-    }
-  })
-  return hash.digest('hex')
 }
 
 function completion(parts: UploadState['parts']): Buffer {

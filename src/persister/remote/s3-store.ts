@@ -40,17 +40,26 @@ interface BodyUpload {
   readonly retry: RetryOptions
 }
 
-/** S3 with credentials from the environment. */
+/** Credentials that came with a grant, and what goes with them. */
+export interface GrantedCredentials {
+  /** Sent with each new object. */
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** S3 with credentials, from the environment or of a grant. */
 export class S3Store implements RemoteStore {
   readonly tier = 's3'
-  readonly granted = false
+  readonly granted: boolean
+  readonly #headers: Readonly<Record<string, string>>
   readonly #client: S3Client
   readonly #prefix: string
   readonly #limits: Limits
   /** Known only once a store has said 501; some have no conditional writes. */
   #conditional = true
 
-  constructor(client: S3Client, prefix: string, limits: Limits) {
+  constructor(client: S3Client, prefix: string, limits: Limits, grant?: GrantedCredentials) {
+    this.granted = grant !== undefined
+    this.#headers = grant?.headers ?? {}
     this.#client = client
     this.#prefix = prefix
     this.#limits = limits
@@ -94,7 +103,7 @@ export class S3Store implements RemoteStore {
     }
     const { uploadInParts } = await import('./s3-multipart.js')
     const isThere = (): Promise<boolean> => this.#isThere(objectKey, record, context)
-    await uploadInParts({ ...upload, client: this.#client, isThere })
+    await uploadInParts({ ...upload, client: this.#client, headers: this.#headers, isThere })
   }
 
   async abandon(resume: ResumeState): Promise<void> {
@@ -152,6 +161,7 @@ export class S3Store implements RemoteStore {
         'content-type': object.contentType,
         'x-amz-checksum-sha256': toBase64(object.sha256),
         ...metadataHeaders(object.metadata),
+        ...this.#headers,
         ...(this.#conditional ? { 'if-none-match': '*' } : {}),
       },
       body: object.body,
@@ -165,7 +175,8 @@ export class S3Store implements RemoteStore {
   /** Whether the very object is there already; rejects with `EXISTS` when another one has its name. */
   async #isThere(objectKey: string, record: ResultRecord, { signal }: DeliveryContext): Promise<boolean> {
     const answer = await this.#client.call({ method: 'HEAD', objectKey, signal })
-    if (answer.status === 404) return false
+    // A session of a grant may not list, and who may not list is told 403 of what does not exist.
+    if (answer.status === 404 || (answer.status === 403 && this.granted)) return false
     if (answer.status !== 200) throw s3Error(answer, 'looking at the object that has this key')
     const created = answer.headers['x-amz-meta-created-at']
     const ours =

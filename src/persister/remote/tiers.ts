@@ -1,4 +1,3 @@
-import { ConductorError } from '../../errors.js'
 import type { Grant } from '../../protocol/grant.js'
 import type { RemoteTier } from '../../protocol/record.js'
 import type { Settings } from '../settings.js'
@@ -64,11 +63,8 @@ export class Tiers {
       if (env.s3 === undefined) return undefined
       throw noCredentials(env.s3.bucket)
     }
-    if (grant.s3.policy === undefined) {
-      throw new ConductorError('UNSUPPORTED', 'the grant has no upload policy')
-    }
-    const { S3PolicyStore } = await import('./s3-policy-store.js')
-    return new S3PolicyStore(grant, grant.s3, grant.s3.policy, limits)
+    const { grantedS3 } = await import('./granted-s3.js')
+    return await grantedS3(grant, grant.s3, this.#settings, this.#taskId)
   }
 
   async #makeHttp(): Promise<RemoteStore | undefined> {

@@ -17,7 +17,6 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { findAbilities } from '../../../src/grants/broker/store-abilities.js'
 import { TaskBroker } from '../../../src/grants/broker/task-broker.js'
 import { mintGrant } from '../../../src/grants/mint-grant.js'
 import { mintSession } from '../../../src/grants/session/mint-session.js'
@@ -423,7 +422,6 @@ describeEachS3('with the grant of one worker', (server) => {
         taskId: A,
         at: location,
         limits: { maxResultBytes: 64 * MEBIBYTE, ...more },
-        abilities: () => findAbilities(at),
       })
     beforeAll(() => {
       broker = brokerWith(at)

@@ -36,7 +36,7 @@ export interface S3Quirks {
 
 /** A running S3 server of whatever make, with credentials that may do everything. */
 export interface S3Server extends AsyncDisposable {
-  readonly name: 'local' | 'rgw'
+  readonly name: 'local' | 'rgw' | 'swift'
   readonly url: string
   readonly region: string
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string }
@@ -143,7 +143,8 @@ export function describeEachS3(name: string, suite: (server: () => S3Server) => 
   }
 }
 
-function withBuckets(server: Omit<S3Server, 'createBucket'>): S3Server {
+/** Adds what every server's buckets need. */
+export function withBuckets(server: Omit<S3Server, 'createBucket'>): S3Server {
   return {
     ...server,
     createBucket: async () => {

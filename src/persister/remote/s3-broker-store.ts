@@ -1,0 +1,113 @@
+import { ConductorError } from '../../errors.js'
+import type { SignedRequest } from '../../protocol/broker.js'
+import type { GrantBroker, GrantS3 } from '../../protocol/grant.js'
+import type { ResultRecord } from '../../protocol/record.js'
+import { s3ObjectKey } from '../../protocol/s3-layout.js'
+import type { ResumeState } from '../spool/resume-file.js'
+import type { Body } from '../spool/stage.js'
+import type { BrokerClient } from './broker-client.js'
+import { type Answer, type BodyPart, exchange, parseAddress, readAnswer } from './exchange.js'
+import { type Limits, tierDeadlineMs } from './limits.js'
+import type { DeliveryContext, RemoteStore } from './remote-store.js'
+import { type RetryOptions, withRetry } from './retry.js'
+import { s3Error } from './s3-error.js'
+
+const ATTEMPTS = 8
+/** Bodies from here on go in parts: what has arrived then need not be sent again. */
+const DIVISIBLE_FROM_BYTES = 64 << 20
+
+/** S3 through requests that the conductor signs one at a time. */
+export class S3BrokerStore implements RemoteStore {
+  readonly tier = 's3'
+  readonly granted = true
+  readonly #client: BrokerClient
+  readonly #broker: GrantBroker
+  readonly #s3: GrantS3
+  readonly #limits: Limits
+
+  constructor(client: BrokerClient, broker: GrantBroker, s3: GrantS3, limits: Limits) {
+    this.#client = client
+    this.#broker = broker
+    this.#s3 = s3
+    this.#limits = limits
+  }
+
+  async store(record: ResultRecord, body: Body, context: DeliveryContext): Promise<string> {
+    if (body.sizeBytes > this.#broker.max_bytes) {
+      const line = `${body.sizeBytes} bytes are more than the grant's limit of ${this.#broker.max_bytes}`
+      throw new ConductorError('TOO_LARGE', line)
+    }
+    const retry: RetryOptions = {
+      attempts: ATTEMPTS,
+      deadlineAtMs: performance.now() + tierDeadlineMs(this.#limits, body.sizeBytes),
+      signal: context.signal,
+    }
+    const inParts =
+      body.sizeBytes >= DIVISIBLE_FROM_BYTES ||
+      body.sizeBytes > this.#broker.put_bytes ||
+      context.resume?.load() !== undefined
+    if (!inParts || body.sizeBytes === 0) return await this.#put(record, body, context, retry)
+    const { uploadByBroker } = await import('./broker-multipart.js')
+    return await uploadByBroker({
+      client: this.#client,
+      limits: this.#limits,
+      s3: this.#s3,
+      record,
+      body,
+      context,
+      retry,
+    })
+  }
+
+  async abandon(resume: ResumeState): Promise<void> {
+    const { abandonByBroker } = await import('./broker-multipart.js')
+    await abandonByBroker(this.#client, this.#s3, resume)
+  }
+
+  async #put(
+    record: ResultRecord,
+    body: Body,
+    context: DeliveryContext,
+    retry: RetryOptions,
+  ): Promise<string> {
+    // Set once an attempt may have got through without our hearing of it.
+    let check = false
+    return await withRetry(async () => {
+      const { stored, requests } = await this.#client.ask({ op: 'put', record, check }, context.signal)
+      if (stored !== undefined) return stored
+      check = true
+      const [request] = requests
+      if (request === undefined) throw new ConductorError('PROTOCOL', 'the broker signed nothing')
+      const part = { path: body.path, start: 0, end: body.sizeBytes }
+      const answer = await sendSigned(request, [part], this.#limits, context)
+      if (answer.status !== 200) throw signedError(answer, 'PUT')
+      return `s3://${this.#s3.bucket}/${s3ObjectKey(this.#s3.prefix, record.key)}`
+    }, retry)
+  }
+}
+
+/** Sends a request as it was signed. */
+export async function sendSigned(
+  { method, url, headers }: SignedRequest,
+  body: readonly BodyPart[],
+  limits: Limits,
+  { signal, onSent }: DeliveryContext,
+): Promise<Answer> {
+  const address = parseAddress('signed URL', url)
+  return await exchange(
+    { method, address, headers, body, limits, askFirst: true, signal, onSent },
+    readAnswer,
+  )
+}
+
+/** What a refusal of a signed request means: a taken name is looked at again, and so is one whose time may be up. */
+export function signedError(answer: Answer, doing: string): ConductorError {
+  const error = s3Error(answer, doing)
+  const askAgain =
+    error.code === 'EXISTS' ||
+    error.code === 'EXPIRED' ||
+    (error.code === 'ACCESS_DENIED' && /RequestTimeTooSkewed/.test(error.message))
+  return askAgain
+    ? new ConductorError('UNAVAILABLE', error.message, { retryable: true, cause: error })
+    : error
+}
