@@ -16,14 +16,13 @@ duration() {
 # Keeps the start and the end of standard input in file $1; FIFO $2 is for counting.
 keep_log() {
   half=$((log_limit / 2))
-  if head --version >/dev/null 2>&1; then
-    head -c $half >"$1"
+  # head may read more than it writes; dd does not, where it knows to count bytes.
+  if dd bs=65536 iflag=count_bytes count=$half 2>/dev/null >"$1"; then
     wc -c <"$2" >"$2.size" &
     tee "$2" | tail -c $half >"$1.tail"
     wait $!
     read -r more <"$2.size"
   else
-    # Other heads read more than they write.
     cat >"$1.all"
     more=$(($(wc -c <"$1.all") - half))
     dd if="$1.all" of="$1" bs=$half count=1 2>/dev/null
@@ -58,7 +57,11 @@ watch_stream() {
 pass_on() {
   interrupted=1
   [ -n "$child" ] || return 0
-  kill "-$1" "$child_group$child" 2>/dev/null || :
+  set -- "$1" "$1"
+  # A command that had to be started deaf to these two would never end by them.
+  [ -z "$deaf" ] || case $1 in INT | QUIT) set -- "$1" TERM ;; esac
+  # Its group is there as soon as it is the command.
+  kill "-$2" "$child_group$child" 2>/dev/null || kill "-$2" "$child" 2>/dev/null || :
   case $1.$grace.$killer in
     TERM.?*.)
       (
@@ -161,7 +164,15 @@ run() {
     run_dir=''
   fi
   started=$now_iso
-  child='' child_group=''
+  child='' child_group='' deaf=1
+  # Shells start background commands deaf to INT and QUIT, and cannot undo it themselves.
+  # shellcheck disable=SC2016
+  if env --default-signal=INT,QUIT true 2>/dev/null; then
+    case $1 in *=*) ;; *) set -- env --default-signal=INT,QUIT -- "$@" && deaf='' ;; esac
+  elif command -v perl >/dev/null 2>&1; then
+    deaf=''
+    set -- perl -e '$SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec { $ARGV[0] } @ARGV or warn("$ARGV[0]: $!\n"), exit($!{ENOENT} ? 127 : 126)' -- "$@"
+  fi
   ! command -v setsid >/dev/null 2>&1 || child_group=-
   for signal in HUP INT QUIT TERM USR1 USR2; do
     # shellcheck disable=SC2064
@@ -232,11 +243,6 @@ supervised() {
   unset WORKER_RESULTS_GRANT
   WORKER_ID=$task WORKER_RESULTS_LOCAL_DIR=$dir PATH=$here:$PATH NODE_PATH=$here${NODE_PATH:+:}${NODE_PATH-}
   export WORKER_ID WORKER_RESULTS_LOCAL_DIR PATH NODE_PATH
-  # Shells start background commands deaf to these two, and cannot undo it themselves.
-  case $1 in
-    *=*) ;;
-    *) ! env --default-signal=INT,QUIT true 2>/dev/null || set -- env --default-signal=INT,QUIT -- "$@" ;;
-  esac
   [ -z "$child_group" ] || exec setsid "$@"
   exec "$@"
 }

@@ -1,5 +1,10 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll } from 'vitest'
 import { BUNDLE } from '../../support/persister/program.js'
-import { SCRIPT, shells } from '../../unit/persister-sh/shells.js'
+import { findProgram, SCRIPT, type Shell, shells } from '../../unit/persister-sh/shells.js'
 
 /** A program that has to behave as the suite says. */
 export interface Implementation {
@@ -7,11 +12,34 @@ export interface Implementation {
   readonly argv: readonly string[]
 }
 
+/** What a small image has besides BusyBox: no GNU tool, no Perl. */
+const BESIDE_BUSYBOX = ['curl', 'openssl']
+
+/** A folder with nothing but BusyBox's own tools, as images have them that are made of it. */
+function busyboxTools(busybox: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'persister-busybox-'))
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+  const applets = execFileSync(busybox, ['--list'], { encoding: 'utf8' }).trimEnd().split('\n')
+  for (const name of applets) symlinkSync(busybox, join(folder, name))
+  for (const name of BESIDE_BUSYBOX) {
+    const path = findProgram(name)
+    if (path === undefined) throw new Error(`${name} is not installed`)
+    symlinkSync(path, join(folder, name))
+  }
+  return folder
+}
+
+function withTools({ name, argv }: Shell): Implementation {
+  const [program = ''] = argv
+  const tools = name === 'busybox' ? ['/usr/bin/env', `PATH=${busyboxTools(program)}`] : []
+  return { name, argv: [...tools, ...argv, SCRIPT] }
+}
+
 // What bash reads otherwise than dash lies in the parts that test/unit/persister-sh runs under all three.
 const suiteShells = shells.filter(({ name }) => name !== 'bash')
 
-/** Every implementation of persist-result; the shell's under two shells that share no code. */
+/** Every implementation of persist-result; the shell's under two shells that share no code, nor any tool but curl and openssl. */
 export const implementations: readonly Implementation[] = [
   { name: 'node', argv: [process.execPath, BUNDLE] },
-  ...suiteShells.map(({ name, argv }) => ({ name, argv: [...argv, SCRIPT] })),
+  ...suiteShells.map(withTools),
 ]

@@ -100,6 +100,22 @@ describe.concurrent.each(implementations)('persist-result run, $name', ({ argv }
     expect(parseExitRecord(await runFile(worker, 'exit.json'))).toMatchObject({ code: 5 })
   })
 
+  it.for(['SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const)(
+    'passes %s on, which no shell between may have made the command deaf to',
+    async (signal, test) => {
+      const worker = await makeWorker(test, argv, spoolTarget)
+      // Where nothing undoes that deafness, it is SIGTERM that comes.
+      const command = `trap 'exit 5' ${signal.slice(3)} TERM; echo ready; while :; do sleep 0.05; done`
+      const child = start([...argv, 'run', '--run-id', 'r1', '--', 'sh', '-c', command], {
+        env: worker.env,
+        cwd: worker.folder,
+      })
+      const finished = finish(child)
+      child.stdout?.once('data', () => child.kill(signal))
+      expect(await finished).toMatchObject({ status: 5, stdout: 'ready\n' })
+    },
+  )
+
   it('keeps start and end of output that is too long', async (test) => {
     const worker = await makeWorker(test, argv, spoolTarget)
     const command = 'i=0; while [ $i -lt 3000 ]; do echo "line $i"; i=$((i+1)); done'
