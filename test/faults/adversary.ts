@@ -35,6 +35,7 @@ const ACTIONS = [
   'cut S3',
   'cut HTTP',
   'cut both',
+  'cut E2B',
   'vanish sandbox',
   'pause sandbox',
   'expire grant',
@@ -52,6 +53,7 @@ const WEIGHTS: Readonly<Record<Action, number>> = {
   'cut S3': 12,
   'cut HTTP': 8,
   'cut both': 10,
+  'cut E2B': 8,
   'vanish sandbox': 10,
   'pause sandbox': 10,
   'expire grant': 10,
@@ -115,7 +117,7 @@ export class Adversary {
   }
 
   async #do(action: Action, dice: Dice): Promise<void> {
-    const { s3, s3Proxy, endpoint, endpointProxy } = this.#world
+    const { s3, s3Proxy, e2bProxy, endpoint, endpointProxy } = this.#world
     const forMs = dice.between(100, 2_500)
     switch (action) {
       case 'kill S3':
@@ -161,6 +163,12 @@ export class Adversary {
         for (const proxy of proxies) proxy.restore()
         return
       }
+      case 'cut E2B':
+        this.#count(action)
+        e2bProxy.cut()
+        await delay(forMs)
+        e2bProxy.restore()
+        return
       case 'freeze conductor':
         this.#count(action)
         this.#targets.conductor.signal('SIGSTOP')
@@ -250,6 +258,7 @@ function thingOf(action: Action): string {
   if (action.includes('conductor')) return 'conductor'
   if (action.includes('S3') || action === 'cut both') return 's3'
   if (action.includes('HTTP')) return 'http'
+  if (action.includes('E2B')) return 'e2b'
   return action
 }
 

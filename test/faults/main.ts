@@ -7,7 +7,7 @@ import { formatRound, isClean, type RoundReport } from './report.js'
 import { runRound } from './round.js'
 
 const USAGE = `npm run faults -- [--operations N] [--rounds N] [--seed S] [--s3 local|rgw] [--workers N] [--json]
-npm run faults -- --matrix [--every N] [--seed S] [--s3 local|rgw] [--json]
+npm run faults -- --matrix [--every N] [--only NAME] [--seed S] [--s3 local|rgw] [--json]
 Runs workers that persist known content while everything around them is broken, and checks what is left.
 The seed decides every operation and every fault; what a fault hits depends on timing. Without one it is random, and printed.
 The matrix kills persist-result at each of its steps towards disk and network, or at every N-th.
@@ -25,6 +25,7 @@ async function main(): Promise<number> {
       workers: { type: 'string', default: '6' },
       matrix: { type: 'boolean', default: false },
       every: { type: 'string', default: '1' },
+      only: { type: 'string', default: '' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -55,6 +56,7 @@ async function main(): Promise<number> {
       programs,
       distribution,
       every: Number(values.every),
+      only: values.only,
       log,
     })
     process.stdout.write(values.json ? `${JSON.stringify(matrix, null, 2)}\n` : formatMatrix(matrix))

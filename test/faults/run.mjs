@@ -40,7 +40,7 @@ async function main() {
       ...common,
       entryPoints: [
         'main.ts',
-        ...['e2b', 's3', 'endpoint', 'conductor'].map((name) => `processes/${name}-main.ts`),
+        ...['e2b', 's3', 'endpoint', 'conductor', 'matrix'].map((name) => `processes/${name}-main.ts`),
       ],
       entryNames: '[name]',
       outdir: folder,

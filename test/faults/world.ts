@@ -25,6 +25,8 @@ export interface World extends AsyncDisposable {
   readonly e2b: ConnectionOpts & { readonly apiKey: string }
   readonly s3: S3Backend
   readonly s3Proxy: TcpProxy
+  /** Between conductors and E2B; the laboratory itself goes straight there. */
+  readonly e2bProxy: TcpProxy
   readonly endpoint: Service
   readonly endpointFolder: string
   readonly endpointProxy: TcpProxy
@@ -99,6 +101,7 @@ export async function startWorld(programs: string, seed: number, s3Kind: 'local'
         return fault
       }
     const s3Proxy = stack.use(await startTcpProxy(addressOf(s3.url()), rule('s3')))
+    const e2bProxy = stack.use(await startTcpProxy(addressOf(e2bSaid.url), rule('e2b')))
     const endpointProxy = stack.use(await startTcpProxy(addressOf(endpointUrl), rule('http')))
 
     const volumes = new Map<string, string>()
@@ -114,12 +117,13 @@ export async function startWorld(programs: string, seed: number, s3Kind: 'local'
       e2b,
       s3,
       s3Proxy,
+      e2bProxy,
       endpoint,
       endpointFolder,
       endpointProxy,
       conductorOptions: {
         id: mark,
-        env: e2bSaid.env,
+        env: through(e2bSaid.env, e2bSaid.url, e2bProxy),
         s3: {
           bucket: s3.bucket,
           prefix: 'results',
@@ -200,6 +204,17 @@ function planConnection(seed: number, name: string, number: number): ConnectionF
     [{ kind: 'slow', pieceMs: dice.between(5, 60) }, 1.5],
     [{ kind: 'hang', forMs: dice.between(200, 3_000) }, 0.5],
   ])
+}
+
+/** Variables with a proxy's address in the place of its server's. */
+function through(
+  env: Readonly<Record<string, string>>,
+  url: string,
+  proxy: TcpProxy,
+): Record<string, string> {
+  const { origin } = new URL(url)
+  const other = `http://127.0.0.1:${proxy.port}`
+  return Object.fromEntries(Object.entries(env).map(([name, value]) => [name, value.replace(origin, other)]))
 }
 
 function addressOf(url: string): { host: string; port: number } {
