@@ -20,6 +20,7 @@ export { type CostEstimate, type CostOptions, estimateCost, type StoragePrices }
 export type { GrantEvent } from './grants/broker/task-broker.js'
 export type { BrokerOptions, GrantAccess } from './grants/granter.js'
 export type { SessionOptions } from './grants/session/mint-session.js'
+export type { DeathCause, DeathCertificate } from './protocol/death-certificate.js'
 export type { Outcome } from './protocol/manifest.js'
 export type { JsonObject, JsonValue } from './protocol/record.js'
 export type { DuplicatedResult } from './results/dedupe.js'

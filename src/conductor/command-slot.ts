@@ -1,10 +1,20 @@
 import type { CallOptions } from '../call-options.js'
+import type { DeathCause } from '../protocol/death-certificate.js'
 import type { Outcome } from '../protocol/manifest.js'
 import type { WorkerExit } from './receipt.js'
 import type { RunResult, SupervisedCommand } from './supervised-command.js'
 
 /** A worker that ran nothing. */
 const IDLE_EXIT: WorkerExit = { outcome: 'idle', exitCode: null, signal: null }
+
+/** Who is told of a command's end. */
+export interface SlotEvents {
+  /** Says why it ended, if not by itself; must not reject. */
+  readonly examine: (exit: WorkerExit, run: RunResult) => Promise<DeathCause | undefined>
+  readonly end: (exit: WorkerExit) => void
+  /** Its end cannot be seen. */
+  readonly failure: (error: unknown) => void
+}
 
 /** The one command that a worker runs at a time, and how the last one ended. */
 export class CommandSlot {
@@ -29,10 +39,7 @@ export class CommandSlot {
   }
 
   /** Takes a command that is being started; `onEnd` hears of its end before whoever waits. */
-  take(
-    command: Promise<SupervisedCommand>,
-    on: { readonly end: (exit: WorkerExit) => void; readonly failure: (error: unknown) => void },
-  ): void {
+  take(command: Promise<SupervisedCommand>, on: SlotEvents): void {
     this.#command = command
     this.#end = this.#watch(command, on)
     // Whoever waits hears of a failure; nobody may be waiting.
@@ -68,12 +75,12 @@ export class CommandSlot {
     })
   }
 
-  async #watch(
-    command: Promise<SupervisedCommand>,
-    on: { readonly end: (exit: WorkerExit) => void; readonly failure: (error: unknown) => void },
-  ): Promise<WorkerExit> {
+  async #watch(command: Promise<SupervisedCommand>, on: SlotEvents): Promise<WorkerExit> {
     try {
-      this.#exit = exitOf(await (await command).ended, this.#stopOutcome)
+      const run = await (await command).ended
+      const exit = exitOf(run, this.#stopOutcome)
+      const cause = await on.examine(exit, run)
+      this.#exit = cause === undefined ? exit : { ...exit, cause }
       on.end(this.#exit)
       return this.#exit
     } catch (error) {

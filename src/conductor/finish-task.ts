@@ -24,6 +24,10 @@ export interface FinishOptions extends CallOptions {
   readonly record: WorkerRecord
   readonly sandboxId: string
   readonly force: boolean
+  /** Called when the sandbox turns out to be gone: what that means for the worker's end. */
+  readonly lost: () => WorkerExit
+  /** Stores what is known of its death, once; undefined when it ended by itself, or nothing takes it. */
+  readonly certify: (exit: WorkerExit) => Promise<Delivery | undefined>
   /** Told of every result the sandbox holds. */
   readonly onRecord: (record: ResultRecord) => void
 }
@@ -56,7 +60,7 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
       if (!isConductorError(error)) throw error
       if (error.code === 'SANDBOX_GONE') {
         gone = true
-        exit = { outcome: 'lost', exitCode: null, signal: null }
+        exit = options.lost()
       } else if (!force) {
         throw error
       }
@@ -65,30 +69,16 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   const undelivered = drained.deliveries.filter((delivery) => delivery.undelivered !== undefined)
   if (undelivered.length > 0 && !force) throw refusal(taskId, undelivered)
   const kept = drained.deliveries.filter((delivery) => delivery.undelivered === undefined)
+  const before = gone ? await sealedBefore(options) : undefined
+  if (before !== undefined) return receiptOf(taskId, before, drained, kept, { sealed: true })
+  const certificate = await options.certify(exit)
+  if (certificate !== undefined) kept.push(certificate)
   const manifest = await seal(options, exit, kept, !gone && drained !== NOTHING)
-  if (gone) exit = sealedExit(manifest, options.sandboxId) ?? exit
   if (!gone) await sandbox?.kill({ signal })
-  const { outputs } = drained.report
-  return {
-    taskId,
-    ...exit,
+  return receiptOf(taskId, exit, drained, kept, {
     sealed: manifest !== undefined,
-    results: kept.map(({ record, tiers, verified }) => ({
-      key: record.key,
-      sizeBytes: record.size,
-      sha256: record.sha256,
-      tiers,
-      verified,
-    })),
-    missingOutputs: outputs.filter(({ status }) => status === 'missing').map(({ path }) => path),
-    failedOutputs: outputs
-      .filter(({ status }) => status === 'failed')
-      .map(({ path, error }) => ({ path, reason: error ?? 'unknown' })),
-    undelivered: undelivered.map(({ record, undelivered: reason }) => ({
-      key: record.key,
-      reason: reason ?? 'unknown',
-    })),
-  }
+    certificateKey: certificate?.record.key,
+  })
 
   async function drain(from: RemoteSandbox, { record, spool, onRecord }: FinishOptions): Promise<Drained> {
     const report = await drainSandbox(
@@ -140,11 +130,50 @@ async function seal(
   }
 }
 
-/** How a sandbox ended by the word of another conductor, which drained it before it went. */
-function sealedExit(manifest: Manifest | undefined, sandboxId: string): WorkerExit | undefined {
+/** How a sandbox that is gone ended by the word of another conductor, which drained it before it went. */
+async function sealedBefore({
+  taskId,
+  sandboxId,
+  places,
+  signal,
+}: FinishOptions): Promise<WorkerExit | undefined> {
+  const manifest = await places.manifests?.read(taskId, { signal }).catch((error: unknown) => {
+    // Whether it can be written is another question, which sealing asks.
+    if (!isConductorError(error)) throw error
+    return undefined
+  })
   const found = manifest?.attempts.find(({ sandbox_id }) => sandbox_id === sandboxId)
   if (found === undefined) return undefined
-  return { outcome: found.outcome, exitCode: found.exit?.code ?? null, signal: found.exit?.signal ?? null }
+  const { outcome, exit, cause } = found
+  return { outcome, exitCode: exit?.code ?? null, signal: exit?.signal ?? null, cause: cause ?? undefined }
+}
+
+function receiptOf(
+  taskId: string,
+  exit: WorkerExit,
+  { report: { outputs }, deliveries }: Drained,
+  kept: readonly Delivery[],
+  written: Pick<Receipt, 'sealed' | 'certificateKey'>,
+): Receipt {
+  return {
+    taskId,
+    ...exit,
+    ...written,
+    results: kept.map(({ record, tiers, verified }) => ({
+      key: record.key,
+      sizeBytes: record.size,
+      sha256: record.sha256,
+      tiers,
+      verified,
+    })),
+    missingOutputs: outputs.filter(({ status }) => status === 'missing').map(({ path }) => path),
+    failedOutputs: outputs
+      .filter(({ status }) => status === 'failed')
+      .map(({ path, error }) => ({ path, reason: error ?? 'unknown' })),
+    undelivered: deliveries.flatMap(({ record, undelivered: reason }) =>
+      reason === undefined ? [] : [{ key: record.key, reason }],
+    ),
+  }
 }
 
 function refusal(taskId: string, undelivered: readonly Delivery[]): ConductorError {

@@ -4,18 +4,26 @@ import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 /** How long a sandbox goes on without hearing from its conductor; then E2B pauses it, with all it holds. */
 export const LEASE_MS = 900_000
 
+/** What a lease tells. */
+export interface LeaseEvents {
+  /** So much life from now on, in milliseconds. */
+  readonly extended: (ms: number) => void
+  /** The sandbox exists no more. */
+  readonly gone: (error: ConductorError) => void
+}
+
 /** Keeps a sandbox alive while its worker may run, a lease at a time, so that one whose conductor is gone is soon paused. */
 export class Lease {
   readonly #timer: NodeJS.Timeout
   readonly #sandbox: RemoteSandbox
   #endsAt: number
-  readonly #onGone: (error: ConductorError) => void
+  readonly #on: LeaseEvents
 
   /** @param endsAt when the worker's own time is up; the lease is not renewed past it */
-  constructor(sandbox: RemoteSandbox, endsAt: Date, onGone: (error: ConductorError) => void) {
+  constructor(sandbox: RemoteSandbox, endsAt: Date, on: LeaseEvents) {
     this.#sandbox = sandbox
     this.#endsAt = endsAt.getTime()
-    this.#onGone = onGone
+    this.#on = on
     // Three tries fall into each lease, so one failed renewal is no loss.
     this.#timer = setInterval(() => void this.#renew(), LEASE_MS / 3)
     this.#timer.unref()
@@ -25,6 +33,7 @@ export class Lease {
   async prolong(endsAt: Date): Promise<void> {
     this.#endsAt = endsAt.getTime()
     await this.#sandbox.extend(LEASE_MS)
+    this.#on.extended(LEASE_MS)
   }
 
   /** Stops renewing. */
@@ -36,11 +45,12 @@ export class Lease {
     if (Date.now() > this.#endsAt) return
     try {
       await this.#sandbox.extend(LEASE_MS)
+      this.#on.extended(LEASE_MS)
     } catch (error) {
       // Anything else is retried by the next tick, well before the lease is over.
       if (isConductorError(error) && error.code === 'SANDBOX_GONE') {
         this.end()
-        this.#onGone(error)
+        this.#on.gone(error)
       }
     }
   }

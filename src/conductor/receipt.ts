@@ -1,3 +1,4 @@
+import type { DeathCause } from '../protocol/death-certificate.js'
 import type { Outcome } from '../protocol/manifest.js'
 import type { StoreTier } from '../stores/result-store.js'
 
@@ -8,6 +9,8 @@ export interface WorkerExit {
   readonly exitCode: number | null
   /** For example `SIGKILL`. */
   readonly signal: string | null
+  /** Why, when it did not end by itself, as far as that can be known. */
+  readonly cause?: DeathCause | undefined
 }
 
 /** One result as it was delivered. */
@@ -26,6 +29,8 @@ export interface Receipt extends WorkerExit {
   readonly taskId: string
   /** Whether the task's manifest was written: false without S3, and possibly with `force` or while S3 is away. */
   readonly sealed: boolean
+  /** The result that tells all that is known of a death; undefined when it ended by itself, or no tier took that. */
+  readonly certificateKey?: string | undefined
   readonly results: readonly DeliveredResult[]
   /** Declared outputs that did not exist. */
   readonly missingOutputs: readonly string[]

@@ -45,6 +45,7 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     ended_at: now,
     outcome: exit.outcome,
     exit: status,
+    cause: exit.cause ?? null,
     keys: records.map(({ key }) => key),
   }
   const byKey = new Map([...(present?.results ?? []), ...records].map((record) => [record.key, record]))

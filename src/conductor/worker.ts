@@ -19,6 +19,7 @@ import { finishTask } from './finish-task.js'
 import type { LogOffsets } from './follow-log.js'
 import type { Inspection } from './inspect.js'
 import { Lease } from './lease.js'
+import { LifeSigns } from './life-signs.js'
 import type { TaskPlaces } from './places.js'
 import type { Receipt, WorkerExit } from './receipt.js'
 import { type CommandSpec, type RunResult, SupervisedCommand } from './supervised-command.js'
@@ -55,6 +56,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly #places: TaskPlaces
   readonly #spool: SpoolStore
   readonly #grant: WorkerGrant | undefined
+  readonly #signs: LifeSigns
   readonly #lease: Lease
   readonly #deadline: Deadline
   readonly #announcer: Announcer
@@ -100,7 +102,11 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     })
     this.results = createResults(taskSource(this.resultsContext))
     const endsAt = new Date(record.deadline_at)
-    this.#lease = new Lease(sandbox, endsAt, (error) => this.#lose(error))
+    this.#signs = new LifeSigns({ sandbox, record, places, takenOver: found !== undefined })
+    this.#lease = new Lease(sandbox, endsAt, {
+      extended: (ms) => this.#signs.extended(ms),
+      gone: (error) => this.#lose(error),
+    })
     this.#deadline = new Deadline(endsAt, record.grace_ms, () => void this.#timeOut())
   }
 
@@ -151,7 +157,11 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.#take(starting)
     const started = await starting
     if (signal !== undefined) stopOnAbort(started, signal)
-    return { ended: started.ended }
+    // Whoever hears of the end may start the next command at once.
+    const settled = this.#slot.wait().then(ignore, ignore)
+    const ended = settled.then(() => started.ended)
+    ended.catch(ignore)
+    return { ended }
   }
 
   /**
@@ -227,6 +237,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
         record: this.#record,
         sandboxId: this.#sandbox.id,
         force,
+        lost: () => this.#signs.lost(),
+        certify: (exit) => this.#signs.certify(exit, { signal }),
         onRecord: (record) => this.#announcer.announce(record),
         signal,
       })
@@ -273,13 +285,20 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       env: env ?? {},
       outputs: outputs ?? [],
       graceMs: this.#record.grace_ms,
-      onStdout: (text) => this.emit('stdout', text),
-      onStderr: (text) => this.emit('stderr', text),
+      onStdout: (text) => {
+        this.#signs.note('stdout', text)
+        this.emit('stdout', text)
+      },
+      onStderr: (text) => {
+        this.#signs.note('stderr', text)
+        this.emit('stderr', text)
+      },
     }
   }
 
   #take(command: Promise<SupervisedCommand>): void {
     this.#slot.take(command, {
+      examine: (exit, run) => this.#signs.examine(exit, run),
       end: (exit) => {
         if (this.#state === 'running') this.#to('exited')
         this.emit('exit', exit)
@@ -295,7 +314,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   #lose(error: ConductorError): void {
     if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
-    this.#slot.exit = { outcome: 'lost', exitCode: null, signal: null }
+    this.#slot.exit = this.#signs.lost()
     this.#to('lost')
     this.#lease.end()
     this.emit('lost', error)
@@ -316,6 +335,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 function foundExit({ exit }: Inspection): WorkerExit {
   return exitOf({ exitCode: exit?.code ?? null, signal: exit?.signal ?? null })
 }
+
+function ignore(): void {}
 
 /** Stops a command when its caller gives it up. */
 function stopOnAbort(command: SupervisedCommand, signal: AbortSignal): void {

@@ -1,3 +1,4 @@
+import type { DeathCause } from './death-certificate.js'
 import type { ResultRecord } from './record.js'
 
 /**
@@ -23,6 +24,8 @@ export interface ManifestAttempt {
   readonly ended_at: string
   readonly outcome: Outcome
   readonly exit: ExitStatus | null
+  /** Null when it ended by itself. */
+  readonly cause: DeathCause | null
   /** Keys of what this sandbox held when it was drained. */
   readonly keys: readonly string[]
 }

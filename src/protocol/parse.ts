@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { ConductorError } from '../errors.js'
+import type { DeathCause } from './death-certificate.js'
 import type { DrainReport } from './drain.js'
 import type { Intent } from './intent.js'
 import { assertTaskId, parseKey } from './key.js'
@@ -91,6 +92,16 @@ const workerRecord = z.object({
 })
 
 const outcome = z.enum(['succeeded', 'failed', 'killed', 'timed_out', 'lost', 'idle'])
+const deathCause = z.enum([
+  'deadline',
+  'stopped',
+  'sandbox_timeout',
+  'sandbox_vanished',
+  'out_of_memory',
+  'disk_full',
+  'signal',
+  'supervisor_killed',
+] satisfies DeathCause[])
 const exitStatus = z.object({ code: z.number().int().nullable(), signal: z.string().nullable() })
 
 const manifest = z.object({
@@ -108,6 +119,7 @@ const manifest = z.object({
       ended_at: isoTime,
       outcome,
       exit: exitStatus.nullable(),
+      cause: deathCause.nullable(),
       keys: z.array(z.string()),
     }),
   ),
