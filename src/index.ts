@@ -1,4 +1,5 @@
 export type { CallOptions } from './call-options.js'
+export { type CloseOnSignalsOptions, closeOnSignals } from './conductor/close-on-signals.js'
 export { Conductor } from './conductor/conductor.js'
 export type { AttachOptions, CloseOptions } from './conductor/conductor-options.js'
 export type {
@@ -13,6 +14,7 @@ export type { Recovery } from './conductor/recover.js'
 export type { RehomedResult, RehomeOptions, RehomeReport } from './conductor/rehome.js'
 export type { SandboxReading, TaskResultsOptions } from './conductor/results-options.js'
 export type { RunResult } from './conductor/supervised-command.js'
+export type { UndeclaredOptions } from './conductor/undeclared.js'
 export type { Worker } from './conductor/worker.js'
 export type { RunOptions, TerminateOptions, WorkerEvents, WorkerState } from './conductor/worker-options.js'
 export { ConductorError, type ErrorCode, isConductorError } from './errors.js'

@@ -12,6 +12,7 @@ import { LEASE_MS } from './lease.js'
 import type { TaskPlaces } from './places.js'
 import type { Receipt, WorkerExit } from './receipt.js'
 import { sealTask } from './seal.js'
+import { keepUndeclared, UNDECLARED_NAME } from './undeclared.js'
 
 /** A worker whose command has ended, and what is to become of it. */
 export interface FinishOptions extends CallOptions {
@@ -35,6 +36,8 @@ export interface FinishOptions extends CallOptions {
 interface Drained {
   readonly report: DrainReport
   readonly deliveries: readonly Delivery[]
+  /** Why undeclared outputs were not kept, if they were to be. */
+  readonly undeclared?: string | undefined
 }
 
 const NOTHING: Drained = { report: { v: 1, outputs: [], records: [] }, deliveries: [] }
@@ -81,6 +84,7 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   })
 
   async function drain(from: RemoteSandbox, { record, spool, onRecord }: FinishOptions): Promise<Drained> {
+    const undeclared = await keepUndeclared(from, { record, localDir: places.localDir }, { signal })
     const report = await drainSandbox(
       from,
       {
@@ -98,7 +102,7 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
       { spool, s3: places.s3, http: places.http, spoolIsVolume: places.volume !== undefined },
       { signal },
     )
-    return { report, deliveries }
+    return { report, deliveries, undeclared }
   }
 }
 
@@ -151,7 +155,7 @@ async function sealedBefore({
 function receiptOf(
   taskId: string,
   exit: WorkerExit,
-  { report: { outputs }, deliveries }: Drained,
+  { report: { outputs }, deliveries, undeclared }: Drained,
   kept: readonly Delivery[],
   written: Pick<Receipt, 'sealed' | 'certificateKey'>,
 ): Receipt {
@@ -167,9 +171,12 @@ function receiptOf(
       verified,
     })),
     missingOutputs: outputs.filter(({ status }) => status === 'missing').map(({ path }) => path),
-    failedOutputs: outputs
-      .filter(({ status }) => status === 'failed')
-      .map(({ path, error }) => ({ path, reason: error ?? 'unknown' })),
+    failedOutputs: [
+      ...outputs
+        .filter(({ status }) => status === 'failed')
+        .map(({ path, error }) => ({ path, reason: error ?? 'unknown' })),
+      ...(undeclared === undefined ? [] : [{ path: UNDECLARED_NAME, reason: undeclared }]),
+    ],
     undelivered: deliveries.flatMap(({ record, undelivered: reason }) =>
       reason === undefined ? [] : [{ key: record.key, reason }],
     ),

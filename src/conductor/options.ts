@@ -8,6 +8,7 @@ import { ENV, readEnvironment } from '../protocol/environment.js'
 import { nameProblem, taskIdProblem } from '../protocol/key.js'
 import type { E2bOptions } from '../sandbox/e2b-sandboxes.js'
 import type { S3Options } from '../stores/s3/s3-location.js'
+import { type UndeclaredOptions, undeclaredSchema } from './undeclared.js'
 
 /**
  * How a worker may write to S3. `policy`: by itself, with an upload policy for its own prefix. `broker`: one request at a time,
@@ -212,6 +213,8 @@ export interface SpawnOptions {
   readonly files?: Readonly<Record<string, string | Uint8Array>> | undefined
   /** Files and folders that are results: persisted when the command ends and again, if changed, at `terminate()`. */
   readonly outputs?: readonly string[] | undefined
+  /** Stores, at the end, files that were changed and that nobody declared or persisted, as `undeclared-outputs.tar.gz`. @default not done */
+  readonly undeclared?: UndeclaredOptions | undefined
   /** Variables for the worker's commands. */
   readonly env?: Readonly<Record<string, string>> | undefined
   /** Working directory of commands. @default '/workspace' */
@@ -269,6 +272,7 @@ export const spawnOptionsSchema = z.strictObject({
       message: `must not set what the conductor sets: ${[...ownNames].join(', ')}`,
     })
     .optional(),
+  undeclared: undeclaredSchema.optional(),
   cwd: absolutePath.optional(),
   timeoutMs: z.number().int().min(1).max(86_400_000).default(3_600_000),
   graceMs: z.number().int().min(0).max(3_600_000).default(10_000),

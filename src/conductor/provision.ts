@@ -36,6 +36,12 @@ export function workerFile(record: WorkerRecord, localDir: string): SandboxFile 
   }
 }
 
+/** The same when the worker is made; to be written after all other files. */
+export function workerFiles(record: WorkerRecord, localDir: string): readonly SandboxFile[] {
+  const born = `${workerFolder(localDir, record.task_id)}/${WORKER_FILES.born}`
+  return [workerFile(record, localDir), { path: born, data: '' }]
+}
+
 /** Decides what a worker is handed: the persister, where results go, and by which right. */
 export async function provision(
   conductor: ResolvedOptions,

@@ -14,8 +14,9 @@ import { type Inspection, inspectWorker } from './inspect.js'
 import { LEASE_MS } from './lease.js'
 import type { Access, ResolvedOptions, ResolvedSpawn } from './options.js'
 import { placesOf, type TaskPlaces } from './places.js'
-import { DEFAULT_CWD, grantEnd, issueGrant, provision, workerFile } from './provision.js'
+import { DEFAULT_CWD, grantEnd, issueGrant, provision, workerFiles } from './provision.js'
 import { identityOf, METADATA, toMetadata } from './sandbox-metadata.js'
+import { toUndeclaredRecord } from './undeclared.js'
 import { Worker } from './worker.js'
 
 /** A sandbox of ours that runs, and where its worker stands. */
@@ -183,11 +184,12 @@ export class WorkerFactory {
       grace_ms: spawn.graceMs,
       cwd: spawn.cwd ?? DEFAULT_CWD,
       outputs: spawn.outputs ?? [],
+      undeclared: spawn.undeclared === undefined ? null : toUndeclaredRecord(spawn.undeclared),
     }
     try {
       await removeStrays()
       await claim?.confirm()
-      await sandbox.writeFiles([...files, workerFile(record, localDir)], { signal })
+      await sandbox.writeFiles([...files, ...workerFiles(record, localDir)], { signal })
       const worker = new Worker({
         sandbox,
         record,

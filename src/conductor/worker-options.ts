@@ -53,6 +53,9 @@ export const runOptionsSchema = z.strictObject({
 })
 
 /** @internal */
+export const extendSchema = z.strictObject({ timeoutMs: z.number().int().min(1).max(86_400_000) })
+
+/** @internal */
 export const terminateOptionsSchema = z.strictObject({
   force: z.boolean().default(false),
   signal: z.instanceof(AbortSignal).optional(),

@@ -21,9 +21,11 @@ import type { Inspection } from './inspect.js'
 import { Lease } from './lease.js'
 import { LifeSigns } from './life-signs.js'
 import type { TaskPlaces } from './places.js'
+import { grantEnd, workerFile } from './provision.js'
 import type { Receipt, WorkerExit } from './receipt.js'
 import { type CommandSpec, type RunResult, SupervisedCommand } from './supervised-command.js'
 import {
+  extendSchema,
   type RunOptions,
   runOptionsSchema,
   type TerminateOptions,
@@ -52,7 +54,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   /** @internal Where its results lie at present. */
   readonly resultsContext: ResultsContext
   readonly #sandbox: RemoteSandbox
-  readonly #record: WorkerRecord
+  #record: WorkerRecord
   readonly #places: TaskPlaces
   readonly #spool: SpoolStore
   readonly #grant: WorkerGrant | undefined
@@ -178,6 +180,27 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   /** Resolves when the last command has ended; rejects only when its end cannot be known (`SANDBOX_GONE`). Resolves at once for a worker that never ran one. */
   async wait(options: CallOptions = {}): Promise<WorkerExit> {
     return this.#slot.wait(options)
+  }
+
+  /**
+   * Gives the worker so much time from now, in milliseconds, more or less than it had; what it may write with is renewed along
+   * with it. Rejects with `CLOSED` once it has ended.
+   */
+  async extend(timeoutMs: number, { signal }: CallOptions = {}): Promise<void> {
+    checkOptions('extend', extendSchema, { timeoutMs })
+    if (!isAlive(this.#state)) {
+      throw new ConductorError(
+        'CLOSED',
+        `worker ${this.taskId} cannot be extended while it is ${this.#state}`,
+      )
+    }
+    const endsAt = new Date(Date.now() + timeoutMs)
+    // The grant first: time without the right to use it is worth nothing.
+    await this.#grant?.refresh(this.#sandbox, grantEnd(endsAt.getTime()), { signal })
+    this.#record = { ...this.#record, deadline_at: endsAt.toISOString() }
+    await this.#sandbox.writeFiles([workerFile(this.#record, this.#places.localDir)], { signal })
+    await this.#lease.prolong(endsAt)
+    this.#deadline.move(endsAt)
   }
 
   /**
@@ -334,6 +357,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 /** Nobody sees any more whether somebody stopped it. */
 function foundExit({ exit }: Inspection): WorkerExit {
   return exitOf({ exitCode: exit?.code ?? null, signal: exit?.signal ?? null })
+}
+
+function isAlive(state: WorkerState): boolean {
+  return state === 'ready' || state === 'running' || state === 'exited'
 }
 
 function ignore(): void {}

@@ -89,6 +89,14 @@ const workerRecord = z.object({
   grace_ms: z.number().int().min(0).max(3_600_000),
   cwd: shellWord,
   outputs: z.array(shellWord).max(10_000),
+  undeclared: z
+    .object({
+      roots: z.array(shellWord).min(1).max(1000),
+      max_bytes: z.number().int().positive(),
+      max_files: z.number().int().positive().max(1_000_000),
+      exclude: z.array(shellWord).max(1000),
+    })
+    .nullable(),
 })
 
 const outcome = z.enum(['succeeded', 'failed', 'killed', 'timed_out', 'lost', 'idle'])

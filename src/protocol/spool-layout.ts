@@ -34,6 +34,8 @@ export const WORKER_FILES = {
   grant: 'grant.json',
   /** What another conductor needs to go on with this worker. */
   worker: 'worker.json',
+  /** Written before anything runs; what changed later is newer. */
+  born: 'born',
   bin: 'bin',
   runs: 'runs',
   /** Lies there from the moment a drain takes stock until the next command: what comes later is in nobody's list. */

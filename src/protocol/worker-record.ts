@@ -18,4 +18,16 @@ export interface WorkerRecord {
   readonly cwd: string
   /** Declared outputs. */
   readonly outputs: readonly string[]
+  /** Null unless asked for. */
+  readonly undeclared: UndeclaredRecord | null
+}
+
+/** What is archived at a worker's end although nobody declared or persisted it. */
+export interface UndeclaredRecord {
+  /** Folders. */
+  readonly roots: readonly string[]
+  readonly max_bytes: number
+  readonly max_files: number
+  /** Names left out besides the usual ones. */
+  readonly exclude: readonly string[]
 }

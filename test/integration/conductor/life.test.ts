@@ -1,0 +1,106 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Conductor } from '../../../src/conductor/conductor.js'
+import { startTestStack, type TestStack } from '../../support/stack.js'
+import { makeTempDir } from '../../support/temp-dir.js'
+
+describe('a worker’s life', () => {
+  let stack: TestStack
+  let conductor: Conductor
+  beforeAll(async () => {
+    stack = await startTestStack()
+    conductor = stack.conductor()
+  })
+  afterAll(async () => {
+    await conductor?.close()
+    await stack?.[Symbol.asyncDispose]()
+  })
+
+  it('can be extended, and its grant with it', async () => {
+    const worker = await conductor.spawnWorker({ taskId: 'extended', timeoutMs: 60_000 })
+    const read = async (): Promise<{
+      readonly deadline: number
+      readonly grant: number
+      readonly mode: string
+    }> => {
+      const { stdout } = await worker.run(
+        'cd .results/.worker/extended; node -p \'JSON.stringify({ deadline: Date.parse(require("./worker.json").deadline_at), grant: Date.parse(require("./grant.json").expires_at), mode: fs.statSync("grant.json").mode.toString(8) })\'',
+      )
+      return JSON.parse(stdout)
+    }
+    const before = await read()
+    await worker.extend(3_600_000)
+    const after = await read()
+    expect(after.deadline - before.deadline).toBeGreaterThan(3_500_000)
+    expect(after.grant - before.grant).toBeGreaterThan(3_500_000)
+    expect(after.mode).toBe('100600')
+    await worker.extend(1_000)
+    await expect(worker.run('sleep 1000')).resolves.toMatchObject({ signal: 'SIGTERM' })
+    expect(await worker.terminate()).toMatchObject({ outcome: 'timed_out', cause: 'deadline' })
+    await expect(worker.extend(1_000)).rejects.toMatchObject({ code: 'CLOSED' })
+    await expect(worker.extend(0)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  })
+
+  it('leaves what nobody declared, when asked, without secrets and without what is a result already', async () => {
+    const worker = await conductor.spawnWorker({
+      taskId: 'undeclared',
+      undeclared: { maxBytes: 1_000_000, exclude: ['*.tmp'] },
+      files: { '/workspace/input.txt': 'given' },
+      outputs: ['declared.txt'],
+      command: `mkdir -p "deep/fold er" .ssh node_modules/x
+        echo declared >declared.txt; echo stored >stored.txt; persist-result --quiet stored.txt
+        echo forgotten >"deep/fold er/for'gotten.txt"; echo -n >empty.txt
+        echo key >.ssh/id_x; echo key >a.pem; echo TOKEN >.env; echo x >node_modules/x/y; echo t >x.tmp
+        head -c 2000000 /dev/zero >big.bin`,
+    })
+    await worker.wait()
+    const receipt = await worker.terminate()
+    expect(receipt.failedOutputs).toEqual([])
+    const archive = await conductor.results('undeclared').latest('undeclared-outputs.tar.gz')
+    expect(archive?.metadata).toEqual({ undeclared: true, files: 2, left_out: 1 })
+    await using dir = await makeTempDir()
+    const target = `${dir.path}/out`
+    expect(await archive?.extract(target)).toMatchObject({ files: 2 })
+    const { readdir, readFile } = await import('node:fs/promises')
+    expect((await readdir(target, { recursive: true })).sort()).toEqual([
+      'workspace',
+      'workspace/deep',
+      'workspace/deep/fold er',
+      "workspace/deep/fold er/for'gotten.txt",
+      'workspace/empty.txt',
+    ])
+    expect(await readFile(`${target}/workspace/deep/fold er/for'gotten.txt`, 'utf8')).toBe('forgotten\n')
+  })
+
+  it('ends in order when its conductor’s process is asked to end', async () => {
+    const program = `
+      import { closeOnSignals, Conductor } from './dist/index.js'
+      const conductor = new Conductor({ id: 'signalled', s3: JSON.parse(process.env.S3) })
+      closeOnSignals(conductor)
+      const worker = await conductor.spawnWorker({ taskId: 'signalled', command: 'echo r >r; persist-result --quiet r; echo up; sleep 1000' })
+      worker.on('stdout', (text) => console.log(text))`
+    const { s3, at, e2b } = stack
+    const place = { bucket: at.bucket, endpoint: s3.url, region: s3.region, credentials: s3.credentials }
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      env: { ...process.env, ...e2b.env, S3: JSON.stringify(place) },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    try {
+      await once(createInterface(child.stdout), 'line')
+      child.kill('SIGTERM')
+      expect(await once(child, 'exit')).toEqual([null, 'SIGTERM'])
+    } finally {
+      child.kill('SIGKILL')
+    }
+    expect((await conductor.results('signalled').list({ strict: true })).map(({ name }) => name)).toEqual([
+      'r',
+      'death-certificate.json',
+    ])
+    expect((await conductor.tasks().list()).find(({ taskId }) => taskId === 'signalled')).toMatchObject({
+      state: 'sealed',
+      outcome: 'killed',
+    })
+  })
+})
