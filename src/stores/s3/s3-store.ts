@@ -221,6 +221,17 @@ export class S3Store implements ResultStore {
     }
   }
 
+  async #head(key: string, signal: AbortSignal | undefined): Promise<HeadObjectCommandOutput | undefined> {
+    const command = new HeadObjectCommand({ Bucket: this.#at.bucket, Key: this.#objectKey(key) })
+    try {
+      const doing = `head ${this.name}/${key}`
+      return await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+    } catch (error) {
+      if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
+      throw error
+    }
+  }
+
   #objectKey(key: string): string {
     assertKey(key)
     return s3ObjectKey(this.#at.prefix, key)
