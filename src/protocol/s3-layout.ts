@@ -60,18 +60,23 @@ export interface S3Metadata {
   readonly sidecar: boolean
 }
 
-/** Fits a record into S3's user metadata; `name` is percent-encoded, `metadata` is ASCII JSON or absent. */
-export function toS3Metadata(record: ResultRecord): S3Metadata {
-  const values: Record<string, string> = {
-    'task-id': record.task_id,
-    name: encodeURIComponent(record.name),
-    sha256: record.sha256,
-    'created-at': record.created_at,
-  }
+/**
+ * Fits a record into S3's user metadata; `name` is percent-encoded, `metadata` is ASCII JSON or absent.
+ *
+ * @param maxValueBytes what the store takes for one value, where that is less than S3's own limit; a name beyond it is left
+ *   out, since the key tells it as well
+ */
+export function toS3Metadata(record: ResultRecord, maxValueBytes = MAX_S3_METADATA_BYTES): S3Metadata {
+  const values: Record<string, string> = { 'task-id': record.task_id }
+  const name = encodeURIComponent(record.name)
+  if (name.length <= maxValueBytes) values.name = name
+  values.sha256 = record.sha256
+  values['created-at'] = record.created_at
   if (record.archive !== null) values.archive = record.archive
   const metadata = toAsciiJson(record.metadata)
-  const used = Object.entries(values).reduce((sum, [name, value]) => sum + name.length + value.length, 0)
-  const sidecar = used + 'metadata'.length + metadata.length > MAX_S3_METADATA_BYTES
+  const used = Object.entries(values).reduce((sum, [key, value]) => sum + key.length + value.length, 0)
+  const sidecar =
+    metadata.length > maxValueBytes || used + 'metadata'.length + metadata.length > MAX_S3_METADATA_BYTES
   if (!sidecar) values.metadata = metadata
   return { values, sidecar }
 }

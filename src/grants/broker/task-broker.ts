@@ -22,6 +22,8 @@ import { SIGNED_FOR_MS, signRequest } from './sign-request.js'
 import { putAbilities } from './store-abilities.js'
 import { abortTaskUploads, abortUpload, completeUpload, createUpload, signPart } from './uploads.js'
 
+/** Swift's default limit on one value of metadata. */
+const SWIFT_VALUE_BYTES = 256
 /** Uploads of one task that may be open at once. */
 const MAX_OPEN_UPLOADS = 64
 
@@ -218,7 +220,9 @@ export class TaskBroker {
   async #admit(
     record: ResultRecord,
   ): Promise<{ readonly values: Readonly<Record<string, string>>; readonly objectKey: string }> {
-    const { values, sidecar } = toS3Metadata(record)
+    const { conditional } = await putAbilities(this.#at)
+    // The one store known without conditions takes little metadata too: https://docs.openstack.org/swift/latest/api/object_api_v1_overview.html
+    const { values, sidecar } = toS3Metadata(record, conditional ? undefined : SWIFT_VALUE_BYTES)
     const objectKey = s3ObjectKey(this.#at.prefix, record.key, { sidecar })
     await this.#quota.reserve(record.key, record.size)
     if (sidecar) await this.#store.putSidecar(record)

@@ -196,21 +196,28 @@ export class S3Store implements ResultStore {
    */
   async putSidecar(record: ResultRecord, { signal }: CallOptions = {}): Promise<void> {
     const objectKey = this.#objectKey(record.key)
-    const command = new PutObjectCommand({
-      Bucket: this.#at.bucket,
-      Key: s3SidecarKey(objectKey),
-      Body: `${JSON.stringify(record)}\n`,
-      ContentType: 'application/json',
-      IfNoneMatch: '*',
-      ...objectInput(this.#at),
-    })
-    try {
+    const put = async (conditional: boolean): Promise<void> => {
+      const command = new PutObjectCommand({
+        Bucket: this.#at.bucket,
+        Key: s3SidecarKey(objectKey),
+        Body: `${JSON.stringify(record)}\n`,
+        ContentType: 'application/json',
+        ...(conditional ? { IfNoneMatch: '*' } : {}),
+        ...objectInput(this.#at),
+      })
       const doing = `put the record of ${this.name}/${record.key}`
       await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+    }
+    try {
+      await put(true)
     } catch (error) {
-      if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+      if (!isConductorError(error)) throw error
+      if (error.code !== 'EXISTS' && error.code !== 'UNSUPPORTED') throw error
       const there = await this.#sidecar(objectKey, signal)
-      if (there === undefined || !isRecordOf(there, record)) throw error
+      if (there !== undefined && isRecordOf(there, record)) return
+      // A store without conditions is looked at instead.
+      if (error.code === 'EXISTS' || there !== undefined) throw error
+      await put(false)
     }
   }
 

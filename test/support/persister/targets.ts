@@ -1,8 +1,10 @@
 import { GetObjectCommand, ListObjectsV2Command, NoSuchKey, type S3Client } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe } from 'vitest'
 import { mintGrant } from '../../../src/grants/mint-grant.js'
+import { openBrokerPlace } from '../grants/broker-place.js'
 import { createClient } from '../s3/client.js'
-import { type S3Server, type S3ServerKind, s3Servers } from '../s3/servers.js'
+import { describeEachS3, type S3Server, type S3ServerKind, s3Servers } from '../s3/servers.js'
+import { hasSwift, startSwift, swiftSetupHint } from '../s3/swift.js'
 import { type HttpReceiver, startHttpReceiver } from './http-receiver.js'
 
 /** A result as a remote tier has it. */
@@ -161,9 +163,79 @@ function describeS3(kind: S3ServerKind, suite: (target: () => Target) => void): 
   })
 }
 
+/** A store without POST policies, conditional writes or sessions: OpenStack Swift, where the machine has it. */
+function describeSwift(suite: (target: () => Target) => void, way: 'withKeys' | 'withBroker'): void {
+  if (!hasSwift()) {
+    console.warn(
+      `The persister is not held against OpenStack Swift, which is not on this machine: ${swiftSetupHint}.`,
+    )
+    return
+  }
+  describe('swift S3', () => {
+    let server: S3Server | undefined
+    beforeAll(async () => {
+      // A broker finds out that the store takes little metadata; who has keys needs a store set up for it.
+      server = await startSwift(way === 'withKeys' ? 2048 : 256)
+    }, 90_000)
+    afterAll(() => server?.[Symbol.asyncDispose]())
+    describeWay(
+      way,
+      () => {
+        if (server === undefined) throw new Error('the server starts before the tests')
+        return server
+      },
+      suite,
+    )
+  })
+}
+
+/** One way to a server that is shared. */
+function describeWay(
+  way: 'withKeys' | 'withBroker',
+  server: () => S3Server,
+  suite: (target: () => Target) => void,
+): void {
+  describe(way, () => {
+    let target: Target | undefined
+    let close: (() => PromiseLike<void>) | undefined
+    beforeAll(async () => {
+      const shared = { ...server(), [Symbol.asyncDispose]: async () => undefined }
+      if (way === 'withBroker') {
+        const place = await openBrokerPlace(shared)
+        target = place.target
+        close = () => place[Symbol.asyncDispose]()
+      } else {
+        const place = await openS3Place(shared)
+        target = place[way]
+        close = () => place[Symbol.asyncDispose]()
+      }
+    })
+    afterAll(() => close?.())
+    suite(() => {
+      if (target === undefined) throw new Error('the target starts before the tests')
+      return target
+    })
+  })
+}
+
+/** Which targets a suite is run against besides those that every implementation knows. */
+export interface MoreTargets {
+  /** Whether the implementation can ask a conductor for signed requests. */
+  readonly broker: boolean
+  /** Whether to go to the length of starting OpenStack Swift. */
+  readonly swift: boolean
+}
+
 /** Runs a suite against every target; `target()` is there once the tests run. */
-export function describeEachTarget(suite: (target: () => Target) => void): void {
+export function describeEachTarget(suite: (target: () => Target) => void, more?: MoreTargets): void {
   for (const kind of s3Servers()) describeS3(kind, suite)
+  if (more?.broker === true) {
+    describeEachS3('S3', (server) => describeWay('withBroker', server, suite))
+  }
+  if (more?.swift === true) {
+    describeSwift(suite, 'withKeys')
+    if (more.broker) describeSwift(suite, 'withBroker')
+  }
   describe('HTTP', () => {
     const token = 'token-of-the-test'
     let receiver: HttpReceiver | undefined

@@ -1,7 +1,6 @@
 """OpenStack Swift with its S3 API for the tests: proxy, account, container and object server in one process, on loopback.
 
-Usage: swift-server.py FOLDER. Keys come as JSON on standard input: {"accessKeyId": ..., "secretAccessKey": ...}; the address is
-printed as one line of JSON once everything listens. It ends when standard input does.
+Usage: swift-server.py FOLDER. Standard input starts with a line of JSON, {"accessKeyId", "secretAccessKey", "maxMetadataValueBytes"}; the address is printed as one line of JSON once everything listens. It ends when standard input does.
 """
 import eventlet
 
@@ -21,15 +20,22 @@ devices = os.path.join(folder, "devices")
 os.makedirs(os.path.join(devices, "d"))
 with open(os.path.join(folder, "swift.conf"), "w") as file:
     file.write("[swift-hash]\nswift_hash_path_suffix = tests\n")
+    file.write("[swift-constraints]\nmax_meta_value_length = %d\n" % keys["maxMetadataValueBytes"])
 
 from swift.common import utils  # noqa: E402
 
 utils.SWIFT_CONF_FILE = os.path.join(folder, "swift.conf")
 utils.HASH_PATH_SUFFIX = b"tests"
 
+from swift.common import constraints  # noqa: E402
+
+constraints.reload_constraints()
+
 from swift.account.server import AccountController  # noqa: E402
-from swift.common.middleware import bulk, catch_errors, copy, gatekeeper, listing_formats, slo, tempauth  # noqa: E402
+from swift.common.middleware import bulk, catch_errors, copy, gatekeeper, listing_formats  # noqa: E402
+from swift.common.middleware import proxy_logging, slo, tempauth  # noqa: E402
 from swift.common.middleware.s3api import s3api  # noqa: E402
+from swift.common.http_protocol import SwiftHttpProtocol  # noqa: E402
 from swift.common.ring import RingBuilder  # noqa: E402
 from swift.container.server import ContainerController  # noqa: E402
 from swift.obj.server import ObjectController  # noqa: E402
@@ -56,7 +62,7 @@ def listen():
 def serve(sock, app):
     # Every connection is answered in a green thread of its own.
     eventlet.spawn(
-        wsgi.server, sock, app, log=open(os.devnull, "w"), log_output=False,
+        wsgi.server, sock, app, protocol=SwiftHttpProtocol, capitalize_response_headers=False, log=open(os.devnull, "w"), log_output=False,
         custom_pool=eventlet.GreenPool(1000), socket_timeout=60,
     )
 
@@ -124,7 +130,8 @@ for factory, conf in (
 ):
     app = factory(dict(base), **conf)(app)
 app = with_cache(app)
-for factory in (gatekeeper.filter_factory, catch_errors.filter_factory):
+# Logging gives answers the length without which the server would send a body after HEAD.
+for factory in (proxy_logging.filter_factory, gatekeeper.filter_factory, catch_errors.filter_factory):
     app = factory(dict(base))(app)
 
 sock = listen()

@@ -25,8 +25,12 @@ export function hasSwift(): boolean {
   return existsSync(join(packages, 'swift')) && existsSync(PYTHON)
 }
 
-/** Starts OpenStack Swift's S3 API: a store without POST policies, conditional writes or sessions. It ends with this process. */
-export async function startSwift(): Promise<S3Server> {
+/**
+ * Starts OpenStack Swift's S3 API: a store without POST policies, conditional writes or sessions. It ends with this process.
+ *
+ * @param maxMetadataValueBytes `max_meta_value_length` of its settings
+ */
+export async function startSwift(maxMetadataValueBytes = 256): Promise<S3Server> {
   if (!hasSwift()) throw new Error(`OpenStack Swift is not on this machine: ${swiftSetupHint}.`)
   const folder = await mkdtemp(join(tmpdir(), 'swift-'))
   const guard = startFolderGuard(folder)
@@ -44,7 +48,7 @@ export async function startSwift(): Promise<S3Server> {
     said = `${said}${text}`.slice(-4000)
   })
   child.stdin.on('error', () => undefined)
-  child.stdin.write(`${JSON.stringify(credentials)}\n`)
+  child.stdin.write(`${JSON.stringify({ ...credentials, maxMetadataValueBytes })}\n`)
   const exited = once(child, 'exit')
   const stop = async (): Promise<void> => {
     child.stdin.end()
