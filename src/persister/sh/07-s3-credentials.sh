@@ -21,12 +21,11 @@ s3_place() {
 sign() {
   if [ -n "$perl" ]; then
     # The environment has the secret already. One process in place of eleven, where perl is there.
-    R=$(printf '%s' "$1" | perl -MDigest::SHA=sha256_hex,hmac_sha256,hmac_sha256_hex -e '
-      undef $/;
+    R=$(PERSIST_RESULT_TEXT=$1 perl -MDigest::SHA=sha256_hex,hmac_sha256,hmac_sha256_hex -e '
       my ($stamp, $scope) = @ARGV;
       my $key = "AWS4" . $ENV{AWS_SECRET_ACCESS_KEY};
       $key = hmac_sha256($_, $key) for split m(/), $scope;
-      print hmac_sha256_hex(join("\n", "AWS4-HMAC-SHA256", $stamp, $scope, sha256_hex(<STDIN>)), $key)' "$stamp" "$scope" 2>/dev/null)
+      print hmac_sha256_hex(join("\n", "AWS4-HMAC-SHA256", $stamp, $scope, sha256_hex($ENV{PERSIST_RESULT_TEXT})), $key)' "$stamp" "$scope" 2>/dev/null)
     [ ${#R} != 64 ] || return 0
     # Not every perl has its libraries.
     perl=''

@@ -15,13 +15,14 @@ http_failure() {
     422) case $reply in *'"digest_mismatch"'*) e_code=INTEGRITY e_retry=1 ;; *) e_code=PROTOCOL ;; esac ;;
     *) e_code=PROTOCOL ;;
   esac
+  [ -n "$CR" ] || CR=$(printf '\r')
   said=${reply##*"$CR$NL$CR$NL"}
   [ -z "$http_token" ] || { replace "$said" "$http_token" … && said=$R; }
   tame "$said"
   e_message="HTTP $http_status${R:+: }$(printf '%.160s' "$R")"
   retry_after
 }
-CR=$(printf '\r')
+CR=''
 
 http_authorize() { [ -z "$http_token" ] || add_header authorization "Bearer $http_token"; }
 

@@ -116,12 +116,13 @@ deliver() {
   for tier in s3 http; do
     if [ -n "$r_tiers" ] && satisfied "$1"; then break; fi
     case "$r_tiers " in *" $tier "*) continue ;; esac
+    [ -n "$fresh" ] || now
+    at=$now_iso
     try_tier $tier
     case $? in
       0)
-        now
         case $location in *[!"$PRINTABLE"]*) describe_text "$location" && R=$t_json ;; *) quote "$location" ;; esac
-        entry="{\"tier\":\"$tier\",\"location\":\"$R\",\"at\":\"$now_iso\"}"
+        entry="{\"tier\":\"$tier\",\"location\":\"$R\",\"at\":\"$at\"}"
         case $r_stored in '[]') r_stored="[$entry]" ;; *) r_stored=${r_stored%]},$entry] ;; esac
         r_tiers="$r_tiers $tier"
         eval "r_error_$tier=''"
@@ -130,9 +131,8 @@ deliver() {
       1)
         if [ "$e_code" = EXISTS ] && [ -z "$r_tiers" ]; then return 1; fi
         case $tier in s3) remark "S3 storage failed: $e_message" ;; *) remark "HTTP storage failed: $e_message" ;; esac
-        now
         quote "$e_message"
-        entry="{\"code\":\"$e_code\",\"message\":\"$R\",\"at\":\"$now_iso\"}"
+        entry="{\"code\":\"$e_code\",\"message\":\"$R\",\"at\":\"$at\"}"
         eval "r_error_$tier=\$entry"
         changed=1
         ;;

@@ -79,6 +79,7 @@ download() {
     200) return 0 ;;
     404 | 405) return 1 ;;
   esac
+  CR=$(printf '\r')
   [ ! -f "$got" ] || reply="$reply$CR$NL$CR$NL$(dd if="$got" bs=4096 count=1 2>/dev/null | tr -d '\0')"
   case $where in s3) s3_failure GET ;; *) http_failure ;; esac
   failed=1

@@ -49,6 +49,7 @@ function pass(
   response: ServerResponse,
   fault: Fault | undefined,
 ): void {
+  let answered = false
   const out = forward(
     {
       hostname: upstream.hostname,
@@ -58,6 +59,7 @@ function pass(
       headers: request.headers,
     },
     (answer) => {
+      answered = true
       if (fault?.kind === 'swallow') {
         answer.resume()
         return
@@ -74,21 +76,36 @@ function pass(
       answer.pipe(response)
     },
   )
-  out.on('error', () => reset(request.socket))
-  request.pipe(out)
+  // A server that refuses early closes on what is still being sent; its answer stands.
+  out.on('error', () => {
+    if (!answered) reset(request.socket)
+  })
+  request.once('close', () => {
+    if (!request.complete) out.destroy()
+  })
+  if (request.headers.expect === undefined) request.pipe(out)
+  else {
+    out.once('continue', () => {
+      response.writeContinue()
+      request.pipe(out)
+    })
+  }
 }
 
 /** Starts a proxy in front of a server; signatures stay valid, since they are made for the proxy's address. */
 export async function startFaultProxy(upstream: string, rule: FaultRule): Promise<FaultProxy> {
   const target = new URL(upstream)
   const requests: string[] = []
-  const server = createServer((request, response) => {
+  const take = (request: IncomingMessage, response: ServerResponse): void => {
     const n = requests.length
     requests.push(`${request.method} ${request.url}`)
     const fault = rule(request, n)
     if (fault === undefined || fault.kind === 'truncate' || fault.kind === 'swallow') {
       pass(target, request, response, fault)
-    } else if (fault.kind === 'answer') {
+      return
+    }
+    if (request.headers.expect !== undefined) response.writeContinue()
+    if (fault.kind === 'answer') {
       response.writeHead(fault.status, { connection: 'close', ...fault.headers }).end(fault.body)
     } else if (fault.kind === 'reset') {
       let bytes = 0
@@ -98,7 +115,8 @@ export async function startFaultProxy(upstream: string, rule: FaultRule): Promis
         if (bytes >= fault.afterBytes) reset(request.socket)
       })
     } else request.resume()
-  })
+  }
+  const server = createServer(take).on('checkContinue', take)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {
