@@ -133,11 +133,7 @@ export class E2bSandbox implements RemoteSandbox {
   }
 
   /** The SDK says "timeout" or nothing certain when a sandbox has gone away during a call; asking once more tells the two apart. */
-  async #explain(
-    error: unknown,
-    doing: string,
-    signal: AbortSignal | undefined,
-  ): Promise<unknown> {
+  async #explain(error: unknown, doing: string, signal: AbortSignal | undefined): Promise<unknown> {
     const mapped = mapSandboxError(error, `${doing} in sandbox ${this.id}`, signal)
     if (!isConductorError(mapped) || !unsure.has(mapped.code)) return mapped
     const requestTimeoutMs = ASK_TIMEOUT_MS

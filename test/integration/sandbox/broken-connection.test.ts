@@ -18,7 +18,9 @@ it('says of a call whose connection broke that it may be repeated, and of a sand
   proxy.cut()
   await expect(ended).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
   await expect(sandbox.start('true')).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
-  await expect(sandbox.writeFiles([{ path: '/tmp/x', data: '' }])).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+  await expect(sandbox.writeFiles([{ path: '/tmp/x', data: '' }])).rejects.toMatchObject({
+    code: 'UNAVAILABLE',
+  })
 
   proxy.restore()
   expect(await sandbox.run('echo still here')).toMatchObject({ exitCode: 0, stdout: 'still here\n' })
