@@ -18,9 +18,7 @@ import type {
 } from './remote-sandbox.js'
 
 /** What the SDK also says of a sandbox that is paused or gone; `SandboxNotFoundError` is what it makes of either before a command starts. */
-const unsure: ReadonlySet<string> = new Set(['TIMEOUT', 'PROTOCOL', 'SANDBOX_GONE'])
-/** What a body that breaks off says besides: nothing but that the connection is gone. */
-const unsureOfBody: ReadonlySet<string> = new Set([...unsure, 'UNAVAILABLE'])
+const unsure: ReadonlySet<string> = new Set(['TIMEOUT', 'PROTOCOL', 'SANDBOX_GONE', 'UNAVAILABLE'])
 const ASK_TIMEOUT_MS = 10_000
 
 /** The E2B SDK's sandbox behind our port. */
@@ -49,7 +47,7 @@ export class E2bSandbox implements RemoteSandbox {
       // The request's timeout covers the whole body; a large file must not be cut by it.
       this.#sandbox.files.read(path, { format: 'stream', requestTimeoutMs: 0, ...options }),
     )
-    return mapStreamErrors(body, (error) => this.#explain(error, `read ${path}`, signal, unsureOfBody))
+    return mapStreamErrors(body, (error) => this.#explain(error, `read ${path}`, signal))
   }
 
   async run(command: string, options: CommandOptions = {}): Promise<CommandOutcome> {
@@ -135,14 +133,9 @@ export class E2bSandbox implements RemoteSandbox {
   }
 
   /** The SDK says "timeout" or nothing certain when a sandbox has gone away during a call; asking once more tells the two apart. */
-  async #explain(
-    error: unknown,
-    doing: string,
-    signal: AbortSignal | undefined,
-    saysLittle = unsure,
-  ): Promise<unknown> {
+  async #explain(error: unknown, doing: string, signal: AbortSignal | undefined): Promise<unknown> {
     const mapped = mapSandboxError(error, `${doing} in sandbox ${this.id}`, signal)
-    if (!isConductorError(mapped) || !saysLittle.has(mapped.code)) return mapped
+    if (!isConductorError(mapped) || !unsure.has(mapped.code)) return mapped
     const requestTimeoutMs = ASK_TIMEOUT_MS
     try {
       if (await this.#sandbox.isRunning({ requestTimeoutMs })) return mapped

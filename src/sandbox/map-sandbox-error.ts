@@ -4,6 +4,7 @@ import {
   InvalidArgumentError,
   NotEnoughSpaceError,
   RateLimitError,
+  SandboxError,
   SandboxNotFoundError,
   ServiceBusyError,
   TimeoutError,
@@ -35,10 +36,17 @@ export function mapSandboxError(error: unknown, doing: string, signal?: AbortSig
   // A connection that failed reaches us as undici's or the system's error, of no class of the SDK's.
   // Everything that has no class of its own carries the status of the answer, where there was one.
   const failed = Number((error as { statusCode?: unknown }).statusCode) >= 500
-  const network = failed || ['TypeError', 'ConnectError'].includes(error.name) || 'code' in error
+  const network =
+    failed || ['TypeError', 'ConnectError'].includes(error.name) || 'code' in error || isUnansweredCall(error)
   const [, code, retryable] = found ?? [undefined, network ? 'UNAVAILABLE' : 'PROTOCOL', network]
   return new ConductorError(code as ErrorCode, `${doing} failed: ${error.message}`, {
     retryable,
     cause: error,
   })
+}
+
+/** What the SDK makes of a remote call whose connection broke: its base class, with no status and no cause. */
+function isUnansweredCall(error: Error): boolean {
+  const { statusCode } = error as { statusCode?: unknown }
+  return error.constructor === SandboxError && statusCode === undefined
 }

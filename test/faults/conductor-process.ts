@@ -52,6 +52,7 @@ export class ConductorProcess {
   }
 
   async kill(): Promise<void> {
+    if (this.#child.signalCode !== null) return
     // What it had told before is still heard.
     const heard = once(this.#child, 'disconnect')
     this.#child.kill('SIGKILL')

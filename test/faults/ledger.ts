@@ -14,11 +14,17 @@ export class Ledger {
   readonly done = new Set<number>()
   /** Tasks whose declared output was written. */
   readonly finished = new Set<string>()
+  /** Whether workers that hold may go on. */
+  letsGo = false
   #onReport: (report: Report) => void = () => {}
 
   private constructor(path: string) {
     this.#file = openSync(path, 'a')
     this.#server = createServer((request, response) => {
+      if (request.method === 'GET') {
+        response.writeHead(this.letsGo ? 204 : 404).end()
+        return
+      }
       const chunks: Buffer[] = []
       request.on('data', (chunk: Buffer) => chunks.push(chunk))
       request.once('end', () => {

@@ -6,10 +6,12 @@ import { formatMatrix, runMatrix } from './matrix/run-matrix.js'
 import { formatRound, isClean, type RoundReport } from './report.js'
 import { runRound } from './round.js'
 
-const USAGE = `npm run faults -- [--operations N] [--rounds N] [--seed S] [--s3 local|rgw] [--workers N] [--json]
+const USAGE = `npm run faults -- [--operations N] [--rounds N] [--seed S] [--s3 local|rgw] [--workers N] [--minutes M] [--json]
+npm run faults -- --crash N [--take-over attach|recover] [--seed S] [--s3 local|rgw] [--json]
 npm run faults -- --matrix [--every N] [--only NAME] [--seed S] [--s3 local|rgw] [--json]
 Runs workers that persist known content while everything around them is broken, and checks what is left.
 The seed decides every operation and every fault; what a fault hits depends on timing. Without one it is random, and printed.
+A crash kills the conductor of N workers once, and nothing else happens.
 The matrix kills persist-result at each of its steps towards disk and network, or at every N-th.
 `
 
@@ -23,6 +25,9 @@ async function main(): Promise<number> {
       seed: { type: 'string' },
       s3: { type: 'string', default: 'local' },
       workers: { type: 'string', default: '6' },
+      minutes: { type: 'string' },
+      crash: { type: 'string' },
+      'take-over': { type: 'string' },
       matrix: { type: 'boolean', default: false },
       every: { type: 'string', default: '1' },
       only: { type: 'string', default: '' },
@@ -36,12 +41,16 @@ async function main(): Promise<number> {
   }
   const { s3 } = values
   const [operations, rounds, atOnce] = [values.operations, values.rounds, values.workers].map(Number)
+  const crash = values.crash === undefined ? undefined : Number(values.crash)
+  const takeOver = values['take-over']
   const firstSeed = values.seed === undefined ? randomInt(2 ** 31) : Number(values.seed)
   const counts = [operations, rounds, atOnce]
   if (
     (s3 !== 'local' && s3 !== 'rgw') ||
     !counts.every((n) => Number.isInteger(n) && Number(n) > 0) ||
-    !Number.isInteger(firstSeed)
+    !Number.isInteger(firstSeed) ||
+    (crash !== undefined && !(crash > 0)) ||
+    (takeOver !== undefined && takeOver !== 'attach' && takeOver !== 'recover')
   ) {
     process.stderr.write(USAGE)
     return 2
@@ -69,9 +78,12 @@ async function main(): Promise<number> {
     const report = await runRound({
       seed,
       s3,
-      operations: Number(operations),
+      operations: crash === undefined ? Number(operations) : crash * 6,
+      limitMs: values.minutes === undefined ? undefined : Number(values.minutes) * 60_000,
+      crashOnly: crash !== undefined,
+      takeOver,
       programs,
-      atOnce: Number(atOnce),
+      atOnce: crash ?? Number(atOnce),
       log,
     })
     reports.push(report)

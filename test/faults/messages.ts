@@ -11,6 +11,8 @@ export interface WorkerOrder {
   readonly exitCode: number
   /** Where outcomes are reported. */
   readonly reportUrl: string
+  /** Whether it waits, half of its work done, until the laboratory lets it go on. */
+  readonly holds: boolean
 }
 
 /** What became of one call of the persister. Reported only after it ended, and an `acknowledged` only after it said so. */

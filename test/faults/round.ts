@@ -25,6 +25,10 @@ export interface RoundOptions {
   readonly atOnce: number
   /** How a new conductor goes on; the seed decides where this is left out. */
   readonly takeOver?: 'attach' | 'recover' | undefined
+  /** Nothing happens but this: the conductor is killed once all workers run. */
+  readonly crashOnly: boolean
+  /** No worker is started after so long; undefined means that all operations are done however long that takes. */
+  readonly limitMs: number | undefined
   readonly log: (line: string) => void
 }
 
@@ -75,6 +79,7 @@ class Round {
   /** Workers that ended while there was no conductor, and of whose output the next one told nothing. */
   #unheard = 0
   #lastSignOfLifeMs = performance.now()
+  readonly #startedMs = performance.now()
   #conductor: ConductorProcess | undefined
   #wake: () => void = () => {}
 
@@ -93,13 +98,13 @@ class Round {
     })
     world.ledger.onReport((report) => {
       this.#lastSignOfLifeMs = performance.now()
-      if (report.kind === 'outcome') this.#adversary.tick()
+      if (report.kind === 'outcome' && !options.crashOnly) this.#adversary.tick()
     })
   }
 
   async run(): Promise<Omit<RoundReport, 'seconds'>> {
     const { seed, s3 } = this.#options
-    this.#world.setConnectionFaults(true)
+    this.#world.setConnectionFaults(!this.#options.crashOnly)
     this.#conductor = await this.#startConductor()
     await this.#untilAllDone()
     await this.#adversary.end()
@@ -148,8 +153,12 @@ class Round {
     const { log } = this.#options
     let loggedMs = performance.now()
     for (;;) {
+      if (performance.now() - this.#startedMs > (this.#options.limitMs ?? Number.POSITIVE_INFINITY))
+        this.#open = []
       while (this.#tasks.size < this.#options.atOnce && this.#open.length > 0) await this.#order()
       if (this.#tasks.size === 0) return
+      const { crashOnly, atOnce } = this.#options
+      if (crashOnly && this.#replaced === 0 && this.#running().length === atOnce) await this.#crash()
       const woken = new Promise<void>((wake) => {
         this.#wake = wake
       })
@@ -172,7 +181,7 @@ class Round {
   async #order(): Promise<void> {
     const { seed } = this.#options
     const plan = planWorker(seed, this.#workers++)
-    const operations = this.#open.splice(0, new Dice(seed, 'share', plan.index).between(8, 40))
+    const operations = this.#open.splice(0, this.#share(plan))
     const taskId = `w${plan.index}-${seed}`
     const task: Task = {
       taskId,
@@ -193,6 +202,7 @@ class Round {
       operations,
       exitCode: plan.exitCode,
       reportUrl: this.#world.ledger.url,
+      holds: this.#options.crashOnly,
     }
     task.spawn = {
       command: 'exec node /workspace/lab.cjs',
@@ -210,8 +220,24 @@ class Round {
     if (!this.#replacing) this.#spawn(task)
   }
 
+  /** How many operations a worker gets. */
+  #share({ index }: WorkerPlan): number {
+    const { seed, crashOnly, operations, atOnce } = this.#options
+    return crashOnly ? Math.ceil(operations / atOnce) : new Dice(seed, 'share', index).between(8, 40)
+  }
+
   #spawn({ taskId, plan, spawn }: Task): void {
     if (spawn !== undefined) this.#conductor?.order({ do: 'spawn', taskId, kind: plan.kind, spawn })
+  }
+
+  /** Workers go on before there is a new conductor, so that some end without any. */
+  async #crash(): Promise<void> {
+    const { log, atOnce } = this.#options
+    this.#replacing = true
+    await this.#conductor?.kill()
+    log(`killed the conductor of ${atOnce} workers`)
+    this.#world.ledger.letsGo = true
+    await this.#replaceConductor()
   }
 
   /** Kills the conductor and has a new one go on, in one of the two ways there are. */

@@ -199,6 +199,7 @@ class Trial {
       operations: this.#operations[worker] ?? [],
       exitCode: EXIT_CODE,
       reportUrl: world.ledger.url,
+      holds: false,
     }
     const dead = 'AWS_ENDPOINT_URL_S3=http://127.0.0.1:1 AWS_ACCESS_KEY_ID=none AWS_SECRET_ACCESS_KEY=none'
     const command = {

@@ -9,7 +9,7 @@ import type { CallEnd, PersistCall, RunningCall } from './call.js'
 import { ModuleProcess } from './module-call.js'
 import { serveModuleCalls } from './module-process.js'
 import { callProgram } from './program-call.js'
-import { report } from './report.js'
+import { report, untilLetGo } from './report.js'
 
 const MAX_ATTEMPTS = 4
 /** Milliseconds that a call takes when nothing goes wrong; kills are spread over it. */
@@ -21,11 +21,12 @@ async function work(order: WorkerOrder): Promise<void> {
   const { seed, taskId, reportUrl } = order
   const modules = new ModuleProcess()
   mkdirSync(FOLDER, { recursive: true })
-  for (const number of order.operations) {
+  for (const [i, number] of order.operations.entries()) {
+    if (order.holds && i === order.operations.length >> 1) await untilLetGo(reportUrl)
     const operation = planOperation(seed, number)
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const end = await attemptOnce(order, modules, operation, attempt)
-      const { fault } = { fault: planFault(seed, number, attempt).kind }
+      const fault = planFault(seed, number, attempt).kind
       const { status } = end
       const detail =
         end.status === 'acknowledged'

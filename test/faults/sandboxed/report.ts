@@ -8,7 +8,7 @@ const ATTEMPTS = 60
 export async function report(url: string, what: Report): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      await post(url, JSON.stringify(what))
+      await send('POST', url, JSON.stringify(what))
       return
     } catch (error) {
       // A pause cuts connections; the laboratory counts a repeated report once.
@@ -18,9 +18,22 @@ export async function report(url: string, what: Report): Promise<void> {
   }
 }
 
-async function post(url: string, body: string): Promise<void> {
+/** Resolves once the laboratory lets workers go on. */
+export async function untilLetGo(url: string): Promise<void> {
+  for (;;) {
+    try {
+      await send('GET', url, '')
+      return
+    } catch {
+      // Not yet, or the connection was cut by a pause: asked again either way.
+      await delay(200)
+    }
+  }
+}
+
+async function send(method: 'GET' | 'POST', url: string, body: string): Promise<void> {
   await new Promise<void>((done, fail) => {
-    const out = request(url, { method: 'POST', agent: false, timeout: 10_000 }, (answer) => {
+    const out = request(url, { method, agent: false, timeout: 10_000 }, (answer) => {
       answer.resume()
       if (answer.statusCode === 204) answer.once('end', done)
       else fail(new Error(`the laboratory answered ${answer.statusCode}`))

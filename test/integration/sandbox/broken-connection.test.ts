@@ -1,0 +1,33 @@
+import { expect, it } from 'vitest'
+import { startLocalE2b } from '../../../src/local/e2b/index.js'
+import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
+import { startTcpProxy } from '../../support/proxy.js'
+
+it('says of a call whose connection broke that it may be repeated, and of a sandbox that went that it is gone', async (test) => {
+  const e2b = await startLocalE2b()
+  test.onTestFinished(() => e2b.close())
+  const proxy = await startTcpProxy({ host: '127.0.0.1', port: e2b.port }, () => ({ kind: 'pass' }))
+  test.onTestFinished(() => proxy[Symbol.asyncDispose]())
+  const url = `http://127.0.0.1:${proxy.port}`
+  const sandboxes = new E2bSandboxes({ apiKey: e2b.env.E2B_API_KEY, apiUrl: url, sandboxUrl: url })
+  const sandbox = await sandboxes.create({ timeoutMs: 60_000, metadata: {}, envs: {} })
+  const running = await sandbox.start('sleep 60')
+  const ended = running.wait()
+  ended.catch(() => {})
+
+  proxy.cut()
+  await expect(ended).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
+  await expect(sandbox.start('true')).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
+  await expect(sandbox.writeFiles([{ path: '/tmp/x', data: '' }])).rejects.toMatchObject({
+    code: 'UNAVAILABLE',
+  })
+
+  proxy.restore()
+  expect(await sandbox.run('echo still here')).toMatchObject({ exitCode: 0, stdout: 'still here\n' })
+  const second = await sandbox.start('sleep 60')
+  const secondEnded = second.wait()
+  secondEnded.catch(() => {})
+  await sandboxes.kill(sandbox.id)
+  await expect(secondEnded).rejects.toMatchObject({ code: 'SANDBOX_GONE' })
+  await expect(sandbox.start('true')).rejects.toMatchObject({ code: 'SANDBOX_GONE' })
+})
