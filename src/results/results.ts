@@ -55,10 +55,10 @@ export function createResults(context: ResultsContext, filters: readonly ResultF
   const wanted = (result: Result): boolean => compiled.every(({ matchesResult }) => matchesResult(result))
   const readsMetadata = compiled.some((filter) => filter.readsMetadata)
 
-  async function* read(
+  const read = (
     { signal, metadata }: CallOptions & { readonly metadata: boolean },
     unavailable: TierProblem[],
-  ): AsyncGenerator<Result, void, undefined> {
+  ): AsyncIterable<Result> => {
     const listed = listResults(context, {
       signal,
       metadata: metadata || readsMetadata,
@@ -68,8 +68,11 @@ export function createResults(context: ResultsContext, filters: readonly ResultF
         context.onProblem?.(problem)
       },
     })
-    if (filters.length === 0) yield* listed
-    else for await (const result of listed) if (wanted(result)) yield result
+    return filters.length === 0 ? listed : only(listed)
+  }
+
+  async function* only(listed: AsyncIterable<Result>): AsyncGenerator<Result, void, undefined> {
+    for await (const result of listed) if (wanted(result)) yield result
   }
 
   const list = async (options: ListResultsOptions = {}): Promise<ResultList> => {
