@@ -119,15 +119,33 @@ async function* fromManifest(records: Manifest['results']): AsyncGenerator<Store
   for (const { key, size } of records) yield { key, size }
 }
 
-async function* guard(
+/** Entries with their store, which end where it fails. Not a generator: of thousands, each would wait for several promises more. */
+function guard(
   store: ResultStore,
   entries: AsyncIterable<StoredEntry>,
   onUnavailable: ListingOptions['onUnavailable'],
-): AsyncGenerator<Found, void, undefined> {
-  try {
-    for await (const entry of entries) yield { ...entry, store }
-  } catch (error) {
-    if (!(error instanceof ConductorError)) throw error
-    onUnavailable({ key: undefined, store: store.name, tier: store.tier, error })
+): AsyncIterable<Found> {
+  return {
+    [Symbol.asyncIterator]: () => {
+      const iterator = entries[Symbol.asyncIterator]()
+      return {
+        next: async () => {
+          try {
+            const { done, value } = await iterator.next()
+            return done ? END : { done: false, value: { ...value, store } }
+          } catch (error) {
+            if (!(error instanceof ConductorError)) throw error
+            onUnavailable({ key: undefined, store: store.name, tier: store.tier, error })
+            return END
+          }
+        },
+        return: async () => {
+          await iterator.return?.()
+          return END
+        },
+      }
+    },
   }
 }
+
+const END = { done: true, value: undefined } as const

@@ -4,14 +4,35 @@ import { compareKeys } from '../protocol/key.js'
  * Merges listings that are each in key order into one in key order, with everything that shares a key in one group.
  * Lazy: no listing is read further than the consumer has come. Leaving the loop ends every listing.
  */
-export async function* mergeByKey<T extends { readonly key: string }>(
+export function mergeByKey<T extends { readonly key: string }>(
+  sources: readonly AsyncIterable<T>[],
+): AsyncIterable<readonly T[]> {
+  const [only] = sources
+  return only !== undefined && sources.length === 1 ? eachAlone(only) : merge(sources)
+}
+
+/** Not a generator: of thousands of keys, each would wait for several promises more. */
+function eachAlone<T>(source: AsyncIterable<T>): AsyncIterable<readonly T[]> {
+  return {
+    [Symbol.asyncIterator]: () => {
+      const iterator = source[Symbol.asyncIterator]()
+      return {
+        next: async () => {
+          const next = await iterator.next()
+          return next.done ? { done: true, value: undefined } : { done: false, value: [next.value] }
+        },
+        return: async () => {
+          await iterator.return?.()
+          return { done: true, value: undefined }
+        },
+      }
+    },
+  }
+}
+
+async function* merge<T extends { readonly key: string }>(
   sources: readonly AsyncIterable<T>[],
 ): AsyncGenerator<readonly T[], void, undefined> {
-  const [only] = sources
-  if (only !== undefined && sources.length === 1) {
-    for await (const item of only) yield [item]
-    return
-  }
   const iterators = sources.map((source) => source[Symbol.asyncIterator]())
   try {
     const heads = await Promise.all(iterators.map((iterator) => iterator.next()))

@@ -76,18 +76,21 @@ export function createResults(source: ResultSource, view: ResultsView = { filter
   const decidedByKey = compiled.every((filter) => filter.readsKeyOnly)
   const readsMetadata = compiled.some((filter) => filter.readsMetadata)
 
-  async function* read(
+  const read = (
     { signal, metadata }: CallOptions & { readonly metadata: boolean },
     unavailable: TierProblem[],
-  ): AsyncGenerator<Result, void, undefined> {
+  ): AsyncIterable<Result> => {
     const listed = source.list({
       signal,
       metadata: metadata || readsMetadata || dedupe !== undefined,
       matches,
       onUnavailable: (problem) => unavailable.push(problem),
     })
-    if (filters.length === 0) yield* listed
-    else for await (const result of listed) if (wanted(result)) yield result
+    return filters.length === 0 ? listed : only(listed)
+  }
+
+  async function* only(listed: AsyncIterable<Result>): AsyncGenerator<Result, void, undefined> {
+    for await (const result of listed) if (wanted(result)) yield result
   }
 
   const list = async (options: ListResultsOptions = {}): Promise<ResultList> => {
