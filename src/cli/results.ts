@@ -3,10 +3,14 @@ import { parseArgs } from 'node:util'
 import { Conductor } from '../conductor/conductor.js'
 import { ConductorError } from '../errors.js'
 import { assertKey } from '../protocol/key.js'
+import { DownloadError, type DownloadReport } from '../results/download.js'
 import type { Result } from '../results/result.js'
 import { readChunks } from '../streams/web-stream.js'
+import { chooseResults, resultOptions } from './choose-results.js'
+import { deleteResults } from './delete-results.js'
 import { onInterrupt } from './interrupts.js'
 import { printable } from './printable.js'
+import { ProgressLine, readableBytes } from './progress.js'
 import { UsageError } from './usage-error.js'
 
 /** `stu-conductor results …` */
@@ -23,9 +27,11 @@ export async function runResults(argv: readonly string[]): Promise<number> {
       return url(conductor, args, signal)
     case 'download':
       return download(conductor, args, signal)
+    case 'delete':
+      return deleteResults(conductor, args, signal)
     default:
       throw new UsageError(
-        `results: ${action === undefined ? 'say' : `unknown action ${JSON.stringify(action)}, use`} list, get, url or download`,
+        `results: ${action === undefined ? 'say' : `unknown action ${JSON.stringify(action)}, use`} list, get, url, download or delete`,
       )
   }
 }
@@ -34,10 +40,10 @@ async function list(conductor: Conductor, args: string[], signal: AbortSignal): 
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { name: { type: 'string' }, json: { type: 'boolean' } },
+    options: { ...resultOptions, unique: { type: 'boolean' } },
   })
-  const results = conductor.results(only(positionals, 'results list TASK'))
-  const found = await (values.name === undefined ? results : results({ name: values.name })).list({ signal })
+  const results = chooseResults(conductor, positionals, values, 'results list TASK, or --tasks GLOB')
+  const found = await results.list({ signal })
   for (const { store, error } of found.unavailable) {
     process.stderr.write(`stu-conductor: ${store} could not answer: ${error.message}\n`)
   }
@@ -89,19 +95,50 @@ async function url(conductor: Conductor, args: string[], signal: AbortSignal): P
 }
 
 async function download(conductor: Conductor, args: string[], signal: AbortSignal): Promise<number> {
-  const { positionals } = parseArgs({ args, allowPositionals: true })
-  const [taskId, dir, ...more] = positionals
-  if (taskId === undefined || dir === undefined || more.length > 0)
-    throw new UsageError('results download TASK DIR')
-  const { saved, skipped } = await conductor.results(taskId).download(dir, {
-    signal,
-    onProgress: ({ doneFiles, totalFiles, doneBytes }) => {
-      if (process.stderr.isTTY) process.stderr.write(`\r${doneFiles}/${totalFiles} files, ${doneBytes} bytes`)
-    },
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { ...resultOptions, extract: { type: 'boolean' } },
   })
-  if (process.stderr.isTTY) process.stderr.write('\n')
-  for (const { path } of [...saved, ...skipped]) process.stdout.write(`${printable(path)}\n`)
-  return 0
+  const usage = 'results download TASK DIR, or --tasks GLOB DIR'
+  const dir = positionals.pop()
+  if (dir === undefined) throw new UsageError(usage)
+  const results = chooseResults(conductor, positionals, values, usage)
+  const line = new ProgressLine()
+  let report: DownloadReport
+  try {
+    report = await results.download(dir, {
+      signal,
+      extract: values.extract,
+      onProgress: ({ doneFiles, totalFiles, doneBytes, totalBytes }) =>
+        line.show(
+          `${doneFiles}/${totalFiles} files, ${readableBytes(doneBytes)} of ${readableBytes(totalBytes)}`,
+        ),
+    })
+  } catch (error) {
+    if (!(error instanceof DownloadError)) throw error
+    report = error.report
+  } finally {
+    line.end()
+  }
+  return printDownload(report, values.json)
+}
+
+function printDownload({ saved, skipped, failed }: DownloadReport, json: boolean | undefined): number {
+  const failures = failed.map(({ key, path, error }) => ({
+    key,
+    path,
+    code: error.code,
+    message: error.message,
+  }))
+  if (json) process.stdout.write(`${JSON.stringify({ saved, skipped, failed: failures })}\n`)
+  else {
+    for (const { path } of [...saved, ...skipped]) process.stdout.write(`${printable(path)}\n`)
+    for (const { message, code } of failures) {
+      process.stderr.write(`stu-conductor: ${printable(message)} [${code}]\n`)
+    }
+  }
+  return failures.length > 0 ? 1 : 0
 }
 
 async function find(conductor: Conductor, key: string, signal: AbortSignal): Promise<Result> {

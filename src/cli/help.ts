@@ -1,0 +1,108 @@
+const GENERAL = `Usage: stu-conductor COMMAND
+
+  run [--task-id ID] [--output PATH]... [--file LOCAL:PATH]... -- COMMAND
+                          run a command in a sandbox, keep what it leaves, print its receipt
+  tasks                   all tasks, newest first
+  results list TASK       what a task left
+  results get KEY         one result to stdout, or to a file with -o FILE
+  results url KEY         a link that works for an hour (--expires SECONDS)
+  results download TASK DIR
+                          everything a task left, verified
+  results delete TASK|KEY delete results on every tier
+  prune                   delete whole tasks that are old
+  lifecycle               print S3 rules that do the same
+  local                   an E2B and an S3 on this machine, for development; prints the variables to set
+
+  COMMAND --help, --version
+
+Settings come from the environment: E2B_API_KEY, E2B_TEMPLATE_ID, WORKER_RESULTS_S3_BUCKET,
+WORKER_RESULTS_S3_PREFIX, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL_S3, …
+
+Exit codes: 0 done, 1 failed, 2 wrong usage; "run" exits with the command's own status.
+`
+
+const RESULTS = `Usage: stu-conductor results ACTION
+
+  list TASK               what a task left: key, bytes, tiers, metadata
+  list --tasks GLOB       the same of several tasks
+    --name GLOB           only results of that name
+    --unique              each of several with the same bytes once, the oldest
+    --json                a JSON object a line
+  get KEY [-o FILE]       one result to stdout or a file; a file that broke off is gone on with
+  url KEY                 a link that works without credentials
+    --expires SECONDS     how long [3600]
+  download TASK DIR       everything, verified, as DIR/TIMESTAMP-NAME; what is there and whole is skipped
+  download --tasks GLOB DIR
+                          of several tasks, as DIR/TASK/TIMESTAMP-NAME
+    --name GLOB           only results of that name
+    --extract             unpack archived folders
+    --json                the report
+  delete KEY              one result, on every tier
+  delete TASK             all of a task
+  delete --tasks GLOB     all of several tasks
+    --name GLOB           only results of that name
+    --dry-run             only say what would go
+    --yes                 do not ask
+    --json                the report
+`
+
+const TASKS = `Usage: stu-conductor tasks [--limit N] [--json]
+
+All tasks, newest first: id, state or outcome, time, results, bytes.
+`
+
+const PRUNE = `Usage: stu-conductor prune --older-than-days N
+
+Deletes tasks that were sealed more than N days ago, with everything they left, on every tier.
+
+  --tasks GLOB            only these
+  --unsealed              also tasks that never ended properly, whose newest result is as old and that no sandbox lives for
+  --dry-run               only say what would go
+  --yes                   do not ask
+  --json                  the report
+`
+
+const LIFECYCLE = `Usage: stu-conductor lifecycle --older-than-days N [--prefix PREFIX]
+
+Prints S3 lifecycle rules by which the bucket itself deletes results after N days. To apply them, which replaces all rules that
+the bucket has:
+
+  stu-conductor lifecycle --older-than-days 90 > rules.json
+  aws s3api put-bucket-lifecycle-configuration --bucket BUCKET --lifecycle-configuration file://rules.json
+`
+
+const LOCAL = `Usage: stu-conductor local
+
+Runs an E2B and an S3 on this machine, for development, until it is interrupted; prints the variables to set.
+`
+
+const RUN = `Usage: stu-conductor run [OPTION]... -- COMMAND [ARGUMENT]...
+
+Runs a command in a sandbox, keeps what it leaves, prints its receipt to stderr, and exits with the command's own status.
+One word is a line for a shell; several are a command and its arguments.
+
+  --task-id ID            letters, digits, ".", "_", "-" [a new one]
+  --output PATH           a file or folder in the sandbox that is a result; may be repeated
+  --file LOCAL:PATH       a local file to put into the sandbox; may be repeated
+  --force                 give up results that cannot be delivered rather than keep the sandbox
+`
+
+const texts: Readonly<Record<string, string>> = {
+  run: RUN,
+  results: RESULTS,
+  tasks: TASKS,
+  prune: PRUNE,
+  lifecycle: LIFECYCLE,
+  local: LOCAL,
+}
+
+/** What `--help` prints, of one command or of all. */
+export function helpOf(command?: string): string {
+  return (command === undefined ? undefined : texts[command]) ?? GENERAL
+}
+
+/** Whether help is asked for; what stands after `--` is somebody else's. */
+export function asksForHelp(argv: readonly string[]): boolean {
+  const end = argv.indexOf('--')
+  return argv.slice(0, end < 0 ? argv.length : end).some((word) => word === '--help' || word === '-h')
+}

@@ -1,0 +1,149 @@
+import { execFile } from 'node:child_process'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { gzipSync } from 'node:zlib'
+import { pack } from 'tar-stream'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { asksForHelp, helpOf } from '../../../src/cli/help.js'
+import { type LocalS3, startLocalS3 } from '../../../src/local/s3/index.js'
+import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
+import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-location.js'
+import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
+import { plantInS3 } from '../../support/plant-s3.js'
+import { collect, recordFor } from '../../support/records.js'
+import { makeTempDir } from '../../support/temp-dir.js'
+
+const program = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url))
+
+interface Ended {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+describe('stu-conductor', () => {
+  let s3: LocalS3
+  let at: S3Location
+  beforeAll(async () => {
+    s3 = await startLocalS3({ buckets: ['bucket'] })
+    at = openS3Location({
+      bucket: 'bucket',
+      endpoint: s3.url,
+      region: s3.region,
+      credentials: s3.credentials,
+    })
+  })
+  afterAll(async () => {
+    at?.close()
+    await s3?.close()
+  })
+
+  const run = (...args: string[]): Promise<Ended> =>
+    new Promise((resolve) => {
+      const env = {
+        PATH: process.env.PATH,
+        NODE_NO_WARNINGS: '1',
+        WORKER_RESULTS_S3_BUCKET: 'bucket',
+        AWS_REGION: s3.region,
+        AWS_ENDPOINT_URL_S3: s3.url,
+        AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
+        AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+      }
+      execFile(process.execPath, [program, ...args], { env }, (error, stdout, stderr) => {
+        resolve({
+          code: typeof error?.code === 'number' ? error.code : error === null ? 0 : -1,
+          stdout,
+          stderr,
+        })
+      })
+    })
+  const plant = async (
+    taskId: string,
+    bodies: Record<string, Buffer | string>,
+    sealed = true,
+  ): Promise<void> => {
+    const results = Object.entries(bodies).map(([name, body]) => {
+      const archive = name.endsWith('.tar.gz') ? 'tar.gz' : null
+      return { record: recordFor({ taskId, name, archive }, Buffer.from(body)), body: Buffer.from(body) }
+    })
+    await plantInS3(at, results)
+    if (!sealed) return
+    const stored = [{ tier: 's3' as const, location: 'there', at: '2026-01-14T12:00:00.000Z' }]
+    await new S3Manifests(at).write({
+      v: 1,
+      task_id: taskId,
+      sealed_at: '2026-01-14T12:01:00.000Z',
+      outcome: 'succeeded',
+      exit: { code: 0, signal: null },
+      complete: true,
+      results: results.map(({ record }) => ({ ...record, stored })),
+    })
+  }
+
+  it('shows, fetches, unpacks, deletes and prunes over several tasks', async () => {
+    const tar = pack()
+    tar.entry({ name: 'inner.txt' }, 'inside')
+    tar.finalize()
+    await plant('w-1', {
+      'a.txt': 'one',
+      'folder.tar.gz': gzipSync(Buffer.concat(await collect(tar as AsyncIterable<Buffer>))),
+    })
+    await plant('w-2', { 'a.txt': 'one' })
+    await plant('odd', { 'evil\u202etxt.exe': 'x' }, false)
+
+    const tasks = await run('tasks', '--json')
+    expect(tasks.stderr).toBe('')
+    const summaries = tasks.stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { taskId: string; outcome?: string })
+    expect(summaries.map(({ taskId, outcome }) => [taskId, outcome]).sort()).toEqual([
+      ['odd', undefined],
+      ['w-1', 'succeeded'],
+      ['w-2', 'succeeded'],
+    ])
+    expect((await run('results', 'list', 'odd')).stdout).toContain('evil\\u{202e}txt.exe')
+    const unique = await run('results', 'list', '--tasks', 'w-*', '--name', '*.txt', '--unique', '--json')
+    expect(unique.stdout.trim().split('\n')).toHaveLength(1)
+
+    await using dir = await makeTempDir()
+    const fetched = await run('results', 'download', '--tasks', 'w-*', dir.path, '--extract', '--json')
+    expect(fetched).toMatchObject({ code: 0, stderr: '' })
+    expect(await readFile(join(dir.path, 'w-1', '20260114-120000-folder', 'inner.txt'), 'utf8')).toBe(
+      'inside',
+    )
+    expect((await readdir(join(dir.path, 'w-1'))).sort()).toEqual([
+      '20260114-120000-a.txt',
+      '20260114-120000-folder',
+    ])
+    const again = await run('results', 'download', '--tasks', 'w-*', dir.path, '--extract', '--json')
+    expect(JSON.parse(again.stdout)).toMatchObject({ saved: [], skipped: [{}, {}, {}], failed: [] })
+
+    const refused = await run('results', 'delete', 'w-2')
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('say --yes') })
+    expect((await run('results', 'delete', 'w-2/20260114-120000-a.txt', '--yes')).stdout).toBe(
+      'w-2/20260114-120000-a.txt\ts3\n',
+    )
+    const plan = JSON.parse((await run('prune', '--older-than-days', '1', '--dry-run', '--json')).stdout)
+    expect(plan).toMatchObject({ dryRun: true, failed: [] })
+    // They are sealed long ago by their manifests, but S3 took their results just now.
+    expect(plan.skipped.map(({ taskId }: { taskId: string }) => taskId).sort()).toEqual(['w-1'])
+    const pruned = await run('prune', '--older-than-days', '0', '--tasks', 'w-*', '--yes', '--json')
+    expect(JSON.parse(pruned.stdout)).toMatchObject({ results: 2, failed: [], tasks: [{}, {}] })
+  })
+
+  it('helps with every command, and says what is wrong with a call', async () => {
+    for (const command of ['run', 'tasks', 'results', 'prune', 'lifecycle', 'local']) {
+      expect(helpOf(command)).toContain(`Usage: stu-conductor ${command}`)
+    }
+    expect(asksForHelp(['run', '--', 'ls', '--help'])).toBe(false)
+    expect((await run('prune', '--help')).stdout).toBe(helpOf('prune'))
+    expect(await run('prune')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('--older-than-days N'),
+    })
+    const { stdout } = await run('lifecycle', '--older-than-days', '30')
+    expect(JSON.parse(stdout)).toEqual(lifecycleRule({ olderThanDays: 30 }))
+  })
+})
