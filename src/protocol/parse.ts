@@ -12,6 +12,9 @@ import type { WorkerRecord } from './worker-record.js'
 /** Largest record that is read; a sandbox may have written anything. */
 export const MAX_RECORD_BYTES = 4 * 1024 * 1024
 
+/** Most that all records of one task in a spool may take together: a sandbox may have written any number of them. */
+export const MAX_SPOOL_RECORD_BYTES = 128 * 1024 * 1024
+
 const isoTime = z.iso.datetime()
 // What is in it came out of JSON.parse and is JSON; a schema that rebuilt it would lose a key named "__proto__".
 const jsonObject = z.custom<JsonObject>(

@@ -3,10 +3,15 @@ import pLimit from 'p-limit'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { RECORD_SUFFIX } from '../protocol/key.js'
-import { MAX_RECORD_BYTES } from '../protocol/parse.js'
+import { MAX_RECORD_BYTES, MAX_SPOOL_RECORD_BYTES } from '../protocol/parse.js'
 import { SPOOL_FOLDERS } from '../protocol/spool-layout.js'
 import type { OpenOptions } from '../stores/result-store.js'
-import { beingDelivered, type SpoolFiles, type SpoolRecordFile } from '../stores/spool-store.js'
+import {
+  beingDelivered,
+  type SpoolFiles,
+  type SpoolRecordFile,
+  tooManyRecords,
+} from '../stores/spool-store.js'
 import { skipBytes } from '../streams/skip-bytes.js'
 import { type E2bOptions, toConnectionOpts } from './e2b-sandboxes.js'
 import { mapSandboxError } from './map-sandbox-error.js'
@@ -49,6 +54,9 @@ export class E2bVolumeFiles implements SpoolFiles {
         !name.startsWith('.') &&
         size <= MAX_RECORD_BYTES,
     )
+    if (records.reduce((sum, { size }) => sum + size, 0) > MAX_SPOOL_RECORD_BYTES) {
+      throw tooManyRecords(`list ${taskId} on volume ${this.#volumeName}`)
+    }
     const limit = pLimit(CONCURRENT_READS)
     yield* await Promise.all(
       records.map(({ name }) =>

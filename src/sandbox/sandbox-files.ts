@@ -1,9 +1,14 @@
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { RECORD_SUFFIX } from '../protocol/key.js'
-import { MAX_RECORD_BYTES } from '../protocol/parse.js'
+import { MAX_RECORD_BYTES, MAX_SPOOL_RECORD_BYTES } from '../protocol/parse.js'
 import type { OpenOptions } from '../stores/result-store.js'
-import { beingDelivered, type SpoolFiles, type SpoolRecordFile } from '../stores/spool-store.js'
+import {
+  beingDelivered,
+  type SpoolFiles,
+  type SpoolRecordFile,
+  tooManyRecords,
+} from '../stores/spool-store.js'
 import { skipBytes } from '../streams/skip-bytes.js'
 import { DELETE_EXIT, deleteScript } from './delete-script.js'
 import { quote } from './quote.js'
@@ -22,20 +27,26 @@ export class SandboxFiles implements SpoolFiles {
 
   async *readRecords(taskId: string, { signal }: CallOptions = {}): AsyncGenerator<SpoolRecordFile> {
     const folder = quote(`${this.#folder}/${taskId}`)
-    // Each record as two lines: its file's name, then its one line of JSON, cut where no honest record ends.
+    // Each record as two lines: its file's name, then its JSON, cut where no honest record ends.
     const script = `cd -- ${folder} 2>/dev/null || exit 0
+nl='
+'
 for f in *${RECORD_SUFFIX}; do
   [ -f "$f" ] && [ ! -L "$f" ] && [ -f "\${f%${RECORD_SUFFIX}}" ] || continue
+  case $f in *"$nl"*) continue ;; esac
   printf '%s\\n' "$f"
-  head -n 1 -- "$f" | head -c ${MAX_RECORD_BYTES + 1} | tr -d '\\n'
+  head -c ${MAX_RECORD_BYTES + 1} -- "$f" | tr '\\n' ' '
   echo
-done`
+done | head -c ${MAX_SPOOL_RECORD_BYTES + 1}`
     const { exitCode, stdout, stderr } = await this.#sandbox.run(script, { signal })
     if (exitCode !== 0) {
       throw new ConductorError(
         'COMMAND_FAILED',
         `list ${taskId} in sandbox ${this.#sandbox.id}: ${stderr.trim()}`,
       )
+    }
+    if (stdout.length > MAX_SPOOL_RECORD_BYTES) {
+      throw tooManyRecords(`list ${taskId} in sandbox ${this.#sandbox.id}`)
     }
     const lines = stdout.split('\n')
     for (let i = 0; i + 1 < lines.length; i += 2) {

@@ -1,7 +1,7 @@
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { assertKey, assertTaskId, compareKeys } from '../protocol/key.js'
-import { parseRecord } from '../protocol/parse.js'
+import { MAX_SPOOL_RECORD_BYTES, parseRecord } from '../protocol/parse.js'
 import type { ResultRecord } from '../protocol/record.js'
 import { spoolFileName } from '../protocol/spool-layout.js'
 import {
@@ -64,8 +64,11 @@ export class SpoolStore implements ResultStore {
     assertTaskId(taskId)
     signal?.throwIfAborted()
     const found: ResultRecord[] = []
+    let sizeBytes = 0
     for await (const file of this.#files.readRecords(taskId, { signal })) {
       signal?.throwIfAborted()
+      sizeBytes += file.text?.length ?? 0
+      if (sizeBytes > MAX_SPOOL_RECORD_BYTES) throw tooManyRecords(`list ${this.name} for ${taskId}`)
       const record = file.text === undefined ? undefined : readOwnRecord(taskId, file.fileName, file.text)
       if (record !== undefined) found.push(record)
     }
@@ -108,6 +111,11 @@ function readOwnRecord(taskId: string, fileName: string, text: string): ResultRe
     if (isConductorError(error)) return undefined
     throw error
   }
+}
+
+/** What a listing says of a spool with more records than fit into memory; honest ones would be hundreds of thousands. */
+export function tooManyRecords(doing: string): ConductorError {
+  return new ConductorError('TOO_LARGE', `${doing}: its records have over ${MAX_SPOOL_RECORD_BYTES} bytes`)
 }
 
 /** What deleting says while somebody is at work on the result. */

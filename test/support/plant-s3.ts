@@ -42,3 +42,9 @@ export async function plantJunkInS3(at: S3Location, taskId: string): Promise<voi
 async function putText(at: S3Location, key: string, text: string): Promise<void> {
   await at.client.send(new PutObjectCommand({ Bucket: at.bucket, Key: key, Body: text }))
 }
+
+/** Puts a large sidecar beside a result that has its metadata in one. */
+export async function inflateInS3(at: S3Location, record: ResultRecord, sizeBytes: number): Promise<void> {
+  const Key = s3SidecarKey(s3ObjectKey(at.prefix, record.key))
+  await at.client.send(new PutObjectCommand({ Bucket: at.bucket, Key, Body: Buffer.alloc(sizeBytes, 0x20) }))
+}

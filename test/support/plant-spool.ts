@@ -1,4 +1,4 @@
-import { mkdir, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ResultRecord } from '../../src/protocol/record.js'
 import { spoolFileName } from '../../src/protocol/spool-layout.js'
@@ -28,4 +28,14 @@ export async function plantJunkInFolder(folder: string, taskId: string): Promise
   await writeFile(join(dir, `${at}-huge.meta.json`), Buffer.alloc(5_000_000, 0x20))
   await symlink('/etc/passwd', join(dir, `${at}-link.meta.json`))
   await mkdir(join(dir, `${at}-folder.meta.json`))
+}
+
+/** Blows up a record with spaces that nobody needs to store. */
+export async function inflateInFolder(
+  folder: string,
+  record: ResultRecord,
+  sizeBytes: number,
+): Promise<void> {
+  const path = join(folder, record.task_id, `${spoolFileName(record.timestamp, record.name)}.meta.json`)
+  await truncate(path, sizeBytes)
 }

@@ -4,7 +4,6 @@ import {
   GetObjectCommand,
   HeadObjectCommand,
   type HeadObjectCommandOutput,
-  ListObjectsV2Command,
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
@@ -30,6 +29,7 @@ import type {
   StoredEntry,
   UrlOptions,
 } from '../result-store.js'
+import { listPages } from './list-pages.js'
 import { mapS3Error } from './map-s3-error.js'
 import { objectInput } from './object-options.js'
 import { readS3Document } from './s3-documents.js'
@@ -57,39 +57,19 @@ export class S3Store implements ResultStore {
     const Prefix = s3TaskPrefix(this.#at.prefix, taskId)
     const strip = Prefix.length - taskId.length - 1
     const StartAfter = startAfter === undefined ? undefined : `${Prefix.slice(0, strip)}${startAfter}`
-    let token: string | undefined
+    const doing = `list ${this.name}/${taskId}/`
     let last = ''
-    for (;;) {
-      const page = await this.#send(
-        `list ${this.name}/${taskId}/`,
-        (options) =>
-          this.#at.client.send(
-            new ListObjectsV2Command({
-              Bucket: this.#at.bucket,
-              Prefix,
-              StartAfter,
-              ContinuationToken: token,
-            }),
-            options,
-          ),
-        signal,
-      )
+    for await (const page of listPages(this.#at, { Prefix, StartAfter }, doing, signal)) {
       for (const object of page.Contents ?? []) {
         const key = (object.Key ?? '').slice(strip)
         if (key.endsWith(RECORD_SUFFIX) || parseKey(key)?.taskId !== taskId) continue
         // Merging relies on the order; a server that breaks it must not make results disappear or repeat.
         if (compareKeys(last, key) >= 0) {
-          throw new ConductorError('PROTOCOL', `list ${this.name}/${taskId}/ is not in key order`)
+          throw new ConductorError('PROTOCOL', `${doing} is not in key order`)
         }
         last = key
         yield { key, size: object.Size ?? 0 }
       }
-      if (page.IsTruncated !== true) return
-      const next = page.NextContinuationToken
-      if (next === undefined || next === token) {
-        throw new ConductorError('PROTOCOL', `list ${this.name}/${taskId}/ does not advance`)
-      }
-      token = next
     }
   }
 
@@ -99,14 +79,15 @@ export class S3Store implements ResultStore {
     if (head === undefined) return undefined
     const fromHead = describeHead(key, head)
     if (metadataOf(head) !== undefined || fromHead.problem !== undefined) return fromHead
-    const sidecar = await this.#sidecar(Key, signal)
-    if (sidecar === undefined) return { ...fromHead, problem: 'the object carries no metadata' }
     try {
+      const sidecar = await this.#sidecar(Key, signal)
+      if (sidecar === undefined) return { ...fromHead, problem: 'the object carries no metadata' }
       const record = parseRecord(sidecar)
       if (record.key !== key) throw new ConductorError('PROTOCOL', `record names ${record.key}`)
       return { ...fromHead, metadata: record.metadata }
     } catch (error) {
-      if (!isConductorError(error)) throw error
+      // Whoever wrote it has written nonsense, or far too much; a store that cannot answer is another matter.
+      if (!isConductorError(error) || !['PROTOCOL', 'TOO_LARGE'].includes(error.code)) throw error
       return { ...fromHead, problem: error.message }
     }
   }

@@ -1,11 +1,9 @@
 import {
   DeleteObjectsCommand,
   type DeleteObjectsCommandOutput,
-  ListObjectsV2Command,
   type ListObjectsV2CommandOutput,
 } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
-import { ConductorError } from '../../errors.js'
 import { assertTaskId, parseKey, RECORD_SUFFIX, taskIdProblem } from '../../protocol/key.js'
 import { s3ManifestKey, s3TaskPrefix } from '../../protocol/s3-layout.js'
 import type {
@@ -16,6 +14,7 @@ import type {
   TaskIndex,
   TaskUsage,
 } from '../task-index.js'
+import { listPages, type WantedKeys } from './list-pages.js'
 import { mapS3Error } from './map-s3-error.js'
 import type { S3Location } from './s3-location.js'
 
@@ -115,29 +114,10 @@ export class S3Tasks implements TaskIndex {
     )
   }
 
-  async *#pages(
-    wanted: { readonly Prefix: string; readonly Delimiter?: string },
+  #pages(
+    wanted: WantedKeys,
     signal: AbortSignal | undefined,
-  ): AsyncGenerator<ListObjectsV2CommandOutput> {
-    const doing = `list s3://${this.#at.bucket}/${wanted.Prefix}`
-    const seen = new Set<string>()
-    let ContinuationToken: string | undefined
-    for (;;) {
-      signal?.throwIfAborted()
-      const command = new ListObjectsV2Command({ Bucket: this.#at.bucket, ...wanted, ContinuationToken })
-      let page: ListObjectsV2CommandOutput
-      try {
-        page = await this.#at.client.send(command, signal === undefined ? {} : { abortSignal: signal })
-      } catch (error) {
-        throw mapS3Error(error, doing, signal)
-      }
-      yield page
-      if (page.IsTruncated !== true) return
-      ContinuationToken = page.NextContinuationToken
-      if (ContinuationToken === undefined || seen.has(ContinuationToken)) {
-        throw new ConductorError('PROTOCOL', `${doing} does not advance`)
-      }
-      seen.add(ContinuationToken)
-    }
+  ): AsyncGenerator<ListObjectsV2CommandOutput, void, undefined> {
+    return listPages(this.#at, wanted, `list s3://${this.#at.bucket}/${wanted.Prefix}`, signal)
   }
 }

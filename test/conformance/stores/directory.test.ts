@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { DirectoryFiles } from '../../../src/stores/directory-files.js'
 import { SpoolStore } from '../../../src/stores/spool-store.js'
-import { plantInFolder, plantJunkInFolder } from '../../support/plant-spool.js'
+import { inflateInFolder, plantInFolder, plantJunkInFolder } from '../../support/plant-spool.js'
 import { collect, recordFor } from '../../support/records.js'
 import { makeTempDir } from '../../support/temp-dir.js'
 import { describeResultStore } from './result-store.js'
@@ -15,6 +15,10 @@ describeResultStore('directory', async () => {
     seed: async (results) => {
       for (const { record, body } of results) await plantInFolder(dir.path, record, body)
     },
+    forge: async (results) => {
+      for (const { record, body } of results) await plantInFolder(dir.path, record, body)
+    },
+    inflateRecord: (record, sizeBytes) => inflateInFolder(dir.path, record, sizeBytes),
     seedJunk: (taskId) => plantJunkInFolder(dir.path, taskId),
     [Symbol.asyncDispose]: () => dir[Symbol.asyncDispose](),
   }

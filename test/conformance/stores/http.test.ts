@@ -4,8 +4,8 @@ import type { ResultRecord } from '../../../src/protocol/record.js'
 import { HttpStore } from '../../../src/stores/http/http-store.js'
 import { openS3Location } from '../../../src/stores/s3/s3-location.js'
 import { postRecord } from '../../integration/endpoint/post.js'
-import { plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
-import { plantInFolder, plantJunkInFolder } from '../../support/plant-spool.js'
+import { inflateInS3, plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
+import { inflateInFolder, plantInFolder, plantJunkInFolder } from '../../support/plant-spool.js'
 import { s3Servers } from '../../support/s3/servers.js'
 import { makeTempDir } from '../../support/temp-dir.js'
 import { describeResultStore } from './result-store.js'
@@ -44,6 +44,10 @@ describeResultStore('http, kept in a directory', async () => {
       if (results.length <= MAX_POSTED) return seedOver(server, results)
       for (const { record, body } of results) await plantInFolder(dir.path, record, body)
     },
+    forge: async (results) => {
+      for (const { record, body } of results) await plantInFolder(dir.path, record, body)
+    },
+    inflateRecord: (record, sizeBytes) => inflateInFolder(dir.path, record, sizeBytes),
     seedJunk: (taskId) => plantJunkInFolder(dir.path, taskId),
     [Symbol.asyncDispose]: async () => {
       await server.close()
@@ -68,6 +72,8 @@ describe('S3', () => {
         store: new HttpStore({ endpoint: server.url, token: tokenFor }),
         seed: (results) =>
           results.length <= MAX_POSTED ? seedOver(server, results) : plantInS3(at, results),
+        forge: (results) => plantInS3(at, results),
+        inflateRecord: (record, sizeBytes) => inflateInS3(at, record, sizeBytes),
         seedJunk: (taskId) => plantJunkInS3(at, taskId),
         [Symbol.asyncDispose]: async () => {
           await server.close()

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { ResultRecord } from '../../../src/protocol/record.js'
 import type { ResultStore } from '../../../src/stores/result-store.js'
+import { taskSource } from '../../../src/results/result-source.js'
+import { createResults } from '../../../src/results/results.js'
 import { collect, readAll, recordFor, type SeedSpec } from '../../support/records.js'
 
 /** One store with a way to plant results in it that does not use the store. */
@@ -11,6 +13,10 @@ export interface StoreHarness extends AsyncDisposable {
   seed(results: readonly { readonly record: ResultRecord; readonly body: Uint8Array }[]): Promise<void>
   /** False where everything comes in one answer, however much there is. @default true */
   readonly listsInPages?: boolean
+  /** Plants results past every check that the place itself makes, as a hostile worker with its own access could. */
+  forge(results: readonly { readonly record: ResultRecord; readonly body: Uint8Array }[]): Promise<void>
+  /** Makes the record of a result that is there so large, in bytes, that nobody should read it. */
+  inflateRecord(record: ResultRecord, sizeBytes: number): Promise<void>
   /** Plants things in a task's place that are no results of it. */
   seedJunk(taskId: string): Promise<void>
 }
@@ -156,6 +162,63 @@ export function describeResultStore(name: string, setup: () => Promise<StoreHarn
       const again = await seed({ taskId: 'deleted', name: 'gone' }, text('again'))
       expect(again.key).toBe(gone.key)
       expect((await store.describe(again.key))?.metadata).toEqual({})
+    })
+
+    it('shows a result whose digest lies, and lets nobody take its bytes for what was stored', async () => {
+      const honest = await seed({ taskId: 'lying', name: 'honest' }, text('x'))
+      const record = recordFor({ taskId: 'lying', name: 'liar' }, text('what was said'))
+      await harness.forge([{ record, body: text('what there is') }])
+      const results = createResults(
+        taskSource({ taskId: 'lying', manifests: undefined, stores: async () => [store] }),
+      )
+      const list = await results.list()
+      expect(list.map(({ key }) => key)).toEqual([honest.key, record.key])
+      expect(list.unavailable).toEqual([])
+      await expect(list[1]?.text()).rejects.toMatchObject({ code: 'INTEGRITY' })
+      expect(await list[0]?.text()).toBe('x')
+    })
+
+    it('passes over a record of 100 MB, in bounded memory', async () => {
+      const metadata = { long: 'x'.repeat(5000) }
+      const small = await seed({ taskId: 'bloated', name: 'small', metadata }, text('x'))
+      const large = await seed({ taskId: 'bloated', name: 'large', metadata }, text('y'))
+      await harness.inflateRecord(large, 100_000_000)
+      const before = process.memoryUsage.rss()
+      const results = createResults(
+        taskSource({ taskId: 'bloated', manifests: undefined, stores: async () => [store] }),
+      )
+      const list = await results.list()
+      expect(list.map(({ key }) => key)).toContain(small.key)
+      expect(list.find(({ key }) => key === small.key)?.metadata).toEqual(metadata)
+      // What has the large one's bytes may show it, but never with what its record says.
+      const shown = list.find(({ key }) => key === large.key)
+      if (shown?.isDescribed === true) expect(shown.metadata).toEqual({})
+      expect(process.memoryUsage.rss() - before).toBeLessThan(80_000_000)
+    })
+
+    it('takes names that turn the text around, and passes over those with control characters', async () => {
+      const bidi = await seed({ taskId: 'tricky', name: 'evil\u202etxt.exe' }, text('x'))
+      const names = ['bell\u0007', 'line\nbreak', 'escape\u001b[2J', 'delete\u007f', 'c1\u0085']
+      await harness.forge(
+        names.map((name) => {
+          const record = recordFor({ taskId: 'tricky', name: 'x' }, text('x'))
+          return { record: { ...record, name, key: `tricky/${record.timestamp}-${name}` }, body: text('x') }
+        }),
+      )
+      expect(await keys('tricky')).toEqual([bidi.key])
+      expect((await readAll(await store.open(bidi.key))).toString()).toBe('x')
+      for (const name of names) {
+        const key = `tricky/20260114-120000-${name}`
+        await expect(store.describe(key)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+      }
+    })
+
+    it('passes over a record that speaks of another task, wherever it lies', async () => {
+      const own = await seed({ taskId: 'mine', name: 'own' }, text('x'))
+      const theirs = recordFor({ taskId: 'theirs', name: 'stolen' }, text('y'))
+      await harness.forge([{ record: { ...theirs, task_id: 'mine' }, body: text('y') }])
+      await harness.seedJunk('mine')
+      expect(await keys('mine')).toEqual([own.key])
     })
 
     it('refuses keys that are none', async () => {

@@ -1,7 +1,7 @@
 import { describe } from 'vitest'
 import { openS3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Store } from '../../../src/stores/s3/s3-store.js'
-import { plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
+import { inflateInS3, plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
 import { s3Servers } from '../../support/s3/servers.js'
 import { describeResultStore } from './result-store.js'
 
@@ -18,6 +18,8 @@ describe('S3', () => {
       return {
         store: new S3Store(at),
         seed: (results) => plantInS3(at, results),
+        forge: (results) => plantInS3(at, results),
+        inflateRecord: (record, sizeBytes) => inflateInS3(at, record, sizeBytes),
         seedJunk: (taskId) => plantJunkInS3(at, taskId),
         [Symbol.asyncDispose]: async () => {
           at.close()

@@ -9,6 +9,7 @@ import { E2bSandbox } from '../../../src/sandbox/e2b-sandbox.js'
 import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
 import { E2bVolumeFiles } from '../../../src/sandbox/e2b-volume.js'
 import { FoundSandboxStore } from '../../../src/sandbox/found-sandbox-store.js'
+import { quote } from '../../../src/sandbox/quote.js'
 import { SandboxFiles } from '../../../src/sandbox/sandbox-files.js'
 import { SandboxVisits } from '../../../src/sandbox/sandbox-visits.js'
 import type { ResultStore } from '../../../src/stores/result-store.js'
@@ -42,9 +43,8 @@ async function startSandbox(volume: string | undefined): Promise<Place> {
 }
 
 /** Plants through the unmodified SDK, in one archive: a request for each of a thousand files would take most of the time. */
-function seeder(sandbox: Sandbox): Pick<StoreHarness, 'seed' | 'seedJunk'> {
-  return {
-    seed: async (results) => {
+function seeder(sandbox: Sandbox): Pick<StoreHarness, 'seed' | 'forge' | 'inflateRecord' | 'seedJunk'> {
+  const seed: StoreHarness['seed'] = async (results) => {
       const archive = pack()
       for (const { record, body } of results) {
         archive.entry({ name: pathOf(record) }, Buffer.from(body))
@@ -53,6 +53,12 @@ function seeder(sandbox: Sandbox): Pick<StoreHarness, 'seed' | 'seedJunk'> {
       archive.finalize()
       await sandbox.files.write('/tmp/seed.tar', await arrayBuffer(archive))
       await sandbox.commands.run(`mkdir -p ${SPOOL} && tar -C ${SPOOL} -xf /tmp/seed.tar`)
+    }
+  return {
+    seed,
+    forge: seed,
+    inflateRecord: async (record, sizeBytes) => {
+      await sandbox.commands.run(`truncate -s ${sizeBytes} ${quote(`${SPOOL}/${pathOf(record)}.meta.json`)}`)
     },
     seedJunk: async (taskId) => {
       await sandbox.commands.run(`cd ${SPOOL}/${taskId}
@@ -130,7 +136,7 @@ describeResultStore('paused sandbox', async () => {
   const place = await startSandbox(undefined)
   const { sandbox } = place
   const { store, visits } = findFrom(place, true)
-  const { seed, seedJunk } = seeder(sandbox)
+  const { seed, inflateRecord, seedJunk } = seeder(sandbox)
   const whileAwake = async (work: () => Promise<void>): Promise<void> => {
     await visits.close()
     await sandbox.connect({ timeoutMs: 600_000 })
@@ -140,6 +146,8 @@ describeResultStore('paused sandbox', async () => {
   return {
     store,
     seed: (results) => whileAwake(() => seed(results)),
+    forge: (results) => whileAwake(() => seed(results)),
+    inflateRecord: (record, sizeBytes) => whileAwake(() => inflateRecord(record, sizeBytes)),
     seedJunk: (taskId) => whileAwake(() => seedJunk(taskId)),
     listsInPages: false,
     [Symbol.asyncDispose]: async () => {

@@ -1,13 +1,15 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, expectTypeOf, it } from 'vitest'
+import { z } from 'zod'
 import { ConductorError } from '../../../src/errors.js'
-import type { TierProblem } from '../../../src/results/result.js'
+import { DownloadError } from '../../../src/results/download.js'
+import type { Result, TierProblem } from '../../../src/results/result.js'
 import { taskSource } from '../../../src/results/result-source.js'
 import { createResults, type Results } from '../../../src/results/results.js'
 import { DirectoryFiles } from '../../../src/stores/directory-files.js'
 import type { ResultStore } from '../../../src/stores/result-store.js'
-import { SpoolStore } from '../../../src/stores/spool-store.js'
+import { type SpoolFiles, SpoolStore } from '../../../src/stores/spool-store.js'
 import { plantInFolder } from '../../support/plant-spool.js'
 import { readAll, recordFor, type SeedSpec } from '../../support/records.js'
 import { makeTempDir, type TempDir } from '../../support/temp-dir.js'
@@ -254,6 +256,63 @@ describe('results over several tiers', () => {
     await mkdir(again)
     await expect(all.download(again)).rejects.toMatchObject({ code: 'INTEGRITY' })
     expect((await readdir(again)).filter((name) => name.endsWith('-b') || name.endsWith('.part'))).toEqual([])
+  })
+
+  it('checks JSON with a schema of any make, and says what is wrong', async () => {
+    const key = await plant(first, 'r.json', '{"n":1,"list":[{"x":"y"}]}')
+    const result = (await results(spool(first, 'one')).get(key)) as Result
+    const shape = z.object({ n: z.number(), list: z.array(z.object({ x: z.string() })) })
+    const value = await result.json(shape)
+    expectTypeOf(value).toEqualTypeOf<{ n: number; list: { x: string }[] }>()
+    expect(value.list[0]?.x).toBe('y')
+    const wrong = z.object({ list: z.array(z.object({ x: z.number() })) })
+    await expect(result.json(wrong, { maxBytes: 100 })).rejects.toMatchObject({
+      code: 'INTEGRITY',
+      message: expect.stringMatching(/^w\/20260114-120000-r\.json is not what it should be: list\.0\.x: /),
+    })
+    const parser = { parse: (found: unknown): number => (found as { n: number }).n }
+    expectTypeOf(await result.json(parser)).toEqualTypeOf<number>()
+    const thrower = {
+      parse: (): never => {
+        throw new Error('not today')
+      },
+    }
+    await expect(result.json(thrower)).rejects.toMatchObject({ code: 'INTEGRITY', message: /not today/ })
+    expectTypeOf(await result.json()).toEqualTypeOf<unknown>()
+    await expect(result.json({ maxBytes: 1 })).rejects.toMatchObject({ code: 'TOO_LARGE' })
+  })
+
+  it('goes on past what cannot be downloaded, and says what that is', async () => {
+    const good = await plant(first, 'a', 'one')
+    const bad = await plant(first, 'b', 'two')
+    const last = await plant(first, 'c', 'three')
+    await tamper(first, bad, 'owt')
+    const error = await results(spool(first, 'one'))
+      .download(second.path, { concurrency: 1 })
+      .catch((reason: unknown) => reason)
+    expect(error).toBeInstanceOf(DownloadError)
+    const { report } = error as DownloadError
+    expect(report.saved.map(({ key }) => key)).toEqual([good, last])
+    expect(report.failed).toMatchObject([{ key: bad, error: { code: 'INTEGRITY' } }])
+    expect((await readdir(second.path)).sort()).toEqual(['20260114-120000-a', '20260114-120000-c'])
+  })
+
+  it('reads no more records than fit into memory, and says so', async () => {
+    const text = ' '.repeat(4_000_000)
+    let read = 0
+    const files: SpoolFiles = {
+      async *readRecords() {
+        for (; ; read++) yield { fileName: `20260114-120000-${read}`, text }
+      },
+      readRecord: async () => undefined,
+      open: async () => Promise.reject(new ConductorError('NOT_FOUND', 'no')),
+      delete: async () => false,
+    }
+    const key = await plant(first, 'a', 'one')
+    const list = await results(new SpoolStore('full', 'sandbox', files), spool(first, 'one')).list()
+    expect(list.map((result) => result.key)).toEqual([key])
+    expect(list.unavailable).toMatchObject([{ store: 'full', error: { code: 'TOO_LARGE' } }])
+    expect(read).toBeLessThan(40)
   })
 
   it('makes no link where no tier has any', async () => {
