@@ -12,6 +12,7 @@ import {
   type SpoolRecordFile,
   tooManyRecords,
 } from '../stores/spool-store.js'
+import { mapStreamErrors } from '../streams/map-stream-errors.js'
 import { skipBytes } from '../streams/skip-bytes.js'
 import { type E2bOptions, toConnectionOpts } from './e2b-sandboxes.js'
 import { mapSandboxError } from './map-sandbox-error.js'
@@ -83,15 +84,20 @@ export class E2bVolumeFiles implements SpoolFiles {
   ): Promise<ReadableStream<Uint8Array>> {
     const volume = await this.#connect(signal)
     const path = `${this.#folder}/${taskId}/${fileName}`
+    const explain = (error: unknown): unknown =>
+      mapSandboxError(error, `read ${path} on volume ${this.#volumeName}`, signal)
     try {
       const body = await volume.readFile(path, {
         format: 'stream',
         ...this.#call(signal),
         requestTimeoutMs: 0,
       })
-      return skipBytes(body, offset)
+      return skipBytes(
+        mapStreamErrors(body, async (error) => explain(error)),
+        offset,
+      )
     } catch (error) {
-      throw mapSandboxError(error, `read ${path} on volume ${this.#volumeName}`, signal)
+      throw explain(error)
     }
   }
 

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { ResultRecord } from '../../../src/protocol/record.js'
-import type { ResultStore } from '../../../src/stores/result-store.js'
 import { taskSource } from '../../../src/results/result-source.js'
 import { createResults } from '../../../src/results/results.js'
+import type { ResultStore } from '../../../src/stores/result-store.js'
 import { collect, readAll, recordFor, type SeedSpec } from '../../support/records.js'
 
 /** One store with a way to plant results in it that does not use the store. */

@@ -45,15 +45,15 @@ async function startSandbox(volume: string | undefined): Promise<Place> {
 /** Plants through the unmodified SDK, in one archive: a request for each of a thousand files would take most of the time. */
 function seeder(sandbox: Sandbox): Pick<StoreHarness, 'seed' | 'forge' | 'inflateRecord' | 'seedJunk'> {
   const seed: StoreHarness['seed'] = async (results) => {
-      const archive = pack()
-      for (const { record, body } of results) {
-        archive.entry({ name: pathOf(record) }, Buffer.from(body))
-        archive.entry({ name: `${pathOf(record)}.meta.json` }, `${JSON.stringify(record)}\n`)
-      }
-      archive.finalize()
-      await sandbox.files.write('/tmp/seed.tar', await arrayBuffer(archive))
-      await sandbox.commands.run(`mkdir -p ${SPOOL} && tar -C ${SPOOL} -xf /tmp/seed.tar`)
+    const archive = pack()
+    for (const { record, body } of results) {
+      archive.entry({ name: pathOf(record) }, Buffer.from(body))
+      archive.entry({ name: `${pathOf(record)}.meta.json` }, `${JSON.stringify(record)}\n`)
     }
+    archive.finalize()
+    await sandbox.files.write('/tmp/seed.tar', await arrayBuffer(archive))
+    await sandbox.commands.run(`mkdir -p ${SPOOL} && tar -C ${SPOOL} -xf /tmp/seed.tar`)
+  }
   return {
     seed,
     forge: seed,

@@ -70,7 +70,7 @@ describe('stu-conductor', () => {
     await plantInS3(at, results)
     if (!sealed) return
     const stored = [{ tier: 's3' as const, location: 'there', at: '2026-01-14T12:00:00.000Z' }]
-    await new S3Manifests(at).write({
+    await new S3Manifests(at).update(taskId, () => ({
       v: 1,
       task_id: taskId,
       sealed_at: '2026-01-14T12:01:00.000Z',
@@ -78,7 +78,7 @@ describe('stu-conductor', () => {
       exit: { code: 0, signal: null },
       complete: true,
       results: results.map(({ record }) => ({ ...record, stored })),
-    })
+    }))
   }
 
   it('shows, fetches, unpacks, deletes and prunes over several tasks', async () => {

@@ -1,6 +1,15 @@
+import { randomBytes } from 'node:crypto'
+import { Sandbox, Volume } from 'e2b'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Worker } from '../../../src/conductor/worker.js'
+import { taskSource } from '../../../src/results/result-source.js'
+import { createResults } from '../../../src/results/results.js'
+import { E2bSandbox } from '../../../src/sandbox/e2b-sandbox.js'
+import { E2bVolumeFiles } from '../../../src/sandbox/e2b-volume.js'
+import { SandboxFiles } from '../../../src/sandbox/sandbox-files.js'
+import { SpoolStore } from '../../../src/stores/spool-store.js'
 import { s3Fault, startFaultProxy } from '../../support/persister/fault-proxy.js'
+import { recordFor } from '../../support/records.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 
 const names = async (worker: Worker): Promise<string[]> =>
@@ -69,6 +78,47 @@ describe('results of a worker that lives', () => {
     expect(await names(worker)).toEqual([])
     await worker.terminate()
     expect([...(await conductor.results('held').list())]).toEqual([])
+  })
+
+  it('are read on where a connection to the volume or the sandbox breaks', async () => {
+    const body = randomBytes(5_000_000)
+    const record = recordFor({ taskId: 'w', name: 'big' }, body)
+    let broken = 0
+    await using proxy = await startFaultProxy(stack.e2b.url, (request) => {
+      const isBody = request.method === 'GET' && /20260114-120000-big(?!\.meta)/.test(request.url ?? '')
+      if (!isBody || broken % 2 === 1) return undefined
+      broken += 1
+      return { kind: 'cut', afterBytes: 2_000_000 }
+    })
+    const direct = {
+      apiKey: stack.e2b.env.E2B_API_KEY ?? '',
+      apiUrl: stack.e2b.url,
+      sandboxUrl: stack.e2b.url,
+    }
+    await Volume.create('shared', direct)
+    const mounts = { volumeMounts: { '/spool': 'shared' } }
+    const sandbox = await Sandbox.create({ ...direct, ...mounts, timeoutMs: 600_000 })
+    await sandbox.files.write([
+      { path: '/spool/w/20260114-120000-big', data: new Uint8Array(body).buffer },
+      { path: '/spool/w/20260114-120000-big.meta.json', data: JSON.stringify(record) },
+    ])
+    const volume = new E2bVolumeFiles('shared', { ...direct, volumeApiUrl: proxy.url })
+    const proxied = await Sandbox.connect(sandbox.sandboxId, { ...direct, sandboxUrl: proxy.url })
+    const files = new SandboxFiles(new E2bSandbox(proxied), '/spool')
+    for (const [tier, place] of [
+      ['volume', volume],
+      ['sandbox', files],
+    ] as const) {
+      broken = 0
+      const store = new SpoolStore(tier, tier, place)
+      const results = createResults(
+        taskSource({ taskId: 'w', manifests: undefined, stores: async () => [store] }),
+      )
+      const bytes = await (await results.latest())?.bytes()
+      expect(broken).toBe(1)
+      expect(Buffer.from(bytes ?? []).equals(body)).toBe(true)
+    }
+    await sandbox.kill()
   })
 
   it('are not pruned, nor are those that a paused sandbox may still add to', async () => {

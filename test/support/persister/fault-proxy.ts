@@ -18,6 +18,8 @@ export type Fault =
   | { readonly kind: 'reset'; readonly afterBytes: number }
   /** Lets the server do its work and breaks the connection in the middle of its answer. */
   | { readonly kind: 'truncate' }
+  /** Passes on the first bytes of the server's answer and breaks the connection. */
+  | { readonly kind: 'cut'; readonly afterBytes: number }
   /** Lets the server do its work and keeps its answer back. */
   | { readonly kind: 'swallow' }
 
@@ -41,6 +43,16 @@ function reset(socket: Duplex | null): void {
   if (socket !== null && 'resetAndDestroy' in socket && typeof socket.resetAndDestroy === 'function') {
     socket.resetAndDestroy()
   } else socket?.destroy()
+}
+
+function cut(answer: IncomingMessage, response: ServerResponse, afterBytes: number): void {
+  let bytes = 0
+  answer.on('data', (chunk: Buffer) => {
+    if (bytes >= afterBytes) return
+    bytes += chunk.length
+    // Ended rather than reset, so that what was sent arrives.
+    response.write(chunk, () => bytes >= afterBytes && response.socket?.end())
+  })
 }
 
 function pass(
@@ -73,7 +85,8 @@ function pass(
         return
       }
       response.writeHead(answer.statusCode ?? 500, answer.headers)
-      answer.pipe(response)
+      if (fault?.kind === 'cut') cut(answer, response, fault.afterBytes)
+      else answer.pipe(response)
     },
   )
   // A server that refuses early closes on what is still being sent; its answer stands.
@@ -100,7 +113,7 @@ export async function startFaultProxy(upstream: string, rule: FaultRule): Promis
     const n = requests.length
     requests.push(`${request.method} ${request.url}`)
     const fault = rule(request, n)
-    if (fault === undefined || fault.kind === 'truncate' || fault.kind === 'swallow') {
+    if (fault === undefined || ['truncate', 'cut', 'swallow'].includes(fault.kind)) {
       pass(target, request, response, fault)
       return
     }
