@@ -76,7 +76,8 @@ export class DownloadError extends ConductorError {
   }
 }
 
-const downloadOptionsSchema = z.strictObject({
+/** @internal */
+export const downloadOptionsSchema = z.strictObject({
   signal: z.instanceof(AbortSignal).optional(),
   concurrency: z.number().int().min(1).max(256).default(8),
   extract: z.boolean().default(false),

@@ -34,7 +34,8 @@ export interface ManyTasksContext extends TasksContext {
 
 const taskId = z.string().refine((id) => taskIdProblem(id) === undefined, 'must be task ids')
 
-const resultsQuerySchema = resultFilterSchema.extend({
+/** @internal */
+export const resultsQuerySchema = resultFilterSchema.extend({
   tasks: z.union([z.string().min(1), z.array(taskId).readonly()]),
   dedupe: z.literal('sha256').optional(),
 })

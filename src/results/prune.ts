@@ -63,7 +63,8 @@ export interface PruneContext extends ManyTasksContext {
   isAlive(taskId: string, options: CallOptions): Promise<boolean>
 }
 
-const pruneOptionsSchema = z.strictObject({
+/** @internal */
+export const pruneOptionsSchema = z.strictObject({
   olderThanDays: z.number().nonnegative(),
   tasks: z.union([z.string().min(1), z.array(z.string())]).optional(),
   unsealed: z.boolean().default(false),

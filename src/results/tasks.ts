@@ -67,7 +67,8 @@ export interface FoundTask {
   readonly usage: Pick<TaskUsage, 'resultCount' | 'sizeBytes'> | undefined
 }
 
-const tasksOptionsSchema = z.strictObject({
+/** @internal */
+export const tasksOptionsSchema = z.strictObject({
   signal: z.instanceof(AbortSignal).optional(),
   limit: z.number().int().positive().optional(),
   before: z.union([z.date(), z.object({ taskId: z.string(), updatedAt: z.date() })]).optional(),

@@ -77,6 +77,7 @@ describe('stu-conductor', () => {
       outcome: 'succeeded',
       exit: { code: 0, signal: null },
       complete: true,
+      attempts: [],
       results: results.map(({ record }) => ({ ...record, stored })),
     }))
   }
