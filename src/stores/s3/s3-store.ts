@@ -4,6 +4,7 @@ import {
   HeadObjectCommand,
   type HeadObjectCommandOutput,
   ListObjectsV2Command,
+  type ListObjectsV2CommandOutput,
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
@@ -55,39 +56,41 @@ export class S3Store implements ResultStore {
     const Prefix = s3TaskPrefix(this.#at.prefix, taskId)
     const strip = Prefix.length - taskId.length - 1
     const StartAfter = startAfter === undefined ? undefined : `${Prefix.slice(0, strip)}${startAfter}`
+    const left = new AbortController()
+    const stop = signal === undefined ? left.signal : AbortSignal.any([signal, left.signal])
+    const fetchPage = (ContinuationToken: string | undefined): Promise<ListObjectsV2CommandOutput> => {
+      const input = { Bucket: this.#at.bucket, Prefix, StartAfter, ContinuationToken }
+      const send = (options: object) => this.#at.client.send(new ListObjectsV2Command(input), options)
+      return this.#send(`list ${this.name}/${taskId}/`, send, stop)
+    }
     let token: string | undefined
+    let ahead: Promise<ListObjectsV2CommandOutput> | undefined
     let last = ''
-    for (;;) {
-      const page = await this.#send(
-        `list ${this.name}/${taskId}/`,
-        (options) =>
-          this.#at.client.send(
-            new ListObjectsV2Command({
-              Bucket: this.#at.bucket,
-              Prefix,
-              StartAfter,
-              ContinuationToken: token,
-            }),
-            options,
-          ),
-        signal,
-      )
-      for (const object of page.Contents ?? []) {
-        const key = (object.Key ?? '').slice(strip)
-        if (key.endsWith(RECORD_SUFFIX) || parseKey(key)?.taskId !== taskId) continue
-        // Merging relies on the order; a server that breaks it must not make results disappear or repeat.
-        if (compareKeys(last, key) >= 0) {
-          throw new ConductorError('PROTOCOL', `list ${this.name}/${taskId}/ is not in key order`)
+    try {
+      for (;;) {
+        const page = await (ahead ?? fetchPage(token))
+        const next = page.IsTruncated === true ? page.NextContinuationToken : undefined
+        // Whoever has read a page and wants more will likely want all; who stops at the first costs one request.
+        ahead = token === undefined || next === undefined || next === token ? undefined : fetchPage(next)
+        ahead?.catch(() => {})
+        for (const object of page.Contents ?? []) {
+          const key = (object.Key ?? '').slice(strip)
+          if (key.endsWith(RECORD_SUFFIX) || parseKey(key)?.taskId !== taskId) continue
+          // Merging relies on the order; a server that breaks it must not make results disappear or repeat.
+          if (compareKeys(last, key) >= 0) {
+            throw new ConductorError('PROTOCOL', `list ${this.name}/${taskId}/ is not in key order`)
+          }
+          last = key
+          yield { key, size: object.Size ?? 0 }
         }
-        last = key
-        yield { key, size: object.Size ?? 0 }
+        if (page.IsTruncated !== true) return
+        if (next === undefined || next === token) {
+          throw new ConductorError('PROTOCOL', `list ${this.name}/${taskId}/ does not advance`)
+        }
+        token = next
       }
-      if (page.IsTruncated !== true) return
-      const next = page.NextContinuationToken
-      if (next === undefined || next === token) {
-        throw new ConductorError('PROTOCOL', `list ${this.name}/${taskId}/ does not advance`)
-      }
-      token = next
+    } finally {
+      left.abort()
     }
   }
 
