@@ -1,0 +1,22 @@
+// Writes each body to one and the same file, in a process of its own: the least that a server for uploads can do.
+import { createWriteStream } from 'node:fs'
+import { createServer } from 'node:http'
+import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+
+const [, , folder = ''] = process.argv
+const server = createServer((request, response) => {
+  pipeline(request, createWriteStream(join(folder, 'sunk'))).then(
+    () => response.writeHead(201).end(),
+    () => response.destroy(),
+  )
+})
+server.requestTimeout = 0
+server.listen(0, '127.0.0.1', () => {
+  const address = server.address()
+  process.send?.({ url: `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}` })
+})
+process.once('disconnect', () => {
+  server.closeAllConnections()
+  server.close()
+})
