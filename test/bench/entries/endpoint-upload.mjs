@@ -53,6 +53,7 @@ async function compareUploads(folder, endpoint, sink, nginx) {
       return ms
     },
     bare: () => timeCommand(put(file, `${sink}/sunk`)),
+    'bare and synced': () => timeCommand(put(file, `${sink}/synced`)),
     ...(nginx === undefined ? {} : { nginx: () => timeCommand(put(file, `${nginx}/file`)) }),
   })
   const { ours, ...others } = times
@@ -62,7 +63,8 @@ async function compareUploads(folder, endpoint, sink, nginx) {
     value: ours.medianMs / theirs.medianMs,
     bound: 1 / 0.7,
     unit: 'x',
-    detail: `${formatTimes(ours)}, synced to disk : ${formatTimes(theirs)}, not synced`,
+    // The endpoint acknowledges only what is on the disk, which nginx does not wait for.
+    detail: `${formatTimes(ours)} : ${formatTimes(theirs)}`,
   }))
 }
 

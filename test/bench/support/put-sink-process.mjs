@@ -1,12 +1,22 @@
-// Writes each body to one and the same file, in a process of its own: the least that a server for uploads can do.
-import { createWriteStream } from 'node:fs'
+// Writes each body to one and the same file, in a process of its own: the least that a server for uploads can do. What is put
+// to /synced is on the disk before that is answered.
+import { open } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
 const [, , folder = ''] = process.argv
 const server = createServer((request, response) => {
-  pipeline(request, createWriteStream(join(folder, 'sunk'))).then(
+  const take = async () => {
+    const file = await open(join(folder, 'sunk'), 'w')
+    try {
+      await pipeline(request, file.createWriteStream({ autoClose: false }))
+      if (request.url === '/synced') await file.sync()
+    } finally {
+      await file.close()
+    }
+  }
+  take().then(
     () => response.writeHead(201).end(),
     () => response.destroy(),
   )
