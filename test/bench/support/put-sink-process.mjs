@@ -1,5 +1,6 @@
 // Writes each body to one and the same file, in a process of its own: the least that a server for uploads can do. What is put
 // to /synced is on the disk before that is answered.
+import { createWriteStream } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
@@ -7,14 +8,13 @@ import { pipeline } from 'node:stream/promises'
 
 const [, , folder = ''] = process.argv
 const server = createServer((request, response) => {
+  const path = join(folder, 'sunk')
   const take = async () => {
-    const file = await open(join(folder, 'sunk'), 'w')
-    try {
-      await pipeline(request, file.createWriteStream({ autoClose: false }))
-      if (request.url === '/synced') await file.sync()
-    } finally {
-      await file.close()
-    }
+    await pipeline(request, createWriteStream(path))
+    if (request.url !== '/synced') return
+    const file = await open(path, 'r+')
+    await file.sync()
+    await file.close()
   }
   take().then(
     () => response.writeHead(201).end(),
