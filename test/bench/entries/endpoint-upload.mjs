@@ -18,8 +18,10 @@ export const entry = {
   missing: async () => ((await find('curl')) === undefined ? 'curl is not installed' : undefined),
   run: () =>
     withScratch(async (folder) => {
-      const endpoint = await startChild('endpoint-process.mjs', [join(folder, 'results')])
-      const sink = await startChild('put-sink-process.mjs', [folder])
+      const endpoint = await startChild(new URL('../support/endpoint-process.mjs', import.meta.url), [
+        join(folder, 'results'),
+      ])
+      const sink = await startChild(new URL('../support/put-sink-process.mjs', import.meta.url), [folder])
       const nginx = await startNginx(folder)
       if (nginx === undefined) process.stderr.write("nginx is not installed (Debian's package nginx)\n")
       try {

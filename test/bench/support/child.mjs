@@ -3,18 +3,18 @@ import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 
 /**
- * Runs a module of this folder that sends one message once it is ready, and ends when it is left.
+ * Runs a module that sends one message once it is ready, and ends when it is left.
  *
- * @param {string} module
+ * @param {URL} module
  * @param {readonly string[]} [args]
  * @returns {Promise<{ ready: any, peakMegabytes: () => Promise<number>, close: () => Promise<void> }>}
  */
 export async function startChild(module, args = []) {
-  const child = fork(new URL(module, import.meta.url), args)
+  const child = fork(module, args)
   const exited = once(child, 'exit')
   const [ready] = await Promise.race([
     once(child, 'message'),
-    exited.then(([code]) => Promise.reject(new Error(`${module} ended with ${code}`))),
+    exited.then(([code]) => Promise.reject(new Error(`${module.pathname} ended with ${code}`))),
   ])
   return {
     ready,
