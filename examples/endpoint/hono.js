@@ -2,9 +2,10 @@
 //
 //   npm run build && node examples/endpoint/hono.js
 //
-// Everything that speaks Request and Response mounts it the same way; in Next it is
-// `export { handler as GET, handler as HEAD, handler as POST, handler as DELETE }` of a catch-all route. Express and Fastify
-// take `toNodeListener(handler)`: `app.use('/results', listener)`, or `reply.hijack()` and `listener(request.raw, reply.raw)`.
+// Everything that speaks Request and Response mounts it the same way; next-route.js does so in Next. Express and Fastify take
+// `toNodeListener(handler)`, before anything that reads bodies: `app.use('/results', listener)` in Express; in Fastify, in a
+// plugin of its own, `removeAllContentTypeParsers()`, `addContentTypeParser('*', (request, body, done) => done(null))`, and for
+// `/results` and `/results/*` a route that calls `reply.hijack()` and `listener(request.raw, reply.raw)`.
 import { timingSafeEqual } from 'node:crypto'
 import { createServer } from 'node:http'
 import { Hono } from 'hono'

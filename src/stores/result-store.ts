@@ -56,7 +56,7 @@ export interface ResultStore {
   readonly tier: StoreTier
   /** Whether asking costs so much that a sealed task is not looked for here, nor a result that another place has. @default false */
   readonly lastResort?: boolean | undefined
-  /** Lists a task's whole results in key order, fetching a page only when the consumer reaches it. What is no result is passed over. */
+  /** Lists a task's whole results in key order, one page at most ahead of a consumer that has read a whole one. What is no result is passed over. */
   list(taskId: string, options?: ListOptions): AsyncIterable<StoredEntry>
   /** Resolves `undefined` when absent; rejects only when the store cannot tell. */
   describe(key: string, options?: CallOptions): Promise<ResultDescription | undefined>

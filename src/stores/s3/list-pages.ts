@@ -13,33 +13,45 @@ export interface WantedKeys {
   readonly StartAfter?: string | undefined
 }
 
-/** A listing's pages, each fetched when the consumer reaches it; rejects with `PROTOCOL` when they do not advance. */
+/** A listing's pages, from the second on one fetched ahead of the consumer; rejects with `PROTOCOL` when they do not advance. */
 export async function* listPages(
   at: S3Location,
   wanted: WantedKeys,
   doing: string,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<ListObjectsV2CommandOutput, void, undefined> {
-  const seen = new Set<string>()
-  let ContinuationToken: string | undefined
-  let emptyPages = 0
-  for (;;) {
+  const left = new AbortController()
+  const abortSignal = signal === undefined ? left.signal : AbortSignal.any([signal, left.signal])
+  const fetchPage = async (ContinuationToken?: string): Promise<ListObjectsV2CommandOutput> => {
     signal?.throwIfAborted()
     const command = new ListObjectsV2Command({ Bucket: at.bucket, ...wanted, ContinuationToken })
-    let page: ListObjectsV2CommandOutput
     try {
-      page = await at.client.send(command, signal === undefined ? {} : { abortSignal: signal })
+      return await at.client.send(command, { abortSignal })
     } catch (error) {
       throw mapS3Error(error, doing, signal)
     }
-    yield page
-    if (page.IsTruncated !== true) return
-    const { Contents = [], CommonPrefixes = [], NextContinuationToken: next } = page
-    emptyPages = Contents.length + CommonPrefixes.length === 0 ? emptyPages + 1 : 0
-    if (next === undefined || seen.has(next) || emptyPages > MAX_EMPTY_PAGES) {
-      throw new ConductorError('PROTOCOL', `${doing} does not advance`)
+  }
+  const seen = new Set<string>()
+  let coming = fetchPage()
+  let emptyPages = 0
+  try {
+    for (;;) {
+      const page = await coming
+      const { IsTruncated, Contents = [], CommonPrefixes = [], NextContinuationToken: next } = page
+      const advances = next !== undefined && !seen.has(next)
+      // Whoever has read a page and wants more will likely want all; who stops at the first costs one request.
+      const ahead = IsTruncated === true && advances && seen.size > 0 ? fetchPage(next) : undefined
+      ahead?.catch(() => {})
+      yield page
+      if (IsTruncated !== true) return
+      emptyPages = Contents.length + CommonPrefixes.length === 0 ? emptyPages + 1 : 0
+      if (!advances || emptyPages > MAX_EMPTY_PAGES) {
+        throw new ConductorError('PROTOCOL', `${doing} does not advance`)
+      }
+      seen.add(next)
+      coming = ahead ?? fetchPage(next)
     }
-    seen.add(next)
-    ContinuationToken = next
+  } finally {
+    left.abort()
   }
 }
