@@ -82,13 +82,14 @@ function escaped(s,   n, i, c, t) {
   for (i = 1; i <= n; i++) { c = substr(s, i, 1); t = t (c == "\"" || c == "\\" ? "\\" c : c) }
   return t
 }
+# Regular expressions are written out where they are used: some awks compile one in a variable anew each time.
 function unclean(s) {
-  gsub(UTF8, "", s)
-  return s ~ HIGH
+  gsub(/[\302-\337][\200-\277]|\340[\240-\277][\200-\277]|[\341-\354\356\357][\200-\277][\200-\277]|\355[\200-\237][\200-\277]|\360[\220-\277][\200-\277][\200-\277]|[\361-\363][\200-\277][\200-\277][\200-\277]|\364[\200-\217][\200-\277][\200-\277]/, "", s)
+  return s ~ /[\200-\377]/
 }
 # Pieces, because some regular expression engines take the square of the length.
 function unclean_long(s,   i, k, n) {
-  if (s !~ HIGH) return 0
+  if (s !~ /[\200-\377]/) return 0
   n = length(s)
   for (i = 1; i <= n; i += k) {
     k = 2048
@@ -99,7 +100,7 @@ function unclean_long(s,   i, k, n) {
 }
 function inside(s,   n, e, i, c) {
   odd = 0
-  if (s ~ CONTROL) { fail("a raw control character in a string"); return }
+  if (s ~ /[\001-\037]/) { fail("a raw control character in a string"); return }
   if (index(s, "\\")) {
     n = split(s, e, "\\")
     for (i = 2; i <= n; i++) {
@@ -209,7 +210,7 @@ function grant_field(value, type,   path, i) {
   if (type == "null") return
   path = key[1]
   for (i = 2; i <= depth; i++) path = path "." key[i]
-  if (value ~ CONTROL || value ~ /\177/) { fail("a control character in " path); return }
+  if (value ~ /[\001-\037]/ || value ~ /\177/) { fail("a control character in " path); return }
   if (depth == 4 && key[1] == "s3" && key[2] == "policy" && key[3] == "fields") {
     if (key[4] == "key" || key[4] == "file") return
     if (key[4] !~ /^[A-Za-z0-9-]+$/ || type != "string") { fail("a form field that cannot be sent"); return }
@@ -218,7 +219,7 @@ function grant_field(value, type,   path, i) {
   } else if (path in gname && type == gtype[path]) say(gname[path], value)
 }
 function upload_field(value, type) {
-  if (value ~ CONTROL) { fail("a control character"); return }
+  if (value ~ /[\001-\037]/) { fail("a control character"); return }
   if (depth == 1 && key[1] in uname && (type == utype[key[1]] || type == "null")) say(uname[key[1]], type == "null" ? "" : value)
   else if (depth == 3 && key[1] == "parts" && type == "string") part[key[2] "." key[3]] = value
 }
@@ -243,7 +244,7 @@ function record_whole() {
     && (ftype["archive"] == "null" || string("archive") && field["archive"] == "tar.gz") \
     && field["timestamp"] ~ /^[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]-[0-9][0-9][0-9][0-9][0-9][0-9]$/ \
     && name_problem(field["name"]) == "" && field["key"] == field["task_id"] "/" field["timestamp"] "-" field["name"] \
-    && field["content_type"] !~ CONTROL && field["created_at"] ~ /^[0-9TZ:.-]+$/
+    && field["content_type"] !~ /[\001-\037]/ && field["created_at"] ~ /^[0-9TZ:.-]+$/
 }
 # Whether a record lies under its own name, beside a body of the right size.
 function beside_its_body(file,   name) {
@@ -283,7 +284,7 @@ function name_problem(s,   rest) {
   if (s == "." || s == "..") return "must not be \".\" or \"..\""
   if (index(s, "/")) return "must be one path segment, without \"/\""
   if (unclean(s)) return "must be valid Unicode"
-  if (s ~ CONTROL || s ~ /\177/ || s ~ /\302[\200-\237]/) return "must not contain control characters"
+  if (s ~ /[\001-\037]/ || s ~ /\177/ || s ~ /\302[\200-\237]/) return "must not contain control characters"
   if (length(s) >= 10 && substr(s, length(s) - 9) == ".meta.json") return "must not end in \".meta.json\""
   if (length(s) > 255) return "must be at most 255 bytes of UTF-8, has " length(s)
   return ""
@@ -308,12 +309,8 @@ function name_mode(   s, i) {
 }
 BEGIN {
   ORS = ""; RS = "\""; CAP = 2048
-  CONTROL = "["; for (i = 1; i < 32; i++) CONTROL = CONTROL sprintf("%c", i); CONTROL = CONTROL "]"
   # Not in one piece, since find would put file names there.
   SIZES = "find . ! -name . -prune -type f ! -name \"*.meta.json\" -exec stat -c \"%s%n\" {" "} +"
-  HIGH = "[\200-\377]"
-  UTF8 = "[\302-\337][\200-\277]|\340[\240-\277][\200-\277]|[\341-\354\356\357][\200-\277][\200-\277]|\355[\200-\237][\200-\277]"
-  UTF8 = UTF8 "|\360[\220-\277][\200-\277][\200-\277]|[\361-\363][\200-\277][\200-\277][\200-\277]|\364[\200-\217][\200-\277][\200-\277]"
   for (i = 127; i < 256; i++) ord[sprintf("%c", i)] = i
   if (mode == "name") { name_mode(); exit }
   if (mode == "records") read_sizes()

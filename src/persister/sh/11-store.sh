@@ -34,6 +34,18 @@ inspect() {
   fi || { complain "cannot read $1: permission denied" && return 1; }
 }
 
+# Writes the names of what belongs into an archive of $parent/$base to a file, a line each, in the order that GNU tar sorts
+# into, and the first of them to another. Fails where a name has a line end in it.
+list_names() {
+  spool=/
+  [ -z "$inner" ] || spool=${first%"$base"}$inner
+  (
+    cd -- "${parent:-/}" || exit 1
+    [ -z "$(find "$first" -name "*$NL*" 2>/dev/null)" ] || exit 1
+    find "$first" -path "$spool" -prune -o ! -type s ! -type p ! -type b ! -type c -print 2>/dev/null | tr / '\1' | sort | tr '\1' / >"$remarks.names"
+  ) && printf '%s\n' "$first" >"$remarks.first"
+}
+
 # Writes the directory at $source to standard output as tar.gz; remarks go to the scratch folder.
 archive() {
   remarks=$scratch/remarks
@@ -41,7 +53,7 @@ archive() {
   real=${real%"$NL"x}
   base=${real##*/} parent=${real%/*}
   [ -n "$base" ] || base=. parent=/
-  true >"$remarks"
+  true >"$remarks" >"$remarks.first"
   # Patterns for what is no file, each character of a name standing for itself.
   # shellcheck disable=SC2016
   specials=$(cd -- "${parent:-/}" && find "./$base" \( -type s -o -type p -o -type b -o -type c \) -exec sh -c '
@@ -60,9 +72,13 @@ archive() {
     "${real%/}"/?*)
       inner=${inner#"${parent%/}"/}
       printf '%s: left out, it is the spool\n' "$inner" >>"$remarks"
-      specials="$specials${specials:+$NL}$(printf '%s' "$inner" | sed 's/[][*?\\]/\\&/g')"
+      inner=$(printf '%s' "$inner" | sed 's/[][*?\\]/\\&/g')
+      specials="$specials${specials:+$NL}$inner"
       ;;
+    *) inner='' ;;
   esac
+  # A name that starts with a dash is no option.
+  case $base in -*) first=./$base ;; *) first=$base ;; esac
   set -- -C "${parent:-/}"
   gnu=''
   case $(tar --version 2>/dev/null) in
@@ -72,8 +88,24 @@ archive() {
       set -- "$@" --sort=name --owner=0 --group=0 --numeric-owner --format=gnu --hard-dereference --ignore-failed-read --anchored
       ;;
   esac
-  if [ -n "$specials" ]; then printf '%s\n' "$specials" >"$remarks.not" && set -- "$@" -X "$remarks.not"; fi
-  if [ -n "$gnu" ]; then set -- "$@" -- "$base"; else set -- "$@" "./$base"; fi
+  if [ -n "$gnu" ]; then
+    if [ -n "$specials" ]; then printf '%s\n' "$specials" >"$remarks.not" && set -- "$@" -X "$remarks.not"; fi
+    set -- "$@" -- "$base"
+  elif list_names && tar -cf /dev/null "$@" --no-recursion -T "$remarks.first" 2>/dev/null; then
+    # Others sort nothing and know of different options, and refuse those with the status that a vanished file has, too.
+    set -- "$@" --no-recursion -T "$remarks.names"
+  elif [ -s "$remarks.first" ] && [ $(($(wc -c <"$remarks.names"))) -le 1000000 ] && tar -cf /dev/null "$@" --no-recursion "$first" 2>/dev/null; then
+    IFS=$NL
+    # shellcheck disable=SC2046
+    set -- "$@" --no-recursion $(cat -- "$remarks.names")
+    unset IFS
+  elif [ -z "$inner" ]; then
+    set -- "$@" "$first"
+  else
+    printf '%s: this tar cannot leave the spool out\n' "$base" >>"$remarks"
+    echo failed >&3
+    return
+  fi
   # Options for these in the environment are not meant for us.
   {
     TAR_OPTIONS='' tar -cf - "$@" 2>>"$remarks"
