@@ -258,6 +258,10 @@ class Round {
     if (event.event === 'started') return
     // Complaints may go on for ever.
     if (event.event !== 'problem') this.#lastSignOfLifeMs = performance.now()
+    if (event.taskId === '') {
+      if (event.event === 'problem') this.#complain('', event.problem)
+      return
+    }
     const task = this.#tasks.get(event.taskId)
     if (task === undefined) {
       // A sandbox whose end was told by a conductor that was killed over it may be finished once more.
