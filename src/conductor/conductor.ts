@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
 import pLimit from 'p-limit'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
@@ -60,6 +61,8 @@ export class Conductor implements AsyncDisposable {
       workers: this.#workers,
     })
     this.#limit = pLimit(this.#options.maxWorkers)
+    // Every request of every worker that is being started listens to it.
+    setMaxListeners(0, this.#closing.signal)
   }
 
   /** Workers that are not terminated, by task id. */

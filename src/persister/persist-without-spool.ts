@@ -1,16 +1,15 @@
-import { createHash } from 'node:crypto'
 import { fstatSync } from 'node:fs'
-import { access, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { access, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { ConductorError, isConductorError } from '../errors.js'
 import { nextTimestamp } from '../protocol/key.js'
 import type { ResultRecord } from '../protocol/record.js'
 import { spoolFileName } from '../protocol/spool-layout.js'
 import type { Courier, Requirement } from './courier.js'
-import { systemCode } from './fs-error.js'
 import type { DeliveryContext } from './remote/remote-store.js'
 import type { Settings } from './settings.js'
 import type { Source } from './source/source.js'
+import { claimElsewhere } from './spool/claims-elsewhere.js'
 import { type Draft, makeRecord } from './spool/commit.js'
 import { withOpen } from './spool/disk.js'
 import { taskFolder } from './spool/record-file.js'
@@ -61,21 +60,12 @@ async function stageElsewhere(source: Source): Promise<Borrowed | undefined> {
 /** False when the spool or another such process on this machine has the key. */
 async function claim(settings: Settings, draft: Draft, timestamp: string): Promise<boolean> {
   const file = spoolFileName(timestamp, draft.name)
-  const taken = await access(`${taskFolder(settings.localDir, draft.taskId)}/${file}`).then(
-    () => true,
+  // Asked last, so that of a result in the spool and this one, side by side, one gives way.
+  if (!claimElsewhere(draft.taskId, file)) return false
+  return access(`${taskFolder(settings.localDir, draft.taskId)}/${file}`).then(
     () => false,
+    () => true,
   )
-  if (taken) return false
-  const folder = `${tmpdir()}/persist-result-claims`
-  const token = createHash('sha256').update(`${draft.taskId}/${file}`).digest('hex')
-  try {
-    await mkdir(folder, { recursive: true })
-    await writeFile(`${folder}/${token}`, '', { flag: 'wx' })
-    return true
-  } catch (error) {
-    // Where nothing at all can be written, a store's own refusal to overwrite is the only protection left.
-    return systemCode(error) !== 'EEXIST'
-  }
 }
 
 function allFailed(spoolFailure: ConductorError, record: ResultRecord | undefined): ConductorError {

@@ -44,7 +44,7 @@ interface Task {
 }
 
 /** Without any report or event for so long, a round is stuck. */
-const STUCK_MS = 90_000
+const STUCK_MS = 120_000
 
 /** Runs one round to its end and checks it. */
 export async function runRound(options: RoundOptions): Promise<RoundReport> {
@@ -162,7 +162,7 @@ class Round {
       const woken = new Promise<void>((wake) => {
         this.#wake = wake
       })
-      await Promise.race([woken, delay(1_000, undefined, { ref: true }), this.#conductor?.died])
+      await Promise.race([woken, delay(1_000), this.#conductor?.died, this.#world.e2bDied])
       if (performance.now() - this.#lastSignOfLifeMs > STUCK_MS) {
         const tasks = [...this.#tasks.values()].map(
           ({ taskId, exited, plan }) => `${taskId} (${plan.kind}, ${exited ? 'exited' : 'running'})`,
@@ -255,8 +255,13 @@ class Round {
   }
 
   #hear(event: ConductorEvent): void {
-    this.#lastSignOfLifeMs = performance.now()
     if (event.event === 'started') return
+    // Complaints may go on for ever.
+    if (event.event !== 'problem') this.#lastSignOfLifeMs = performance.now()
+    if (event.taskId === '') {
+      if (event.event === 'problem') this.#complain('', event.problem)
+      return
+    }
     const task = this.#tasks.get(event.taskId)
     if (task === undefined) {
       // A sandbox whose end was told by a conductor that was killed over it may be finished once more.

@@ -30,6 +30,18 @@ export class Service {
     return said
   }
 
+  /** Rejects when it ends by itself. */
+  get died(): Promise<never> {
+    const child = this.#child
+    if (child === undefined) throw new Error(`${this.#program} was not started`)
+    const died = once(child, 'exit').then(([code, signal]) => {
+      throw new Error(`${this.#program} ended: ${code ?? signal}`)
+    })
+    // Whoever asked may have gone on to other things.
+    died.catch(() => {})
+    return died
+  }
+
   /** SIGKILL, and waits until it is gone. */
   async kill(): Promise<void> {
     const child = this.#child

@@ -23,6 +23,8 @@ export interface World extends AsyncDisposable {
   readonly env: NodeJS.ProcessEnv
   readonly ledger: Ledger
   readonly e2b: ConnectionOpts & { readonly apiKey: string }
+  /** Rejects when the local E2B ends, which nobody asks it to. */
+  readonly e2bDied: Promise<never>
   readonly s3: S3Backend
   readonly s3Proxy: TcpProxy
   /** Between conductors and E2B; the laboratory itself goes straight there. */
@@ -115,6 +117,7 @@ export async function startWorld(programs: string, seed: number, s3Kind: 'local'
       env,
       ledger,
       e2b,
+      e2bDied: e2bService.died,
       s3,
       s3Proxy,
       e2bProxy,

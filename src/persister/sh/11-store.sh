@@ -139,12 +139,21 @@ draft() {
   r_metadata=$metadata r_metadata_ascii=$metadata_ascii r_metadata_config=$metadata_config r_metadata_size=$metadata_size
 }
 
+# Whether a result that the spool had no room for has the key of r_file: it would be replaced in a store that allows it.
+claimed_elsewhere() {
+  [ -d "${TMPDIR:-/tmp}/persist-result-claims" ] || return 1
+  sha256_text "$task/$r_file"
+  [ -e "${TMPDIR:-/tmp}/persist-result-claims/$R" ]
+}
+
 # Makes the staged body a result: name, then record, each safe on disk before the next step.
 commit() {
   while :; do
     spool_name "$r_timestamp" "$r_name"
-    claim "$folder/$r_file" && break
-    [ -e "$folder/$r_file" ] || return 1
+    if ! claimed_elsewhere; then
+      claim "$folder/$r_file" && break
+      [ -e "$folder/$r_file" ] || return 1
+    fi
     next_stamp "$r_timestamp"
     r_timestamp=$R
   done

@@ -1,7 +1,9 @@
 import { linkSync, renameSync, statSync } from 'node:fs'
+import { basename } from 'node:path'
 import { nextTimestamp } from '../../protocol/key.js'
 import { spoolFileName } from '../../protocol/spool-layout.js'
 import { systemCode } from '../fs-error.js'
+import { isClaimedElsewhere } from './claims-elsewhere.js'
 import { createText, removeFile } from './disk.js'
 
 /** How far a key may move on before something must be wrong: a day of one name, stored every second. */
@@ -22,7 +24,8 @@ export function claimName(folder: string, temporary: string, timestamp: string, 
   let at = timestamp
   for (let moves = 0; moves < MAX_MOVES; moves++) {
     const file = spoolFileName(at, name)
-    if (takeName(temporary, `${folder}/${file}`)) return { timestamp: at, file }
+    const isFree = !isClaimedElsewhere(basename(folder), file)
+    if (isFree && takeName(temporary, `${folder}/${file}`)) return { timestamp: at, file }
     at = nextTimestamp(at)
   }
   throw new Error(`no free name for ${name} in a day's worth of seconds`)

@@ -83,8 +83,14 @@ export function takePending(localDir: string, record: ResultRecord): PendingMark
     return createText(path, mine) ? new PendingMarker(path) : undefined
   }
   const temporary = temporaryPath(taskFolder(localDir, record.task_id))
-  writeFileSync(temporary, mine)
-  renameSync(temporary, path)
+  try {
+    writeFileSync(temporary, mine)
+    renameSync(temporary, path)
+  } catch (error) {
+    // A full disk must not keep what is on it from being delivered; at worst another process sends the same bytes as well.
+    if (!['ENOSPC', 'EDQUOT', 'EROFS'].includes(systemCode(error) ?? '')) throw error
+    removeFile(temporary)
+  }
   return new PendingMarker(path)
 }
 

@@ -2,6 +2,7 @@ import { formatKey, nextTimestamp, RECORD_SUFFIX } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { spoolFileName } from '../../protocol/spool-layout.js'
 import { takeFurtherName } from './claim.js'
+import { isClaimedElsewhere } from './claims-elsewhere.js'
 import type { Committed } from './commit.js'
 import { removeFile } from './disk.js'
 import { syncFolder } from './durable-file.js'
@@ -24,7 +25,7 @@ export async function rekey(
   do {
     timestamp = nextTimestamp(timestamp)
     file = spoolFileName(timestamp, record.name)
-  } while (!takeFurtherName(oldPath, `${folder}/${file}`))
+  } while (isClaimedElsewhere(record.task_id, file) || !takeFurtherName(oldPath, `${folder}/${file}`))
   const key = formatKey({ taskId: record.task_id, timestamp, name: record.name })
   const moved: ResultRecord = { ...record, timestamp, key, errors: {} }
   const newMarker = markPending(localDir, record.task_id, file)

@@ -68,8 +68,20 @@ async function attach({ taskId, seen }: TakenTask): Promise<void> {
   }
 }
 
+/** E2B may be out of reach at the moment. */
+async function untilRecovered(): ReturnType<Conductor['recover']> {
+  for (;;) {
+    try {
+      return await conductor.recover()
+    } catch (error) {
+      tell({ event: 'problem', taskId: '', problem: `recover: ${describe(error)}` })
+      await delay(PAUSE_MS)
+    }
+  }
+}
+
 async function recover(tasks: readonly TakenTask[]): Promise<void> {
-  const { workers, receipts, failures } = await conductor.recover()
+  const { workers, receipts, failures } = await untilRecovered()
   const found = new Set<string>()
   for (const worker of workers) {
     found.add(worker.taskId)
