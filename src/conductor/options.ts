@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
+import type { Egress } from '../grants/egress.js'
 import type { BrokerOptions, GrantAccess } from '../grants/granter.js'
 import { MAX_SINGLE_PUT_BYTES } from '../grants/mint-grant.js'
 import type { SessionOptions } from '../grants/session/mint-session.js'
@@ -48,6 +49,8 @@ export interface ConductorOptions {
   readonly session?: SessionOptions | undefined
   /** Quotas of `access: 'broker'`, and how workers reach it. */
   readonly broker?: BrokerOptions | undefined
+  /** Confines sandboxes to where their results go, and to hosts that are listed. @default everything is allowed */
+  readonly egress?: Egress | undefined
   /** Workers at once; further ones wait. @default 50 */
   readonly maxWorkers?: number | undefined
   /** Largest single result a grant admits, in bytes; above 5 GiB a worker needs its conductor to store it. @default 5 GiB, the most S3 takes in one request */
@@ -68,6 +71,7 @@ export interface ResolvedOptions {
   readonly access: Access
   readonly session: SessionOptions | undefined
   readonly broker: BrokerOptions | undefined
+  readonly egress: Egress | undefined
   readonly maxWorkers: number
   readonly maxResultBytes: number
 }
@@ -140,6 +144,7 @@ export const conductorOptionsSchema = z.strictObject({
   volume: z.string().min(1).optional(),
   localDir: absolutePath.optional(),
   access: accessSchema.optional(),
+  egress: z.union([z.literal('tiers'), z.array(z.string().min(1).max(253)).max(200)]).optional(),
   session: z
     .strictObject({
       roleArn: z.string().min(20).max(2048),
@@ -188,6 +193,7 @@ export function resolveOptions(options: ConductorOptions): ResolvedOptions {
     access: options.access ?? 'presigned',
     session: options.session,
     broker: options.broker,
+    egress: options.egress,
     maxWorkers: options.maxWorkers ?? 50,
     maxResultBytes: options.maxResultBytes ?? MAX_SINGLE_PUT_BYTES,
   }

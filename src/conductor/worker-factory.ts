@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
+import { type EgressRules, egressRules } from '../grants/egress.js'
 import type { Granter } from '../grants/granter.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
@@ -104,10 +105,16 @@ export class WorkerFactory {
     const { localDir } = places
     const identity = { taskId: record.task_id, localDir, access }
     const grant = await issueGrant(this.#options, this.#granter, identity, expiresAt, { signal })
-    await grant?.refresh(sandbox, expiresAt, { signal })
+    await grant?.install(sandbox, { signal })
     const worker = new Worker({ sandbox, record, places, grant, onClosed, found: inspection })
     await grant?.serve(sandbox, (event) => worker.emit('grant', event))
     return worker
+  }
+
+  #network(): EgressRules | undefined {
+    const { egress, http, broker } = this.#options
+    if (egress === undefined) return undefined
+    return egressRules(egress, { s3: this.#s3, httpEndpoint: http?.endpoint, brokerUrl: broker?.url })
   }
 
   async #claim(
@@ -168,6 +175,7 @@ export class WorkerFactory {
         metadata: { ...spawn.metadata, ...toMetadata(identity) },
         envs,
         ...(volume === undefined ? {} : { volumeMounts: { [localDir]: volume } }),
+        network: this.#network(),
         signal,
       },
       spawn.retries.create,

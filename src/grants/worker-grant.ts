@@ -1,5 +1,6 @@
+import { randomBytes } from 'node:crypto'
 import type { CallOptions } from '../call-options.js'
-import { isConductorError } from '../errors.js'
+import { ConductorError, isConductorError } from '../errors.js'
 import { brokerFolder } from '../protocol/broker.js'
 import type { Grant, GrantHttp } from '../protocol/grant.js'
 import { WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
@@ -9,7 +10,7 @@ import { serveBrokerFolder } from './broker/serve-folder.js'
 import type { GrantEvent } from './broker/task-broker.js'
 import type { GrantAccess, Granter } from './granter.js'
 
-/** A fresh grant comes this long before the old one ends, or when half its time is over if that is later. */
+/** A fresh session comes this long before the old one ends. */
 const RENEW_BEFORE_MS = 900_000
 /** After a failure to renew it is tried again; the old grant is good for a while yet. */
 const RETRY_MS = 60_000
@@ -23,6 +24,8 @@ export interface WorkerGrantOptions {
   readonly access: GrantAccess
   /** The endpoint as the worker reaches it until then. */
   readonly http?: ((expiresAt: Date) => GrantHttp | undefined) | undefined
+  /** How long before it ends a session is renewed, in milliseconds. @default 15 minutes, or half its time where that is less */
+  readonly renewBeforeMs?: number | undefined
 }
 
 /** One worker's grant: issued before its sandbox exists, then kept good, and its requests answered, until `end()`. */
@@ -32,6 +35,8 @@ export class WorkerGrant {
   #grant: Grant
   #wantedUntil: Date
   #timer: NodeJS.Timeout | undefined
+  #renewing: Promise<void> | undefined
+  #ended = false
   #stopServing: (() => Promise<void>) | undefined
 
   private constructor(granter: Granter, options: WorkerGrantOptions, grant: Grant, expiresAt: Date) {
@@ -80,18 +85,37 @@ export class WorkerGrant {
   async refresh(sandbox: RemoteSandbox, expiresAt: Date, call: CallOptions = {}): Promise<void> {
     const { taskId, access, http } = this.#options
     this.#wantedUntil = expiresAt
-    const grant = await this.#granter.issue({ taskId, access, expiresAt, http: http?.(expiresAt), ...call })
-    // Whoever reads the grant meanwhile finds the old one or the new one, whole.
-    const fresh = `${this.#path}.new`
-    await sandbox.writeFiles([{ path: fresh, data: JSON.stringify(grant) }], call)
-    await sandbox.run(`chmod 600 ${quote(fresh)} && mv -f ${quote(fresh)} ${quote(this.#path)}`, call)
-    this.#grant = grant
+    this.#grant = await this.#granter.issue({
+      taskId,
+      access,
+      expiresAt,
+      http: http?.(expiresAt),
+      ...call,
+    })
+    await this.install(sandbox, call)
     this.#schedule(sandbox)
+  }
+
+  /** Puts this grant where a sandbox that is there already has its own. */
+  async install(sandbox: RemoteSandbox, call: CallOptions = {}): Promise<void> {
+    const fresh = `${this.#path}.${randomBytes(4).toString('hex')}`
+    const others = this.files.filter(({ path }) => path !== this.#path)
+    await sandbox.writeFiles([{ path: fresh, data: JSON.stringify(this.#grant) }, ...others], call)
+    // Whoever reads the grant meanwhile finds the old one or the new one, whole.
+    const { exitCode, stderr } = await sandbox.run(
+      `chmod 600 ${quote(fresh)} && mv -f ${quote(fresh)} ${quote(this.#path)}`,
+      call,
+    )
+    if (exitCode !== 0) {
+      throw new ConductorError('COMMAND_FAILED', `the grant was not put in its place: ${stderr.trim()}`)
+    }
   }
 
   /** Answers and renews no more, and frees uploads that will not be finished. What was signed before ends by itself. */
   async end(): Promise<void> {
+    this.#ended = true
     clearTimeout(this.#timer)
+    await this.#renewing
     try {
       await this.#stopServing?.()
       await this.#granter.end(this.#options.taskId)
@@ -114,18 +138,25 @@ export class WorkerGrant {
   #schedule(sandbox: RemoteSandbox): void {
     clearTimeout(this.#timer)
     const endsAt = Date.parse(this.#grant.expires_at)
-    if (endsAt >= this.#wantedUntil.getTime()) return
+    if (this.#ended || endsAt >= this.#wantedUntil.getTime()) return
     const left = endsAt - Date.now()
-    this.#renewIn(sandbox, Math.max(left - RENEW_BEFORE_MS, left / 2))
+    const before = this.#options.renewBeforeMs ?? Math.min(RENEW_BEFORE_MS, left / 2)
+    this.#renewIn(sandbox, left - before)
   }
 
   #renewIn(sandbox: RemoteSandbox, waitMs: number): void {
+    const renew = async (): Promise<void> => {
+      try {
+        await this.refresh(sandbox, this.#wantedUntil)
+      } catch (error) {
+        if (this.#ended || (isConductorError(error) && error.code === 'SANDBOX_GONE')) return
+        // A worker whose grant ends keeps its results in the spool, from where draining delivers them.
+        this.#renewIn(sandbox, RETRY_MS)
+      }
+    }
     this.#timer = setTimeout(
       () => {
-        this.refresh(sandbox, this.#wantedUntil).catch((error: unknown) => {
-          // A worker whose grant ends keeps its results in the spool, from where draining delivers them.
-          if (!isConductorError(error) || error.code !== 'SANDBOX_GONE') this.#renewIn(sandbox, RETRY_MS)
-        })
+        this.#renewing = renew()
       },
       Math.min(waitMs, MAX_WAIT_MS),
     )

@@ -36,7 +36,7 @@ export class E2bSandboxes implements SandboxProvider {
   }
 
   async create(options: CreateSandboxOptions): Promise<RemoteSandbox> {
-    const { template, timeoutMs, metadata, envs, volumeMounts, signal } = options
+    const { template, timeoutMs, metadata, envs, volumeMounts, network, signal } = options
     signal?.throwIfAborted()
     const request = {
       ...this.#connection,
@@ -46,6 +46,9 @@ export class E2bSandboxes implements SandboxProvider {
       // Paused, a sandbox keeps what it has not delivered; killed, it would not.
       lifecycle: { onTimeout: 'pause' as const },
       ...(volumeMounts === undefined ? {} : { volumeMounts: { ...volumeMounts } }),
+      ...(network === undefined
+        ? {}
+        : { network: { allowOut: [...network.allowOut], denyOut: [...network.denyOut] } }),
       ...(signal === undefined ? {} : { signal }),
     }
     try {

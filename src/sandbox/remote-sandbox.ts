@@ -69,6 +69,8 @@ export interface CreateSandboxOptions extends CallOptions {
   readonly envs: Readonly<Record<string, string>>
   /** Volume names by mount path. */
   readonly volumeMounts?: Readonly<Record<string, string>> | undefined
+  /** What it may connect to; without it, everything. */
+  readonly network?: { readonly allowOut: readonly string[]; readonly denyOut: readonly string[] } | undefined
 }
 
 /** One line of a listing of sandboxes. */

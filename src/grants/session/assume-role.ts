@@ -1,12 +1,15 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { S3Client } from '@aws-sdk/client-s3'
 import { SignatureV4 } from '@smithy/signature-v4'
 import { XMLParser } from 'fast-xml-parser'
 import { z } from 'zod'
 import type { CallOptions } from '../../call-options.js'
-import { ConductorError } from '../../errors.js'
+import { ConductorError, isConductorError } from '../../errors.js'
 import { mapS3Error } from '../../stores/s3/map-s3-error.js'
 
 const REQUEST_TIMEOUT_MS = 20_000
+const ATTEMPTS = 5
+const FIRST_PAUSE_MS = 200
 const MAX_ANSWER_CHARACTERS = 100_000
 
 /** A role to be assumed, and who assumes it. */
@@ -48,8 +51,23 @@ const answerSchema = z.object({
 const errorSchema = z.object({ Code: z.string(), Message: z.string().optional() })
 const parser = new XMLParser({ parseTagValue: false })
 
-/** Asks STS for temporary credentials: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html */
+/**
+ * Asks STS for temporary credentials, again where it could not answer:
+ * https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+ */
 export async function assumeRole(request: AssumeRoleRequest): Promise<Session> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await assumeOnce(request)
+    } catch (error) {
+      if (!isConductorError(error) || !error.retryable || attempt === ATTEMPTS) throw error
+      const { signal } = request
+      await delay(FIRST_PAUSE_MS * 2 ** (attempt - 1) * (0.5 + Math.random() / 2), undefined, { signal })
+    }
+  }
+}
+
+async function assumeOnce(request: AssumeRoleRequest): Promise<Session> {
   const answer = await send(request)
   const text = (await answer.text()).slice(0, MAX_ANSWER_CHARACTERS)
   const parsed = parse(text)

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readFileSync, renameSync } from 'node:fs'
+import { readdirSync, readFileSync, renameSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConductorError } from '../../errors.js'
 import {
@@ -33,6 +33,7 @@ export class BrokerClient {
   readonly #broker: GrantBroker
   readonly #folder: string
   readonly #limits: Limits
+  #swept = false
 
   constructor(broker: GrantBroker, localDir: string, taskId: string, limits: Limits) {
     this.#broker = broker
@@ -60,6 +61,7 @@ export class BrokerClient {
     slow: boolean,
     signal: AbortSignal | undefined,
   ): Promise<BrokerAnswer> {
+    this.#sweep()
     const request = `${this.#folder}/${id}${BROKER_FILES.request}`
     const answer = `${this.#folder}/${id}${BROKER_FILES.answer}`
     const startedMs = performance.now()
@@ -83,6 +85,18 @@ export class BrokerClient {
     } finally {
       removeFile(request)
       removeFile(answer)
+    }
+  }
+
+  /** Answers that came too late for whoever asked are secrets that nobody needs. */
+  #sweep(): void {
+    if (this.#swept) return
+    this.#swept = true
+    for (const name of readdirSync(this.#folder)) {
+      if (!name.endsWith(BROKER_FILES.answer)) continue
+      const path = `${this.#folder}/${name}`
+      const { mtimeMs } = statSync(path, { throwIfNoEntry: false }) ?? { mtimeMs: Date.now() }
+      if (Date.now() - mtimeMs > BROKER_LIMITS.staleMs) removeFile(path)
     }
   }
 

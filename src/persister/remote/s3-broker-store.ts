@@ -1,4 +1,4 @@
-import { ConductorError } from '../../errors.js'
+import { ConductorError, isConductorError } from '../../errors.js'
 import type { SignedRequest } from '../../protocol/broker.js'
 import type { GrantBroker, GrantS3 } from '../../protocol/grant.js'
 import type { ResultRecord } from '../../protocol/record.js'
@@ -13,8 +13,10 @@ import { type RetryOptions, withRetry } from './retry.js'
 import { s3Error } from './s3-error.js'
 
 const ATTEMPTS = 8
-/** Bodies from here on go in parts: what has arrived then need not be sent again. */
+/** Bodies from here on can go in parts: what has arrived then need not be sent again. */
 const DIVISIBLE_FROM_BYTES = 64 << 20
+/** Bodies beyond this go in parts from the start: starting over costs more than the parts' own overhead. */
+const LARGEST_SINGLE_PUT_BYTES = 1 << 30
 
 /** S3 through requests that the conductor signs one at a time. */
 export class S3BrokerStore implements RemoteStore {
@@ -42,11 +44,20 @@ export class S3BrokerStore implements RemoteStore {
       deadlineAtMs: performance.now() + tierDeadlineMs(this.#limits, body.sizeBytes),
       signal: context.signal,
     }
-    const inParts =
-      body.sizeBytes >= DIVISIBLE_FROM_BYTES ||
-      body.sizeBytes > this.#broker.put_bytes ||
-      context.resume?.load() !== undefined
-    if (!inParts || body.sizeBytes === 0) return await this.#put(record, body, context, retry)
+    const begun = context.resume?.load() !== undefined
+    const inOne = body.sizeBytes <= Math.min(this.#broker.put_bytes, LARGEST_SINGLE_PUT_BYTES)
+    if (body.sizeBytes === 0 || (inOne && !begun && body.sizeBytes < DIVISIBLE_FROM_BYTES)) {
+      return await this.#put(record, body, context, retry)
+    }
+    if (inOne && !begun) {
+      // One request is the fastest way; where it breaks off, parts take over.
+      try {
+        return await this.#put(record, body, context, { ...retry, attempts: 1 })
+      } catch (error) {
+        context.signal?.throwIfAborted()
+        if (!isConductorError(error) || !error.retryable) throw error
+      }
+    }
     const { uploadByBroker } = await import('./broker-multipart.js')
     return await uploadByBroker({
       client: this.#client,

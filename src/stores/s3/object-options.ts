@@ -23,7 +23,7 @@ export function objectInput({ objects = {} }: Pick<S3Location, 'objects'>): Obje
   return {
     ...(sse === undefined ? {} : { ServerSideEncryption: sse }),
     ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
-    ...(tags === undefined ? {} : { Tagging: new URLSearchParams(tags).toString() }),
+    ...(tags === undefined ? {} : { Tagging: encodeTags(tags) }),
   }
 }
 
@@ -46,6 +46,13 @@ export function objectFields(at: Pick<S3Location, 'objects'>): Record<string, st
     ([name, value]) => `<Tag><Key>${escapeXml(name)}</Key><Value>${escapeXml(value)}</Value></Tag>`,
   )
   return { ...headers, tagging: `<Tagging><TagSet>${list.join('')}</TagSet></Tagging>` }
+}
+
+/** Spaces as `%20`: not every store takes `+` for one. */
+function encodeTags(tags: Readonly<Record<string, string>>): string {
+  return Object.entries(tags)
+    .map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
+    .join('&')
 }
 
 function escapeXml(text: string): string {

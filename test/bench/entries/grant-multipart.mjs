@@ -20,7 +20,7 @@ const ROUNDS = 3
 
 /** @type {import('../support/entry.mjs').Entry} */
 export const entry = {
-  what: 'persist-result of 1 GB in parts that a conductor signs : the same with keys : aws s3 cp',
+  what: 'persist-result of 1 GB through what a conductor signs : the same with keys : aws s3 cp',
   missing: async () => missingTime(),
   run: () =>
     withScratch(async (folder) => {

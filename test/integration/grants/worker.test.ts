@@ -1,4 +1,5 @@
 import { ListMultipartUploadsCommand } from '@aws-sdk/client-s3'
+import { Sandbox } from 'e2b'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { ConductorOptions } from '../../../src/conductor/options.js'
 import type { GrantEvent } from '../../../src/grants/broker/task-broker.js'
@@ -87,12 +88,16 @@ describeEachS3('a worker without credentials', (server) => {
     expect((await worker.terminate()).results.map(({ tiers }) => tiers)).toEqual([['s3'], ['s3']])
   })
 
-  it('is served with whatever the store can do, by the same setting', async () => {
-    await using conductor = stack.conductor({ s3 })
+  it('is served with whatever the store can do, by the same setting, and confined to it if so wished', async () => {
+    await using conductor = stack.conductor({ s3, egress: ['pypi.org'] })
     const worker = await conductor.spawnWorker({ taskId: 'presigned' })
     const grant = await worker.run('cat /workspace/.results/.worker/presigned/grant.json')
     expect(JSON.parse(grant.stdout)).toMatchObject({ s3: { policy: { max_bytes: 5 * 1024 ** 3 } } })
     expect(JSON.parse(grant.stdout)).not.toHaveProperty('s3.broker')
+    const { E2B_API_KEY: apiKey = '' } = stack.e2b.env
+    const connection = { apiKey, apiUrl: stack.e2b.url }
+    const info = await Sandbox.getInfo(worker.sandboxId, connection)
+    expect(info.network).toMatchObject({ allowOut: ['127.0.0.1', 'pypi.org'], denyOut: ['0.0.0.0/0'] })
     await worker.terminate()
   })
 })

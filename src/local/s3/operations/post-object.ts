@@ -7,6 +7,7 @@ import { algorithmOf, type Checksums, checksumsIn } from '../body/request-body.j
 import { S3Error } from '../errors.js'
 import { encodePath } from '../request.js'
 import type { ObjectRecord } from '../store/records.js'
+import { asRecord, parseXml } from '../xml.js'
 import { checkKey, readAttributes } from './attributes.js'
 import { bucketOf, type Context, sendEmpty, sendXml, wholeSeconds } from './context.js'
 import { checkSize, writeBody } from './write-body.js'
@@ -55,7 +56,11 @@ async function store(
   target: { bucket: string; key: string; range: SizeRange },
 ): Promise<ObjectRecord> {
   const bucket = context.store.bucket(target.bucket)
-  const attributes = readAttributes({ ...fields, 'x-amz-acl': fields.acl ?? 'private', 'x-amz-tagging': '' })
+  const attributes = readAttributes({
+    ...fields,
+    'x-amz-acl': fields.acl ?? 'private',
+    'x-amz-tagging': tagsOf(fields.tagging),
+  })
   const expected = checksumsIn(fields)
   const digests = new BodyDigests(['md5', ...[...expected.keys()].map(algorithmOf)])
   let sizeBytes = 0
@@ -101,6 +106,18 @@ async function store(
       return record
     },
   )
+}
+
+/** A form has its tags as XML, a request as a query string. */
+function tagsOf(text: string | undefined): string {
+  if (text === undefined) return ''
+  const set = asRecord(parseXml(text, 'Tagging').TagSet)?.Tag
+  const tags = (Array.isArray(set) ? set : []).map((tag) => {
+    const { Key, Value } = asRecord(tag) ?? {}
+    if (typeof Key !== 'string' || typeof Value !== 'string') throw new S3Error('MalformedXML')
+    return [Key, Value] as [string, string]
+  })
+  return new URLSearchParams(tags).toString()
 }
 
 function answer(context: FormContext, fields: FormFields, bucket: string, record: ObjectRecord): void {
