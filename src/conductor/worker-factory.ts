@@ -3,6 +3,7 @@ import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { type EgressRules, egressRules } from '../grants/egress.js'
 import type { Granter } from '../grants/granter.js'
+import type { WorkerGrant } from '../grants/worker-grant.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
 import { ensureVolume } from '../sandbox/e2b-volume.js'
@@ -95,7 +96,7 @@ export class WorkerFactory {
     return { sandbox, places, access: identity.access, inspection }
   }
 
-  /** Makes a worker of a sandbox that was found, with a fresh grant; its command goes on. */
+  /** Makes a worker of a sandbox that was found; its command goes on, and its grant is kept good. */
   async takeOver(
     { sandbox, places, access, inspection }: FoundWorker,
     record: WorkerRecord,
@@ -105,7 +106,8 @@ export class WorkerFactory {
     const { localDir } = places
     const identity = { taskId: record.task_id, localDir, access }
     const grant = await issueGrant(this.#options, this.#granter, identity, expiresAt, { signal })
-    await grant?.install(sandbox, { signal })
+    // Any other that it has is as good, and lasts as long.
+    if (grant?.endsEarly) await install(grant, sandbox, { signal })
     const worker = new Worker({ sandbox, record, places, grant, onClosed, found: inspection })
     await grant?.serve(sandbox, (event) => worker.emit('grant', event))
     return worker
@@ -231,6 +233,17 @@ export class WorkerFactory {
       made.catch(() => this.#volumes.delete(name))
     }
     await made
+  }
+}
+
+/** A sandbox that takes no new grant, such as one whose disk is full, goes on with the one it has. */
+async function install(grant: WorkerGrant, sandbox: RemoteSandbox, options: CallOptions): Promise<void> {
+  try {
+    await grant.install(sandbox, options)
+  } catch (error) {
+    // What it then cannot deliver itself, the conductor carries.
+    if (!isConductorError(error) || error.code === 'SANDBOX_GONE' || error.code === 'SANDBOX_PAUSED')
+      throw error
   }
 }
 

@@ -96,6 +96,11 @@ export class WorkerGrant {
     this.#schedule(sandbox)
   }
 
+  /** Whether it ends before it was meant to, as only a session does: the one before may have ended already. */
+  get endsEarly(): boolean {
+    return Date.parse(this.#grant.expires_at) < this.#wantedUntil.getTime()
+  }
+
   /** Puts this grant where a sandbox that is there already has its own. */
   async install(sandbox: RemoteSandbox, call: CallOptions = {}): Promise<void> {
     const fresh = `${this.#path}.${randomBytes(4).toString('hex')}`

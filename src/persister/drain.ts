@@ -1,5 +1,6 @@
 import { isConductorError } from '../errors.js'
 import type { DrainReport, OutputReport } from '../protocol/drain.js'
+import { compareKeys } from '../protocol/key.js'
 import type { ResultRecord } from '../protocol/record.js'
 import { Courier } from './courier.js'
 import { flushTask } from './deliver.js'
@@ -9,6 +10,7 @@ import { persistWithoutSpool } from './persist-without-spool.js'
 import type { Settings } from './settings.js'
 import { openPath } from './source/path-source.js'
 import type { Source } from './source/source.js'
+import { listElsewhere } from './spool/claims-elsewhere.js'
 import type { Draft } from './spool/commit.js'
 import { listSpool } from './spool/scan.js'
 import { sealSpool } from './spool/seal.js'
@@ -74,7 +76,8 @@ async function storeDraft(
     return committed?.record
   } catch (error) {
     if (!(error instanceof SpoolFailure)) throw error
-    return await persistWithoutSpool(settings, courier, draft, source, error.cause, undefined, {})
+    const unless = before?.sha256
+    return await persistWithoutSpool(settings, courier, draft, source, error.cause, { unless })
   }
 }
 
@@ -86,7 +89,7 @@ export async function drain(
   seal: boolean,
 ): Promise<DrainReport> {
   const courier = new Courier(settings, taskId)
-  const before = await listSpool(settings.localDir, taskId)
+  const before = await takeStock(settings, taskId)
   const reports: OutputReport[] = []
   // All are safe in the spool before the first is sent: whoever asks for a drain may be about to end the sandbox.
   const latest = (name: string): ResultRecord | undefined => latestNamed(before, name)
@@ -95,5 +98,11 @@ export async function drain(
   }
   await flushTask(settings, courier, taskId, undefined, {})
   if (seal) await sealSpool(settings.localDir, taskId)
-  return { v: 1, outputs: reports, records: await listSpool(settings.localDir, taskId) }
+  return { v: 1, outputs: reports, records: await takeStock(settings, taskId) }
+}
+
+/** Every result of the task, in key order, also those that the spool had no room for. */
+async function takeStock({ localDir }: Settings, taskId: string): Promise<ResultRecord[]> {
+  const records = [...listElsewhere(taskId), ...(await listSpool(localDir, taskId))]
+  return records.sort((a, b) => compareKeys(a.key, b.key))
 }

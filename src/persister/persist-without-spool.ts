@@ -9,7 +9,7 @@ import type { Courier, Requirement } from './courier.js'
 import type { DeliveryContext } from './remote/remote-store.js'
 import type { Settings } from './settings.js'
 import type { Source } from './source/source.js'
-import { claimElsewhere } from './spool/claims-elsewhere.js'
+import { claimElsewhere, noteElsewhere } from './spool/claims-elsewhere.js'
 import { type Draft, makeRecord } from './spool/commit.js'
 import { withOpen } from './spool/disk.js'
 import { taskFolder } from './spool/record-file.js'
@@ -77,9 +77,17 @@ function allFailed(spoolFailure: ConductorError, record: ResultRecord | undefine
   })
 }
 
+/** How a result is stored without a spool. */
+export interface WithoutSpool {
+  readonly requirement?: Requirement
+  readonly context?: DeliveryContext
+  /** Digest of what is stored already: content that has it is not stored again. */
+  readonly unless?: string | undefined
+}
+
 /**
  * For a spool that cannot be written (full, read-only): the result counts as stored only if a remote tier takes it now.
- * A file is sent from where it is; anything else from a temporary folder.
+ * A file is sent from where it is; anything else from a temporary folder. Resolves `undefined` only for what `unless` says.
  */
 export async function persistWithoutSpool(
   settings: Settings,
@@ -87,14 +95,14 @@ export async function persistWithoutSpool(
   draft: Draft,
   source: Source,
   spoolFailure: ConductorError,
-  requirement: Requirement,
-  context: DeliveryContext,
-): Promise<ResultRecord> {
+  { requirement, context = {}, unless }: WithoutSpool = {},
+): Promise<ResultRecord | undefined> {
   if (!source.repeatable || !(await courier.hasRemote())) throw allFailed(spoolFailure, undefined)
   settings.warn(`Local storage failed: ${spoolFailure.message}`)
   const borrowed = source.path === undefined ? await stageElsewhere(source) : await borrowFile(source.path)
   if (borrowed === undefined) throw allFailed(spoolFailure, undefined)
   try {
+    if (borrowed.body.sha256 === unless) return undefined
     let timestamp = draft.timestamp
     for (let moves = 0; moves < MAX_MOVES; moves++, timestamp = nextTimestamp(timestamp)) {
       if (!(await claim(settings, draft, timestamp))) continue
@@ -108,7 +116,7 @@ export async function persistWithoutSpool(
       }
       if (delivered.stored.length === 0 || !(await borrowed.unchanged()))
         throw allFailed(spoolFailure, delivered)
-
+      noteElsewhere(delivered)
       return delivered
     }
     throw allFailed(spoolFailure, undefined)

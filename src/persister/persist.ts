@@ -111,7 +111,8 @@ export async function persist(
   } catch (error) {
     if (!(error instanceof SpoolFailure)) throw error
     const { persistWithoutSpool } = await import('./persist-without-spool.js')
-    return await persistWithoutSpool(settings, courier, draft, source, error.cause, requirement, context)
+    const how = { requirement, context }
+    return (await persistWithoutSpool(settings, courier, draft, source, error.cause, how)) as ResultRecord
   } finally {
     for (const line of source.warnings()) settings.warn(line)
   }

@@ -102,10 +102,19 @@ function lengthOfAll(body: readonly BodyPart[]): number {
   return body.reduce((sum, part) => sum + lengthOf(part), 0)
 }
 
-/** Failures of the connection itself are all worth another try: nothing was said about the request. */
+/** What TLS says of a certificate: https://nodejs.org/api/tls.html#x509-certificate-error-codes */
+const CERTIFICATE_ERROR =
+  /^(ERR_TLS_CERT_ALTNAME_INVALID|CERT_[A-Z_]+|[A-Z_]*SELF_SIGNED[A-Z_]*|UNABLE_TO_(GET|VERIFY|DECRYPT|DECODE)_[A-Z_]+|INVALID_(CA|PURPOSE)|HOSTNAME_MISMATCH)$/
+
+/** Failures of the connection itself are all worth another try, since nothing was said about the request; a wrong certificate stays wrong. */
 function mapNetworkError(error: unknown, host: string): unknown {
   if (isConductorError(error)) return error
   const system = systemCode(error)
+  if (system !== undefined && CERTIFICATE_ERROR.test(system)) {
+    return new ConductorError('ACCESS_DENIED', `the certificate of ${host} is not trusted: ${system}`, {
+      cause: error,
+    })
+  }
   const why =
     system === 'ECONNREFUSED'
       ? `connection refused by ${host}`

@@ -36,7 +36,8 @@ function codeOf(status: number): readonly [ErrorCode, boolean] {
 
 /** Turns a refusal of the endpoint into a typed error that carries the start of what it said. */
 export function httpError(answer: Answer, token: string | undefined): ConductorError {
-  const [code, retryable] = codeOf(answer.status)
+  const damaged = answer.status === 422 && answer.text.includes('"digest_mismatch"')
+  const [code, retryable] = damaged ? (['INTEGRITY', true] as const) : codeOf(answer.status)
   const said = answer.text.replace(/\s+/g, ' ').trim()
   const safe = token === undefined ? said : said.replaceAll(token, '…')
   const line = `HTTP ${answer.status}${safe === '' ? '' : `: ${safe.slice(0, 160)}`}`

@@ -274,7 +274,7 @@ abandon_uploads() {
       # Whoever holds the marker may be sending it there as well, because that was required.
       take || continue
       abandon_unfinished
-      rm -f -- "$folder/.pending/$marked"
+      rm -f -- "$folder/.pending/$marked" 2>/dev/null
     else
       r_file=$marked
       abandon_unfinished

@@ -151,7 +151,7 @@ deliver_committed() {
       if [ -n "$changed" ]; then save_record "$b_path" || remark "cannot note the delivery of $r_key"; else sync_folder; fi
       if [ -n "$spooled" ]; then
         if [ -n "$r_tiers" ] && ! satisfied s3; then abandon_unfinished; fi
-        if [ -n "$r_tiers" ]; then rm -f -- "$folder/.pending/$r_file"; else release; fi
+        if [ -n "$r_tiers" ]; then rm -f -- "$folder/.pending/$r_file" 2>/dev/null; else release; fi
       fi
       return 0
     fi
@@ -189,6 +189,6 @@ rekey() {
   [ -n "$spooled" ] || return 0
   mark
   save_record "$b_path" || return 1
-  rm -f -- "$old_path.meta.json" && rm -f -- "$old_path" "$folder/.pending/$old"
+  rm -f -- "$old_path.meta.json" && rm -f -- "$old_path" "$folder/.pending/$old" 2>/dev/null
 }
 

@@ -282,7 +282,7 @@ catch_up() {
   for marked; do
     r_file=${marked##*/}
     [ -f "$marked" ] && load_record "$folder/$r_file" || continue
-    if [ -n "$r_tiers" ]; then rm -f -- "$marked" && continue; fi
+    if [ -n "$r_tiers" ]; then rm -f -- "$marked" 2>/dev/null && continue; fi
     take || continue
     b_path=$folder/$r_file
     deliver_committed '' || continue

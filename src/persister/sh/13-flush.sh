@@ -20,7 +20,7 @@ flush() {
     marked=$r_file
     load_record "$folder/$r_file" || continue
     if [ -n "$r_tiers" ] && satisfied "$require"; then
-      [ ! -e "$folder/.pending/$marked" ] || rm -f -- "$folder/.pending/$marked"
+      [ ! -e "$folder/.pending/$marked" ] || rm -f -- "$folder/.pending/$marked" 2>/dev/null
       continue
     fi
     b_path=$folder/$r_file

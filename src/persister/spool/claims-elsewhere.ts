@@ -1,7 +1,11 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { compareKeys } from '../../protocol/key.js'
+import type { ResultRecord } from '../../protocol/record.js'
+import { spoolFileName } from '../../protocol/spool-layout.js'
 import { systemCode } from '../fs-error.js'
+import { readRecordText } from './record-file.js'
 
 /*
  * A result that the spool had no room for has its key all the same, and the next one of its name may find room again: so such
@@ -9,9 +13,13 @@ import { systemCode } from '../fs-error.js'
  * as one reached by a POST policy does, would otherwise replace the one result by the other.
  */
 
+function claimsFolder(): string {
+  return `${tmpdir()}/persist-result-claims`
+}
+
 function tokenPath(taskId: string, file: string): string {
   const token = createHash('sha256').update(`${taskId}/${file}`).digest('hex')
-  return `${tmpdir()}/persist-result-claims/${token}`
+  return `${claimsFolder()}/${token}`
 }
 
 /** Whether a result that is not in the spool has this file name's key. */
@@ -29,11 +37,44 @@ export function isClaimedElsewhere(taskId: string, file: string): boolean {
 export function claimElsewhere(taskId: string, file: string): boolean {
   const path = tokenPath(taskId, file)
   try {
-    mkdirSync(path.slice(0, path.lastIndexOf('/')), { recursive: true })
+    mkdirSync(claimsFolder(), { recursive: true })
     writeFileSync(path, '', { flag: 'wx' })
     return true
   } catch (error) {
     // Where nothing at all can be written, a store's own refusal to overwrite is the only protection left.
     return systemCode(error) !== 'EEXIST'
   }
+}
+
+/** Notes what a result is that no spool tells of: whoever takes stock is to hear of it, and whoever stores its source again. */
+export function noteElsewhere(record: ResultRecord): void {
+  const path = tokenPath(record.task_id, spoolFileName(record.timestamp, record.name))
+  try {
+    writeFileSync(`${path}.new`, JSON.stringify(record))
+    renameSync(`${path}.new`, path)
+  } catch {
+    // It is stored remotely and acknowledged as that; the remote tier can list it.
+  }
+}
+
+/** Every result of a task that was noted so, in key order. */
+export function listElsewhere(taskId: string): ResultRecord[] {
+  let names: string[]
+  try {
+    names = readdirSync(claimsFolder()).filter((name) => !name.endsWith('.new'))
+  } catch {
+    // Not there: nothing was noted.
+    return []
+  }
+  const records = names.flatMap((name) => {
+    try {
+      const record = readRecordText(readFileSync(`${claimsFolder()}/${name}`, 'utf8'))
+      return record?.task_id === taskId ? [record] : []
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error
+      // Somebody else's, or gone: a note that cannot be read is as one that could not be written.
+      return []
+    }
+  })
+  return records.sort((a, b) => compareKeys(a.key, b.key))
 }

@@ -41,7 +41,7 @@ function isStoredAt(value: unknown): value is StoredAt {
 }
 
 /** A record out of its text, or `undefined` for anything that is not a whole, consistent one. */
-function readRecordText(text: string): ResultRecord | undefined {
+export function readRecordText(text: string): ResultRecord | undefined {
   let value: unknown
   try {
     value = JSON.parse(text)

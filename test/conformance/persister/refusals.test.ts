@@ -73,6 +73,7 @@ const httpRefusals: Readonly<Record<string, Refusal>> = {
   410: final(bare(410), 'NOT_FOUND'),
   413: final(bare(413), 'TOO_LARGE'),
   422: final(bare(422), 'PROTOCOL'),
+  damaged: again(bare(422, '{"error":{"code":"digest_mismatch"}}')),
   501: final(bare(501), 'UNSUPPORTED'),
   507: final(bare(507), 'NO_SPACE'),
   302: final(bare(302), 'PROTOCOL'),

@@ -57,7 +57,8 @@ describeResultStore('http, kept in a directory', async () => {
 })
 
 describe('S3', () => {
-  for (const kind of s3Servers()) {
+  // What the endpoint does with S3 is the same for both; the stricter one is the more telling.
+  for (const kind of s3Servers().slice(-1)) {
     describeResultStore(`http, kept in S3 [${kind.name}]`, async () => {
       const s3 = await kind.start()
       const options = {

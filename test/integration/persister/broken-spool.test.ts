@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import type { DrainReport } from '../../../src/protocol/drain.js'
 import { implementations } from '../../conformance/persister/implementations.js'
 import { startHttpReceiver } from '../../support/persister/http-receiver.js'
 import { bareEnvironment, run } from '../../support/persister/program.js'
@@ -24,7 +25,7 @@ if (!canMount) console.warn('left out: full and read-only spools, because unshar
 
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
 
-describe.each(implementations)('a spool that cannot be written, $name', ({ argv }) => {
+describe.each(implementations)('a spool that cannot be written, $name', ({ argv, name: implementation }) => {
   interface Broken {
     /** Runs persist-result where the spool is a mount made by `mount`, with `$S` as its folder. */
     run(args: readonly string[], input?: string): ReturnType<typeof run>
@@ -100,6 +101,22 @@ describe.each(implementations)('a spool that cannot be written, $name', ({ argv 
       expect(result).toMatchObject({ status: 1, stdout: '' })
       expect(result.stderr).toMatch(/HTTP storage failed: HTTP 401: who are you\?/)
       expect(result.stderr).toMatch(/All storage methods failed: /)
+    })
+
+    // The shell has no record of what it stored so, and stores such an output again.
+    if (implementation !== 'node') return
+    it('stores a declared output once, and takes stock of it', async (test) => {
+      const place = await openS3Place(await startLocalServer())
+      test.onTestFinished(() => place[Symbol.asyncDispose]())
+      const worker = await broken(test, mount, await place.withKeys.env('w'))
+      await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
+      const drain = async (): Promise<DrainReport> =>
+        JSON.parse((await worker.run(['drain', '--json', '--output', 'f'])).stdout) as DrainReport
+      const first = await drain()
+      expect(first.outputs).toMatchObject([{ status: 'stored' }])
+      expect(first.records).toMatchObject([{ key: first.outputs[0]?.key, stored: [{ tier: 's3' }] }])
+      expect(await drain()).toMatchObject({ outputs: [{ status: 'unchanged' }], records: first.records })
+      expect(await place.withKeys.keys('w')).toHaveLength(1)
     })
   })
 })

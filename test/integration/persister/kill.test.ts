@@ -15,7 +15,7 @@ import { createClient } from '../../support/s3/client.js'
 import { startLocalServer } from '../../support/s3/servers.js'
 
 /** Kills per implementation; `npm run faults` asks for many more than a quick run does. */
-const ROUNDS = Number(process.env.FAULT_ROUNDS ?? 12)
+const ROUNDS = Number(process.env.FAULT_ROUNDS ?? 5)
 const SEED = Number(process.env.FAULT_SEED ?? 20_260_114)
 /** Big enough to go up in parts, as it does where no request of its size gets through. */
 const BIG_BYTES = 66 << 20
