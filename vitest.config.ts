@@ -4,8 +4,8 @@ export default defineConfig({
   test: {
     include: ['test/{unit,conformance,integration,e2e}/**/*.test.ts'],
     globalSetup: ['test/support/build.ts', 'test/support/s3/global-setup.ts'],
-    // Most tests wait for other processes: three at a time keep two cores busy.
-    maxWorkers: 3,
+    // Most tests wait for other processes: four at a time keep two cores busy.
+    maxWorkers: 4,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     restoreMocks: true,

@@ -24,12 +24,12 @@ import {
 import { makeWorker, type Worker } from '../../support/persister/worker.js'
 import { createClient } from '../../support/s3/client.js'
 import { startLocalServer } from '../../support/s3/servers.js'
-import { implementations } from './implementations.js'
+import { faultedImplementations } from './implementations.js'
 
 /** Short enough for a test, long enough for a loaded machine. */
 const IMPATIENT = { WORKER_RESULTS_STALL_SECONDS: '1', WORKER_RESULTS_DEADLINE_SECONDS: '3' }
 
-describe.concurrent.each(implementations)('when storage fails, $name', ({ argv }) => {
+describe.concurrent.each(faultedImplementations)('when storage fails, $name', ({ argv }) => {
   let place: S3Place
   let receiver: HttpReceiver
   beforeAll(async () => {

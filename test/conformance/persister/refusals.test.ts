@@ -8,7 +8,7 @@ import type { Cleanup } from '../../support/persister/scratch.js'
 import { openS3Place, type S3Place, s3Environment, spoolTarget } from '../../support/persister/targets.js'
 import { makeWorker } from '../../support/persister/worker.js'
 import { startLocalServer } from '../../support/s3/servers.js'
-import { implementations } from './implementations.js'
+import { faultedImplementations } from './implementations.js'
 
 /** What a refusal means, by the name of the file that meets it. */
 interface Refusal {
@@ -86,7 +86,7 @@ const httpRefusals: Readonly<Record<string, Refusal>> = {
   504: again(bare(504)),
 }
 
-describe.concurrent.each(implementations)('what a refusal means, $name', ({ argv }) => {
+describe.concurrent.each(faultedImplementations)('what a refusal means, $name', ({ argv }) => {
   let place: S3Place
   let receiver: HttpReceiver
   beforeAll(async () => {

@@ -7,12 +7,12 @@ import { startHttpReceiver } from '../../support/persister/http-receiver.js'
 import { finish, start } from '../../support/persister/program.js'
 import { httpTarget, spoolTarget } from '../../support/persister/targets.js'
 import { makeWorker, type Worker } from '../../support/persister/worker.js'
-import { implementations } from './implementations.js'
+import { faultedImplementations } from './implementations.js'
 
 const runFile = (worker: Worker, name: string): Promise<string> =>
   readFile(join(worker.localDir, '.worker', worker.taskId, 'runs/r1', name), 'utf8')
 
-describe.concurrent.each(implementations)('persist-result run, $name', ({ argv }) => {
+describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({ argv }) => {
   it('passes output and status through, keeps both, and stores outputs', async (test) => {
     const worker = await makeWorker(test, argv, spoolTarget)
     const command = 'echo out; echo err >&2; echo result > made.txt; exit 7'
@@ -209,7 +209,7 @@ describe.concurrent.each(implementations)('persist-result run, $name', ({ argv }
   })
 })
 
-describe.concurrent.each(implementations)('persist-result drain, $name', ({ argv }) => {
+describe.concurrent.each(faultedImplementations)('persist-result drain, $name', ({ argv }) => {
   it('stores what changed, delivers what is pending, and reports', async (test) => {
     const receiver = await startHttpReceiver('t')
     test.onTestFinished(() => receiver[Symbol.asyncDispose]())

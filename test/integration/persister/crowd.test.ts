@@ -1,14 +1,14 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { implementations } from '../../conformance/persister/implementations.js'
+import { faultedImplementations } from '../../conformance/persister/implementations.js'
 import { openS3Place } from '../../support/persister/targets.js'
 import { makeWorker } from '../../support/persister/worker.js'
 import { startLocalServer } from '../../support/s3/servers.js'
 
 const CROWD = 50
 
-describe.each(implementations)('a crowd, $name', ({ argv }) => {
+describe.each(faultedImplementations)('a crowd, $name', ({ argv }) => {
   it(`stores ${CROWD} results of one name from ${CROWD} processes at once`, async (test) => {
     const place = await openS3Place(await startLocalServer())
     test.onTestFinished(() => place[Symbol.asyncDispose]())

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { ListMultipartUploadsCommand } from '@aws-sdk/client-s3'
 import { describe, expect, it } from 'vitest'
-import { implementations } from '../../conformance/persister/implementations.js'
+import { faultedImplementations } from '../../conformance/persister/implementations.js'
 import { startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { finish, killGroup, start } from '../../support/persister/program.js'
 import { seededRandom } from '../../support/persister/random.js'
@@ -45,7 +45,7 @@ async function writeContent(worker: Worker, shape: Shape, round: number): Promis
   return path
 }
 
-describe.each(implementations)('SIGKILL at random moments, $name', ({ argv }) => {
+describe.each(faultedImplementations)('SIGKILL at random moments, $name', ({ argv }) => {
   it(
     `loses nothing acknowledged and stores nothing twice or in part (${ROUNDS} kills, seed ${SEED})`,
     async (test) => {
