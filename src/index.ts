@@ -10,7 +10,7 @@ export type {
   SpawnOptions,
 } from './conductor/options.js'
 export type { DeliveredResult, Receipt, WorkerExit } from './conductor/receipt.js'
-export type { Recovery } from './conductor/recover.js'
+export type { RecoverOptions, Recovery } from './conductor/recover.js'
 export type { RehomedResult, RehomeOptions, RehomeReport } from './conductor/rehome.js'
 export type { SandboxReading, TaskResultsOptions } from './conductor/results-options.js'
 export type { RunResult } from './conductor/supervised-command.js'

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
+import type { Worker } from './worker.js'
 
 /** Options of {@link Conductor.attach}. */
 export interface AttachOptions extends CallOptions {
@@ -33,5 +34,13 @@ export const closeOptionsSchema = z.strictObject({
     .int()
     .positive()
     .max(2 ** 31 - 1)
+    .optional(),
+})
+
+/** @internal */
+export const recoverOptionsSchema = z.strictObject({
+  signal,
+  onWorker: z
+    .custom<(worker: Worker) => void>((value) => typeof value === 'function', 'must be a function')
     .optional(),
 })

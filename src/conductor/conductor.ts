@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
 import pLimit from 'p-limit'
-import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { Granter } from '../grants/granter.js'
@@ -16,6 +15,7 @@ import {
   attachOptionsSchema,
   type CloseOptions,
   closeOptionsSchema,
+  recoverOptionsSchema,
 } from './conductor-options.js'
 import {
   assertAccessPossible,
@@ -27,7 +27,13 @@ import {
   spawnOptionsSchema,
 } from './options.js'
 import { Reading } from './reading.js'
-import { type EquippedWorker, isEquipped, type Recovery, recoverWorkers } from './recover.js'
+import {
+  type EquippedWorker,
+  isEquipped,
+  type RecoverOptions,
+  type Recovery,
+  recoverWorkers,
+} from './recover.js'
 import type { RehomeOptions, RehomeReport } from './rehome.js'
 import type { TaskResultsOptions } from './results-options.js'
 import { Worker } from './worker.js'
@@ -169,13 +175,15 @@ export class Conductor implements AsyncDisposable {
    * Goes on where a conductor of the same `id` ended, crashed or replaced: follows workers whose command runs, finishes those
    * whose command has ended. Give conductors that live side by side ids of their own.
    */
-  async recover({ signal }: CallOptions = {}): Promise<Recovery> {
+  async recover(options: RecoverOptions = {}): Promise<Recovery> {
+    const { signal, onWorker } = checkOptions('recover', recoverOptionsSchema, options)
     this.#closing.signal.throwIfAborted()
     this.#recovery ??= recoverWorkers({
       conductorId: this.#options.id,
       factory: this.#factory,
       isKnown: (taskId) => this.#workers.has(taskId) || this.#taken.has(taskId),
       adopt: (found) => this.#adopt(found, signal),
+      onWorker,
       signal,
     }).finally(() => {
       this.#recovery = undefined

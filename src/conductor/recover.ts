@@ -35,8 +35,17 @@ interface Progress {
   readonly failures: Recovery['failures'][number][]
 }
 
-/** What recovery needs of the conductor. */
+/** Options of {@link Conductor.recover}. */
 export interface RecoverOptions extends CallOptions {
+  /**
+   * Called with each worker before anything is told of it, the place to listen to its output. Then also of workers whose command
+   * has ended all output is told, from the first byte, before they are finished.
+   */
+  readonly onWorker?: ((worker: Worker) => void) | undefined
+}
+
+/** What recovery needs of the conductor. */
+export interface RecoveryParts extends RecoverOptions {
   readonly conductorId: string
   readonly factory: WorkerFactory
   /** Whether the conductor has, or is making, a worker for the task. */
@@ -49,7 +58,7 @@ export interface RecoverOptions extends CallOptions {
  * Goes through all sandboxes of a conductor that is no more: follows what runs, finishes what has ended. Two processes may do
  * so at once; what one has finished the other passes over.
  */
-export async function recoverWorkers(options: RecoverOptions): Promise<Recovery> {
+export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> {
   const { conductorId, factory, isKnown, signal } = options
   const byTask = new Map<string, SandboxSummary[]>()
   for await (const summary of factory.sandboxes.list({ [METADATA.conductor]: conductorId }, { signal })) {
@@ -64,7 +73,10 @@ export async function recoverWorkers(options: RecoverOptions): Promise<Recovery>
   )
   signal?.throwIfAborted()
   // Last, so that whoever awaits this can listen before the first of their output is told.
-  for (const { worker, found } of done.running) worker.follow(found.inspection, FROM_START)
+  for (const { worker, found } of done.running) {
+    options.onWorker?.(worker)
+    worker.follow(found.inspection, FROM_START)
+  }
   const workers = done.running.map(({ worker }) => worker)
   return { workers, receipts: done.receipts, failures: done.failures }
 }
@@ -72,7 +84,7 @@ export async function recoverWorkers(options: RecoverOptions): Promise<Recovery>
 async function recoverTask(
   taskId: string,
   summaries: readonly SandboxSummary[],
-  options: RecoverOptions,
+  options: RecoveryParts,
   done: Progress,
 ): Promise<void> {
   let isFollowed = false
@@ -91,7 +103,12 @@ async function recoverTask(
       const { sandbox, places, inspection } = found
       const { record } = inspection
       const worker = new Worker({ sandbox, record, places, found: inspection, onClosed: () => {} })
+      options.onWorker?.(worker)
       if (runs) worker.follow(found.inspection, FROM_START)
+      else if (options.onWorker !== undefined) {
+        worker.follow(found.inspection, FROM_START)
+        await worker.wait({ signal: options.signal })
+      }
       try {
         done.receipts.push(await worker.terminate({ signal: options.signal }))
       } catch (error) {
@@ -120,7 +137,7 @@ export function isEquipped(found: FoundWorker): found is EquippedWorker {
 /** A sandbox that its conductor never came to equip holds nothing, and is removed once it is sure that nobody is at it. */
 async function findEquipped(
   summary: SandboxSummary,
-  { factory, signal }: RecoverOptions,
+  { factory, signal }: RecoveryParts,
 ): Promise<EquippedWorker | undefined> {
   for (;;) {
     const found = await factory.find(summary, { signal })

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll } from 'vitest'
 import { BUNDLE } from '../../support/persister/program.js'
-import { findProgram, SCRIPT, type Shell, shells } from '../../unit/persister-sh/shells.js'
+import { choose } from '../../support/thorough.js'
+import { allShells, findProgram, SCRIPT, type Shell } from '../../unit/persister-sh/shells.js'
 
 /** A program that has to behave as the suite says. */
 export interface Implementation {
@@ -41,7 +42,7 @@ function withTools({ name, argv }: Shell): Implementation {
 }
 
 // What bash reads otherwise than dash lies in the parts that test/unit/persister-sh runs under all three.
-const suiteShells = shells.filter(({ name }) => name !== 'bash')
+const suiteShells = allShells.filter(({ name }) => name !== 'bash')
 
 /** Every implementation of persist-result; the shell's under two shells that share no code, nor any tool but these. */
 export const implementations: readonly Implementation[] = [
@@ -49,10 +50,5 @@ export const implementations: readonly Implementation[] = [
   ...suiteShells.map(withTools),
 ]
 
-/**
- * Those that suites of faults run with: `TEST_ALL=1` adds dash, whose code is BusyBox's own but for the tools it calls. The suite
- * of storing, and those of the shell's parts, always run with all.
- */
-export const faultedImplementations: readonly Implementation[] = process.env.TEST_ALL
-  ? implementations
-  : implementations.filter(({ name }) => name !== 'dash')
+/** Those that suites of faults run with: dash shares BusyBox's code but for the tools that it calls. */
+export const faultedImplementations = choose(implementations, ({ name }) => name !== 'dash')

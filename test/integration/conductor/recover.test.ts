@@ -52,7 +52,14 @@ describe('a conductor that comes after another', () => {
     crashed.kill()
     await stack.pauseSandbox(paused as string)
     await using conductor = stack.conductor({ id: 'crash' })
-    const { workers, receipts, failures } = await conductor.recover()
+    const heard: Record<string, string> = {}
+    const { workers, receipts, failures } = await conductor.recover({
+      onWorker: (worker) => {
+        worker.on('stdout', (text) => {
+          heard[worker.taskId] = (heard[worker.taskId] ?? '') + text
+        })
+      },
+    })
     expect(failures).toEqual([])
     expect(workers.map(({ taskId }) => taskId)).toEqual(['crash-running'])
     const told = receipts.map(({ taskId, outcome, exitCode, results }) => [
@@ -67,13 +74,10 @@ describe('a conductor that comes after another', () => {
       ['crash-paused', 'succeeded', 0, 1],
     ])
     const [worker] = workers
-    let out = ''
-    worker?.on('stdout', (text) => {
-      out += text
-    })
     await stack.inSandbox(running as string, 'touch /workspace/go')
     expect(await worker?.wait()).toMatchObject({ outcome: 'succeeded', exitCode: 0 })
-    expect(out).toBe(Array.from({ length: 2000 }, (_, i) => `${i} ${LINE}\n`).join(''))
+    expect(heard['crash-exited']).toBe('ended\n')
+    expect(heard['crash-running']).toBe(Array.from({ length: 2000 }, (_, i) => `${i} ${LINE}\n`).join(''))
     expect((await worker?.terminate())?.results).toHaveLength(1)
     expect(new Set([running, exited, paused, idle]).size).toBe(4)
     expect(await stack.sandboxCount()).toBe(0)
@@ -143,7 +147,7 @@ async function startConductor(
       ids.push(worker.sandboxId)
     }
     await spawn('running', 'i=0; while [ $i -lt 1000 ]; do echo "$i ${LINE}"; i=$((i+1)); done; until [ -e go ]; do sleep 0.02; done; while [ $i -lt 2000 ]; do echo "$i ${LINE}"; i=$((i+1)); done; echo >out', { ends: false })
-    await spawn('exited', 'echo >out; exit 3', { ends: true })
+    await spawn('exited', 'echo ended; echo >out; exit 3', { ends: true })
     await spawn('paused', 'echo >out', { ends: true })
     await spawn('idle', undefined, { ends: false })
     console.log(JSON.stringify(ids))

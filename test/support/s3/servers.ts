@@ -126,8 +126,12 @@ export function s3Servers(): S3ServerKind[] {
 }
 
 /** Runs a suite once per server of {@link s3Servers}; `server()` is there once the tests run. */
-export function describeEachS3(name: string, suite: (server: () => S3Server) => void): void {
-  for (const kind of s3Servers()) {
+export function describeEachS3(
+  name: string,
+  suite: (server: () => S3Server) => void,
+  servers: readonly S3ServerKind[] = s3Servers(),
+): void {
+  for (const kind of servers) {
     describe(`${name} [${kind.name}]`, () => {
       let server: S3Server | undefined
       beforeAll(async () => {

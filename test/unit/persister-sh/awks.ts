@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { choose } from '../../support/thorough.js'
 import { findProgram, SCRIPT } from './shells.js'
 
 /** The script's awk program, as its shell hands it over. */
@@ -9,11 +10,14 @@ export function awkProgram(): string {
 }
 
 /** The awks of Linux images, as far as this machine has them; they differ in what they call a character, a regular expression and a limit. */
-export const awks: readonly { readonly name: string; readonly argv: readonly string[] }[] = [
-  { name: 'mawk', argv: [] as string[] },
-  { name: 'gawk', argv: [] as string[] },
-  { name: 'busybox', argv: ['awk'] },
-].flatMap(({ name, argv }) => {
-  const path = findProgram(name)
-  return path === undefined ? [] : [{ name, argv: [path, ...argv] }]
-})
+export const awks: readonly { readonly name: string; readonly argv: readonly string[] }[] = choose(
+  [
+    { name: 'mawk', argv: [] as string[] },
+    { name: 'gawk', argv: [] as string[] },
+    { name: 'busybox', argv: ['awk'] },
+  ].flatMap(({ name, argv }) => {
+    const path = findProgram(name)
+    return path === undefined ? [] : [{ name, argv: [path, ...argv] }]
+  }),
+  ({ name }) => name !== 'gawk',
+)

@@ -1,0 +1,7 @@
+/** Whether everything runs: `npm run test:all`. Without, each suite runs where it differs most, so that all of them take minutes. */
+export const thorough = Boolean(process.env.TEST_ALL)
+
+/** All of them, or the given few. */
+export function choose<T>(all: readonly T[], few: (one: T, index: number) => boolean): readonly T[] {
+  return thorough ? all : all.filter(few)
+}
