@@ -2,17 +2,12 @@ export type { CallOptions } from './call-options.js'
 export { type CloseOnSignalsOptions, closeOnSignals } from './conductor/close-on-signals.js'
 export { Conductor } from './conductor/conductor.js'
 export type { AttachOptions, CloseOptions } from './conductor/conductor-options.js'
-export type {
-  Access,
-  ConductorOptions,
-  HttpOptions,
-  RetryOptions,
-  SpawnOptions,
-} from './conductor/options.js'
+export type { Access, ConductorOptions, HttpOptions } from './conductor/options.js'
 export type { DeliveredResult, Receipt, WorkerExit } from './conductor/receipt.js'
 export type { RecoverOptions, Recovery } from './conductor/recover.js'
 export type { RehomedResult, RehomeOptions, RehomeReport } from './conductor/rehome.js'
 export type { SandboxReading, TaskResultsOptions } from './conductor/results-options.js'
+export type { RetryOptions, SpawnOptions } from './conductor/spawn-options.js'
 export type { RunResult } from './conductor/supervised-command.js'
 export type { UndeclaredOptions } from './conductor/undeclared.js'
 export type { Worker } from './conductor/worker.js'

@@ -21,10 +21,7 @@ import {
   assertAccessPossible,
   type ConductorOptions,
   type ResolvedOptions,
-  type ResolvedSpawn,
   resolveOptions,
-  type SpawnOptions,
-  spawnOptionsSchema,
 } from './options.js'
 import { Reading } from './reading.js'
 import {
@@ -36,6 +33,7 @@ import {
 } from './recover.js'
 import type { RehomeOptions, RehomeReport } from './rehome.js'
 import type { TaskResultsOptions } from './results-options.js'
+import { type ResolvedSpawn, type SpawnOptions, spawnOptionsSchema } from './spawn-options.js'
 import { Worker } from './worker.js'
 import { WorkerFactory } from './worker-factory.js'
 

@@ -9,8 +9,9 @@ import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxFile } from '../sandbox/remote-sandbox.js'
 import { mapS3Error } from '../stores/s3/map-s3-error.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
-import type { Access, HttpOptions, ResolvedOptions, ResolvedSpawn } from './options.js'
+import type { Access, HttpOptions, ResolvedOptions } from './options.js'
 import { readPersister } from './persister-files.js'
+import type { ResolvedSpawn } from './spawn-options.js'
 
 /** A grant outlives its worker's time by this much and no more. */
 const GRANT_MARGIN_MS = 600_000

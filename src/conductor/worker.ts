@@ -210,6 +210,9 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
    */
   async terminate(options: TerminateOptions = {}): Promise<Receipt> {
     const { force, signal } = checkOptions('terminate', terminateOptionsSchema, options)
+    if (this.#state === 'detached') {
+      throw new ConductorError('CLOSED', `worker ${this.taskId} was detached: attach to it to end it`)
+    }
     this.#terminating ??= this.#terminate(force, signal).catch((error: unknown) => {
       // A refusal or a failure leaves the sandbox as it is; the next call tries again.
       this.#terminating = undefined
@@ -234,9 +237,9 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     await this.#close()
   }
 
-  /** `terminate()`, for `await using`. */
+  /** `terminate()`, for `await using`; a worker that was detached stays as it is. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.terminate()
+    if (this.#state !== 'detached') await this.terminate()
   }
 
   async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {

@@ -27,6 +27,8 @@ describe('a conductor that comes after another', () => {
     const leftEnd = left.wait()
     await left.detach()
     await expect(leftEnd).rejects.toMatchObject({ code: 'CLOSED' })
+    await expect(left.terminate()).rejects.toMatchObject({ code: 'CLOSED' })
+    await left[Symbol.asyncDispose]()
     await first.close()
     await using second = stack.conductor({ id: 'attach' })
     const worker = await second.attach('attached', { stdoutOffsetBytes: 2 })
