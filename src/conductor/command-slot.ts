@@ -1,6 +1,5 @@
 import type { CallOptions } from '../call-options.js'
-import type { DeathCause } from '../protocol/death-certificate.js'
-import type { Outcome } from '../protocol/manifest.js'
+import type { DeathCause, Outcome } from '../protocol/outcome.js'
 import type { WorkerExit } from './receipt.js'
 import type { RunResult, SupervisedCommand } from './supervised-command.js'
 

@@ -1,5 +1,6 @@
 import type { CallOptions } from '../call-options.js'
-import type { DeathCause, DeathCertificate } from '../protocol/death-certificate.js'
+import type { DeathCertificate } from '../protocol/death-certificate.js'
+import type { DeathCause } from '../protocol/outcome.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import { storeCertificate } from './death-certificate.js'

@@ -1,5 +1,5 @@
 import { isConductorError } from '../errors.js'
-import type { DeathCause } from '../protocol/death-certificate.js'
+import type { DeathCause } from '../protocol/outcome.js'
 import { RUN_FILES, WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
 import { quote } from '../sandbox/quote.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'

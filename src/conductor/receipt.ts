@@ -1,5 +1,4 @@
-import type { DeathCause } from '../protocol/death-certificate.js'
-import type { Outcome } from '../protocol/manifest.js'
+import type { DeathCause, Outcome } from '../protocol/outcome.js'
 import type { StoreTier } from '../stores/result-store.js'
 
 /** How a worker's last command ended. */

@@ -5,22 +5,11 @@ import { pipeline } from 'node:stream/promises'
 import { ConductorError } from '../errors.js'
 import { assertKey } from '../protocol/key.js'
 import { spoolFileName } from '../protocol/spool-layout.js'
+import type { Copy } from './copy.js'
 import { mapFsError } from './fs-error.js'
 import type { Settings } from './settings.js'
 import { bodyPath, readResult } from './spool/record-file.js'
 import { CHUNK_BYTES } from './spool/stage.js'
-
-/** Where a result's bytes can be had from. */
-export interface Copy {
-  /** For messages: `local`, `s3` or `http`. */
-  readonly where: string
-  /** Digest to hold the bytes against; undefined where the place does not know it. */
-  readonly sha256: string | undefined
-  /** Writes all bytes to `sink` and ends it. */
-  read(sink: Writable): Promise<void>
-  /** Whether reading it costs so little that a receiver without a way back may have it read twice. */
-  readonly near: boolean
-}
 
 async function localCopy(settings: Settings, key: string): Promise<Copy | undefined> {
   const { taskId, timestamp, name } = assertKey(key)

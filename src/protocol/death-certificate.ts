@@ -1,23 +1,7 @@
-import type { ExitStatus, Outcome } from './manifest.js'
+import type { DeathCause, ExitStatus, Outcome } from './outcome.js'
 
 /** File name of a death certificate among a task's results. */
 export const DEATH_CERTIFICATE_NAME = 'death-certificate.json'
-
-/**
- * Why a worker ended other than by itself, as far as it can be known. `deadline`: its own time was up. `stopped`: its conductor
- * stopped it. `sandbox_timeout`: nobody extended the sandbox's life. `sandbox_vanished`: the sandbox went away early.
- * `out_of_memory`: the kernel killed for memory in it. `disk_full`: nothing could be written any more. `signal`: a signal from
- * inside the sandbox. `supervisor_killed`: what watched the command was killed with it, and nobody saw its end.
- */
-export type DeathCause =
-  | 'deadline'
-  | 'stopped'
-  | 'sandbox_timeout'
-  | 'sandbox_vanished'
-  | 'out_of_memory'
-  | 'disk_full'
-  | 'signal'
-  | 'supervisor_killed'
 
 /** What is known of the end of a worker that did not end by itself; the conductor stores it as a result of the task. */
 export interface DeathCertificate {

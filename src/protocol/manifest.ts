@@ -1,17 +1,5 @@
-import type { DeathCause } from './death-certificate.js'
+import type { DeathCause, ExitStatus, Outcome } from './outcome.js'
 import type { ResultRecord } from './record.js'
-
-/**
- * How a task ended. `succeeded` and `failed` are the last command's own status, `killed` means somebody stopped it,
- * `timed_out` that its time was up, `lost` that the sandbox went away first, `idle` that it never ran a command.
- */
-export type Outcome = 'succeeded' | 'failed' | 'killed' | 'timed_out' | 'lost' | 'idle'
-
-/** How a command ended: one of the two is null, or both when nobody saw it. */
-export interface ExitStatus {
-  readonly code: number | null
-  readonly signal: string | null
-}
 
 /** One sandbox of a task. */
 export interface ManifestAttempt {

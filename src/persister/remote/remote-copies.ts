@@ -2,8 +2,8 @@ import type { IncomingMessage } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { isConductorError } from '../../errors.js'
 import { s3ObjectKey } from '../../protocol/s3-layout.js'
+import type { Copy } from '../copy.js'
 import { describeError } from '../fs-error.js'
-import type { Copy } from '../retrieve.js'
 import type { Settings } from '../settings.js'
 
 /** The remote places that this environment can read from; a grant's policy only writes. */

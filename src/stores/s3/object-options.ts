@@ -1,5 +1,3 @@
-import type { S3Location } from './s3-location.js'
-
 /** What every object that is written gets besides its body and metadata. */
 export interface S3ObjectOptions {
   /** Encryption by the store; without it the bucket's own default holds. */
@@ -10,6 +8,11 @@ export interface S3ObjectOptions {
   readonly tags?: Readonly<Record<string, string>> | undefined
 }
 
+/** Whatever says what its objects get. */
+interface WithObjects {
+  readonly objects?: S3ObjectOptions | undefined
+}
+
 /** As input of the SDK's commands that make an object. */
 export interface ObjectInput {
   readonly ServerSideEncryption?: 'AES256' | 'aws:kms'
@@ -18,7 +21,7 @@ export interface ObjectInput {
 }
 
 /** The options of a location as input of `PutObject` and `CreateMultipartUpload`. */
-export function objectInput({ objects = {} }: Pick<S3Location, 'objects'>): ObjectInput {
+export function objectInput({ objects = {} }: WithObjects): ObjectInput {
   const { sse, kmsKeyId, tags } = objects
   return {
     ...(sse === undefined ? {} : { ServerSideEncryption: sse }),
@@ -28,7 +31,7 @@ export function objectInput({ objects = {} }: Pick<S3Location, 'objects'>): Obje
 }
 
 /** The same as request headers, for whoever writes without the SDK. */
-export function objectHeaders(at: Pick<S3Location, 'objects'>): Record<string, string> {
+export function objectHeaders(at: WithObjects): Record<string, string> {
   const { ServerSideEncryption, SSEKMSKeyId, Tagging } = objectInput(at)
   return {
     ...(ServerSideEncryption === undefined ? {} : { 'x-amz-server-side-encryption': ServerSideEncryption }),
@@ -38,7 +41,7 @@ export function objectHeaders(at: Pick<S3Location, 'objects'>): Record<string, s
 }
 
 /** The same as fields of an upload form, in which tags are XML: https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html */
-export function objectFields(at: Pick<S3Location, 'objects'>): Record<string, string> {
+export function objectFields(at: WithObjects): Record<string, string> {
   const { 'x-amz-tagging': _, ...headers } = objectHeaders(at)
   const tags = at.objects?.tags
   if (tags === undefined) return headers

@@ -9,7 +9,7 @@ import {
 } from '@aws-sdk/client-s3'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Conductor } from '../../../src/conductor/conductor.js'
-import type { Outcome } from '../../../src/protocol/manifest.js'
+import type { Outcome } from '../../../src/protocol/outcome.js'
 import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
 import type { Tasks } from '../../../src/results/tasks.js'
 import { openS3Location, type S3Location, type S3Options } from '../../../src/stores/s3/s3-location.js'
