@@ -2,6 +2,14 @@
 export const thorough = Boolean(process.env.TEST_ALL)
 
 /** All of them, or the given few. */
-export function choose<T>(all: readonly T[], few: (one: T, index: number) => boolean): readonly T[] {
+export function choose<T>(
+  all: readonly T[],
+  few: (one: T, index: number, all: readonly T[]) => boolean,
+): readonly T[] {
   return thorough ? all : all.filter(few)
+}
+
+/** For {@link choose}: the last one, of servers the strictest there is. */
+export function last<T>(_one: T, index: number, all: readonly T[]): boolean {
+  return index === all.length - 1
 }

@@ -5,7 +5,7 @@ import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-locat
 import { type FaultProxy, s3Fault, startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
-import { choose } from '../../support/thorough.js'
+import { choose, last } from '../../support/thorough.js'
 
 const HTTP_TOKEN_SECRET = 'secret of an endpoint that nobody reaches'
 /** What signatures, tokens and keys look like wherever they come from. */
@@ -141,7 +141,7 @@ describeEachS3(
       })
     })
   },
-  choose(s3Servers(), (_, i) => i > 0),
+  choose(s3Servers(), last),
 )
 
 /** An error with all its causes and whatever else hangs on it; a plain value as JSON. */

@@ -17,264 +17,274 @@ import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
 import { collect, recordFor } from '../../support/records.js'
-import { describeEachS3 } from '../../support/s3/servers.js'
+import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
 import { makeTempDir } from '../../support/temp-dir.js'
+import { choose, last } from '../../support/thorough.js'
 
-describeEachS3('tasks', (server) => {
-  let at: S3Location
-  let options: S3Options
-  let conductor: Conductor
-  beforeEach(async () => {
-    const { url, region, credentials } = server()
-    options = { bucket: await server().createBucket(), endpoint: url, region, credentials }
-    at = openS3Location(options)
-    conductor = new Conductor({ env: {}, s3: options })
-  })
-  afterEach(async () => {
-    at.close()
-    await conductor.close()
-  })
-
-  /** Plants results `name: body` of a task, and its manifest when it has an outcome. */
-  const plant = async (
-    taskId: string,
-    bodies: Readonly<Record<string, string>>,
-    { outcome, timestamp }: { outcome?: Outcome; timestamp?: string } = {},
-  ): Promise<void> => {
-    const results = Object.entries(bodies).map(([name, text]) => {
-      const body = Buffer.from(text)
-      const record = recordFor({ taskId, name, ...(timestamp === undefined ? {} : { timestamp }) }, body)
-      const stored = [{ tier: 's3' as const, location: 'there', at: record.created_at }]
-      return { record: { ...record, stored }, body }
+describeEachS3(
+  'tasks',
+  (server) => {
+    let at: S3Location
+    let options: S3Options
+    let conductor: Conductor
+    beforeEach(async () => {
+      const { url, region, credentials } = server()
+      options = { bucket: await server().createBucket(), endpoint: url, region, credentials }
+      at = openS3Location(options)
+      conductor = new Conductor({ env: {}, s3: options })
     })
-    await plantInS3(at, results)
-    if (outcome === undefined) return
-    await new S3Manifests(at).update(taskId, () => ({
-      v: 1,
-      task_id: taskId,
-      sealed_at: new Date().toISOString(),
-      outcome,
-      exit: null,
-      complete: true,
-      attempts: [],
-      results: results.map(({ record }) => record).sort((a, b) => (a.key < b.key ? -1 : 1)),
-    }))
-  }
-  const objects = async (): Promise<string[]> => {
-    const { Contents = [] } = await at.client.send(new ListObjectsV2Command({ Bucket: at.bucket }))
-    return Contents.map(({ Key = '' }) => Key)
-  }
-  /** S3 keeps times in whole seconds, so what is to be told apart by them must lie in different ones. */
-  const nextSecond = (): Promise<void> => sleep(1005 - (Date.now() % 1000))
-  const ids = async (tasks: Tasks): Promise<string[]> => (await tasks.list()).map(({ taskId }) => taskId)
-
-  it('are listed newest first, sealed or not, a page at a time', async () => {
-    await plant('done-1', { a: 'one', b: 'three' }, { outcome: 'succeeded' })
-    await nextSecond()
-    await plant('open', { a: 'x' })
-    await plantJunkInS3(at, 'only-junk')
-    await nextSecond()
-    await plant('done-2', {}, { outcome: 'lost' })
-    const list = await conductor.tasks().list()
-    expect([...list]).toMatchObject([
-      { taskId: 'done-2', state: 'sealed', outcome: 'lost', resultCount: 0, sizeBytes: 0, tiers: ['s3'] },
-      {
-        taskId: 'open',
-        state: 'unsealed',
-        outcome: undefined,
-        sealedAt: undefined,
-        resultCount: 1,
-        sizeBytes: 1,
-      },
-      { taskId: 'done-1', state: 'sealed', outcome: 'succeeded', resultCount: 2, sizeBytes: 8 },
-    ])
-    expect(list.unavailable).toEqual([])
-    expect(list[0]?.sealedAt?.getTime()).toBeGreaterThan(Date.now() - 60_000)
-    const page = await conductor.tasks({ limit: 2 }).list()
-    expect(page.map(({ taskId }) => taskId)).toEqual(['done-2', 'open'])
-    const before = page[1] as (typeof page)[number]
-    expect(await ids(conductor.tasks({ before }))).toEqual(['done-1'])
-    expect(await ids(conductor.tasks({ before: before.updatedAt }))).toEqual(['done-1'])
-    expect((await collect(conductor.tasks())).map(({ taskId }) => taskId)).toEqual(
-      await ids(conductor.tasks()),
-    )
-    expect(() => conductor.tasks({ limt: 1 } as never)).toThrow(/unknown option "limt"/)
-  })
-
-  it('cost what is promised, and no request for what is not read', async () => {
-    for (let i = 0; i < 40; i++) await plant(`task-${i}`, { a: 'x' }, { outcome: 'succeeded' })
-    await plant('open', { a: 'x' })
-    await using proxy = await startFaultProxy(server().url, () => undefined)
-    const [host, proxied] = [new URL(server().url).host, new URL(proxy.url).host]
-    // The signature covers the host, so the proxy must not change it.
-    expect(host).not.toBe(proxied)
-    await using counted = new Conductor({ env: {}, s3: { ...options, endpoint: proxy.url } })
-    for await (const _ of counted.tasks({ limit: 20 })) break
-    const lists = proxy.requests.filter((request) => request.includes('list-type=2'))
-    const heads = proxy.requests.filter((request) => request.startsWith('HEAD'))
-    expect(lists).toHaveLength(3)
-    expect(heads.length).toBeLessThanOrEqual(16)
-    proxy.requests.length = 0
-    expect(await counted.tasks().list()).toHaveLength(41)
-    expect(proxy.requests).toHaveLength(3 + 40)
-  })
-
-  it('are read as one, by glob or by name', async () => {
-    await plant(
-      'worker-1',
-      { final: 'one', log: 'l' },
-      { outcome: 'succeeded', timestamp: '20260114-120002' },
-    )
-    await plant('worker-2', { final: 'two' }, { timestamp: '20260114-120003' })
-    await plant('worker.3', { final: 'three' }, { timestamp: '20260114-120001' })
-    await plant('other', { final: 'four' })
-    const finals = conductor.results({ tasks: 'worker-*', name: 'final' })
-    const list = await finals.list()
-    expect(list.map(({ taskId, name }) => [taskId, name])).toEqual([
-      ['worker-1', 'final'],
-      ['worker-2', 'final'],
-    ])
-    expect(await Promise.all(list.map((result) => result.text()))).toEqual(['one', 'two'])
-    expect((await finals.latest())?.taskId).toBe('worker-2')
-    const named = conductor.results({ tasks: ['other', 'worker.3', 'nobody'] })
-    expect((await collect(named)).map(({ taskId }) => taskId)).toEqual(['other', 'worker.3'])
-    expect((await named.get('other/20260114-120000-final'))?.size).toBe(4)
-    await expect(named.get('worker-1/20260114-120002-final')).rejects.toMatchObject({
-      code: 'INVALID_OPTION',
+    afterEach(async () => {
+      at.close()
+      await conductor.close()
     })
-    await using dir = await makeTempDir()
-    const { saved } = await finals.download(dir.path)
-    expect(saved.map(({ path }) => path)).toEqual([
-      join(dir.path, 'worker-1', '20260114-120002-final'),
-      join(dir.path, 'worker-2', '20260114-120003-final'),
-    ])
-    expect(await readFile(saved[1]?.path ?? '', 'utf8')).toBe('two')
-    expect((await finals.delete()).deleted).toHaveLength(2)
-    expect(
-      (await conductor.results({ tasks: '*' }).list()).map(({ taskId, name }) => [taskId, name]),
-    ).toEqual([
-      ['other', 'final'],
-      ['worker-1', 'log'],
-      ['worker.3', 'final'],
-    ])
-    expect(() => conductor.results({ tasks: ['../x'] })).toThrow(/must be task ids/)
-  })
 
-  it('give each of several with the same bytes once, the oldest, and name the others', async () => {
-    await plant('w-1', { a: 'same', b: 'own' }, { timestamp: '20260114-120002' })
-    await plant('w-2', { a: 'same' }, { timestamp: '20260114-120001' })
-    await plant('w-3', { a: 'same' }, { timestamp: '20260114-120003', outcome: 'succeeded' })
-    const unique = conductor.results({ tasks: 'w-*', dedupe: 'sha256' })
-    const list = await unique.list()
-    expect(list.map(({ key }) => key)).toEqual(['w-1/20260114-120002-b', 'w-2/20260114-120001-a'])
-    expect(list.duplicates).toEqual([
-      { key: 'w-2/20260114-120001-a', others: ['w-1/20260114-120002-a', 'w-3/20260114-120003-a'] },
-    ])
-    expect((await collect(unique)).map(({ key }) => key)).toEqual(list.map(({ key }) => key))
-    await expect(unique.delete()).rejects.toMatchObject({ code: 'INVALID_OPTION' })
-  })
-
-  it('are forgotten whole once they are old enough, and only then', async () => {
-    await plant('old-1', { a: 'one', b: 'two' }, { outcome: 'succeeded' })
-    await plantJunkInS3(at, 'old-1')
-    await plant('old-2', { a: 'x' }, { outcome: 'failed' })
-    await plant('open', { a: 'x' })
-    const before = await objects()
-    expect(await conductor.prune({ olderThanDays: 1 })).toMatchObject({ tasks: [], results: 0, failed: [] })
-    expect(await objects()).toEqual(before)
-    const dry = await conductor.prune({ olderThanDays: 0, dryRun: true })
-    expect(dry).toMatchObject({ dryRun: true, results: 3, sizeBytes: 7, failed: [], skipped: [] })
-    expect(await objects()).toEqual(before)
-    const progress: number[] = []
-    const done = await conductor.prune({
-      olderThanDays: 0,
-      tasks: 'old-*',
-      onProgress: ({ doneTasks }) => progress.push(doneTasks),
-    })
-    expect(progress).toEqual([1, 2])
-    expect(done.tasks.map(({ taskId, results }) => [taskId, results]).sort()).toEqual([
-      ['old-1', 2],
-      ['old-2', 1],
-    ])
-    expect(await objects()).toEqual(['results/open/20260114-120000-a'])
-    expect(await ids(conductor.tasks())).toEqual(['open'])
-  })
-
-  it('that were never sealed are forgotten only when asked and when no sandbox lives for them', async () => {
-    await plant('open', { a: 'x' })
-    expect((await conductor.prune({ olderThanDays: 0 })).tasks).toEqual([])
-    // Nobody can say here whether a sandbox lives.
-    const report = await conductor.prune({ olderThanDays: 0, unsealed: true })
-    expect(report).toMatchObject({ tasks: [], failed: [{ taskId: 'open' }] })
-    expect(await objects()).toHaveLength(1)
-  })
-
-  it('that are left half-forgotten show what is left, and are forgotten by the next call', async () => {
-    await plant('old', { a: 'one', b: 'two', c: 'three' }, { outcome: 'succeeded' })
-    let deletions = 0
-    await using proxy = await startFaultProxy(server().url, (request) => {
-      // The manifest is marked, the results are deleted, the manifest is not.
-      if (request.method !== 'DELETE') return undefined
-      deletions += 1
-      return { kind: 'answer', status: 403 }
-    })
-    await using broken = new Conductor({ env: {}, s3: { ...options, endpoint: proxy.url } })
-    const report = await broken.prune({ olderThanDays: 0 })
-    expect(report).toMatchObject({ tasks: [], failed: [{ taskId: 'old', error: { code: 'ACCESS_DENIED' } }] })
-    expect(deletions).toBe(1)
-    expect(await objects()).toEqual(['results/.tasks/old.json'])
-    expect([...(await conductor.results('old').list())]).toEqual([])
-    expect((await conductor.prune({ olderThanDays: 0 })).tasks).toMatchObject([{ taskId: 'old' }])
-    expect(await objects()).toEqual([])
-  })
-
-  it('are left alone when something newer came', async () => {
-    await plant('old', { a: 'x' }, { outcome: 'succeeded' })
-    await nextSecond()
-    const cutoff = Math.floor(Date.now() / 1000) * 1000 - 5
-    await plant('old', { late: 'y' }, { timestamp: '20260114-130000' })
-    const days = (Date.now() - cutoff) / 86_400_000
-    const report = await conductor.prune({ olderThanDays: days })
-    expect(report).toMatchObject({ tasks: [], skipped: [{ taskId: 'old', reason: /has a result of/ }] })
-    expect((await conductor.results('old').list()).map(({ name }) => name)).toEqual(['a', 'late'])
-  })
-
-  it('have a lifecycle rule that S3 takes', async ({ skip }) => {
-    if (server().name === 'local') skip('the local S3 has no lifecycle rules')
-    const rule = lifecycleRule({ olderThanDays: 90, prefix: 'some/results' })
-    const LifecycleConfiguration = JSON.parse(JSON.stringify(rule))
-    await at.client.send(
-      new PutBucketLifecycleConfigurationCommand({ Bucket: at.bucket, LifecycleConfiguration }),
-    )
-    const { Rules } = await at.client.send(new GetBucketLifecycleConfigurationCommand({ Bucket: at.bucket }))
-    expect(
-      Rules?.map(({ Filter, Expiration, Status }) => [Filter?.Prefix, Expiration?.Days, Status]).sort(),
-    ).toEqual([
-      ['some/results/', 90, 'Enabled'],
-      ['some/results/.tasks/', 89, 'Enabled'],
-    ])
-  })
-
-  it('that a listing names oddly are passed over', async () => {
-    await plant('w', { a: 'x' }, { outcome: 'succeeded' })
-    for (const key of [
-      '.tasks/.json',
-      '.tasks/x.txt',
-      '.tasks/a/b.json',
-      '.tasks/-x.json',
-      '-odd/x',
-      'loose',
-    ]) {
-      await at.client.send(new PutObjectCommand({ Bucket: at.bucket, Key: `results/${key}`, Body: '{}' }))
+    /** Plants results `name: body` of a task, and its manifest when it has an outcome. */
+    const plant = async (
+      taskId: string,
+      bodies: Readonly<Record<string, string>>,
+      { outcome, timestamp }: { outcome?: Outcome; timestamp?: string } = {},
+    ): Promise<void> => {
+      const results = Object.entries(bodies).map(([name, text]) => {
+        const body = Buffer.from(text)
+        const record = recordFor({ taskId, name, ...(timestamp === undefined ? {} : { timestamp }) }, body)
+        const stored = [{ tier: 's3' as const, location: 'there', at: record.created_at }]
+        return { record: { ...record, stored }, body }
+      })
+      await plantInS3(at, results)
+      if (outcome === undefined) return
+      await new S3Manifests(at).update(taskId, () => ({
+        v: 1,
+        task_id: taskId,
+        sealed_at: new Date().toISOString(),
+        outcome,
+        exit: null,
+        complete: true,
+        attempts: [],
+        results: results.map(({ record }) => record).sort((a, b) => (a.key < b.key ? -1 : 1)),
+      }))
     }
-    await at.client.send(
-      new PutObjectCommand({ Bucket: at.bucket, Key: 'results/.tasks/forged.json', Body: '{"v":1}' }),
-    )
-    const list = await conductor.tasks().list()
-    expect(list.map(({ taskId }) => taskId).sort()).toEqual(['forged', 'w'])
-    expect(list.unavailable).toMatchObject([{ taskId: 'forged', error: { code: 'PROTOCOL' } }])
-  })
-})
+    const objects = async (): Promise<string[]> => {
+      const { Contents = [] } = await at.client.send(new ListObjectsV2Command({ Bucket: at.bucket }))
+      return Contents.map(({ Key = '' }) => Key)
+    }
+    /** S3 keeps times in whole seconds, so what is to be told apart by them must lie in different ones. */
+    const nextSecond = (): Promise<void> => sleep(1005 - (Date.now() % 1000))
+    const ids = async (tasks: Tasks): Promise<string[]> => (await tasks.list()).map(({ taskId }) => taskId)
+
+    it('are listed newest first, sealed or not, a page at a time', async () => {
+      await plant('done-1', { a: 'one', b: 'three' }, { outcome: 'succeeded' })
+      await nextSecond()
+      await plant('open', { a: 'x' })
+      await plantJunkInS3(at, 'only-junk')
+      await nextSecond()
+      await plant('done-2', {}, { outcome: 'lost' })
+      const list = await conductor.tasks().list()
+      expect([...list]).toMatchObject([
+        { taskId: 'done-2', state: 'sealed', outcome: 'lost', resultCount: 0, sizeBytes: 0, tiers: ['s3'] },
+        {
+          taskId: 'open',
+          state: 'unsealed',
+          outcome: undefined,
+          sealedAt: undefined,
+          resultCount: 1,
+          sizeBytes: 1,
+        },
+        { taskId: 'done-1', state: 'sealed', outcome: 'succeeded', resultCount: 2, sizeBytes: 8 },
+      ])
+      expect(list.unavailable).toEqual([])
+      expect(list[0]?.sealedAt?.getTime()).toBeGreaterThan(Date.now() - 60_000)
+      const page = await conductor.tasks({ limit: 2 }).list()
+      expect(page.map(({ taskId }) => taskId)).toEqual(['done-2', 'open'])
+      const before = page[1] as (typeof page)[number]
+      expect(await ids(conductor.tasks({ before }))).toEqual(['done-1'])
+      expect(await ids(conductor.tasks({ before: before.updatedAt }))).toEqual(['done-1'])
+      expect((await collect(conductor.tasks())).map(({ taskId }) => taskId)).toEqual(
+        await ids(conductor.tasks()),
+      )
+      expect(() => conductor.tasks({ limt: 1 } as never)).toThrow(/unknown option "limt"/)
+    })
+
+    it('cost what is promised, and no request for what is not read', async () => {
+      for (let i = 0; i < 40; i++) await plant(`task-${i}`, { a: 'x' }, { outcome: 'succeeded' })
+      await plant('open', { a: 'x' })
+      await using proxy = await startFaultProxy(server().url, () => undefined)
+      const [host, proxied] = [new URL(server().url).host, new URL(proxy.url).host]
+      // The signature covers the host, so the proxy must not change it.
+      expect(host).not.toBe(proxied)
+      await using counted = new Conductor({ env: {}, s3: { ...options, endpoint: proxy.url } })
+      for await (const _ of counted.tasks({ limit: 20 })) break
+      const lists = proxy.requests.filter((request) => request.includes('list-type=2'))
+      const heads = proxy.requests.filter((request) => request.startsWith('HEAD'))
+      expect(lists).toHaveLength(3)
+      expect(heads.length).toBeLessThanOrEqual(16)
+      proxy.requests.length = 0
+      expect(await counted.tasks().list()).toHaveLength(41)
+      expect(proxy.requests).toHaveLength(3 + 40)
+    })
+
+    it('are read as one, by glob or by name', async () => {
+      await plant(
+        'worker-1',
+        { final: 'one', log: 'l' },
+        { outcome: 'succeeded', timestamp: '20260114-120002' },
+      )
+      await plant('worker-2', { final: 'two' }, { timestamp: '20260114-120003' })
+      await plant('worker.3', { final: 'three' }, { timestamp: '20260114-120001' })
+      await plant('other', { final: 'four' })
+      const finals = conductor.results({ tasks: 'worker-*', name: 'final' })
+      const list = await finals.list()
+      expect(list.map(({ taskId, name }) => [taskId, name])).toEqual([
+        ['worker-1', 'final'],
+        ['worker-2', 'final'],
+      ])
+      expect(await Promise.all(list.map((result) => result.text()))).toEqual(['one', 'two'])
+      expect((await finals.latest())?.taskId).toBe('worker-2')
+      const named = conductor.results({ tasks: ['other', 'worker.3', 'nobody'] })
+      expect((await collect(named)).map(({ taskId }) => taskId)).toEqual(['other', 'worker.3'])
+      expect((await named.get('other/20260114-120000-final'))?.size).toBe(4)
+      await expect(named.get('worker-1/20260114-120002-final')).rejects.toMatchObject({
+        code: 'INVALID_OPTION',
+      })
+      await using dir = await makeTempDir()
+      const { saved } = await finals.download(dir.path)
+      expect(saved.map(({ path }) => path)).toEqual([
+        join(dir.path, 'worker-1', '20260114-120002-final'),
+        join(dir.path, 'worker-2', '20260114-120003-final'),
+      ])
+      expect(await readFile(saved[1]?.path ?? '', 'utf8')).toBe('two')
+      expect((await finals.delete()).deleted).toHaveLength(2)
+      expect(
+        (await conductor.results({ tasks: '*' }).list()).map(({ taskId, name }) => [taskId, name]),
+      ).toEqual([
+        ['other', 'final'],
+        ['worker-1', 'log'],
+        ['worker.3', 'final'],
+      ])
+      expect(() => conductor.results({ tasks: ['../x'] })).toThrow(/must be task ids/)
+    })
+
+    it('give each of several with the same bytes once, the oldest, and name the others', async () => {
+      await plant('w-1', { a: 'same', b: 'own' }, { timestamp: '20260114-120002' })
+      await plant('w-2', { a: 'same' }, { timestamp: '20260114-120001' })
+      await plant('w-3', { a: 'same' }, { timestamp: '20260114-120003', outcome: 'succeeded' })
+      const unique = conductor.results({ tasks: 'w-*', dedupe: 'sha256' })
+      const list = await unique.list()
+      expect(list.map(({ key }) => key)).toEqual(['w-1/20260114-120002-b', 'w-2/20260114-120001-a'])
+      expect(list.duplicates).toEqual([
+        { key: 'w-2/20260114-120001-a', others: ['w-1/20260114-120002-a', 'w-3/20260114-120003-a'] },
+      ])
+      expect((await collect(unique)).map(({ key }) => key)).toEqual(list.map(({ key }) => key))
+      await expect(unique.delete()).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+    })
+
+    it('are forgotten whole once they are old enough, and only then', async () => {
+      await plant('old-1', { a: 'one', b: 'two' }, { outcome: 'succeeded' })
+      await plantJunkInS3(at, 'old-1')
+      await plant('old-2', { a: 'x' }, { outcome: 'failed' })
+      await plant('open', { a: 'x' })
+      const before = await objects()
+      expect(await conductor.prune({ olderThanDays: 1 })).toMatchObject({ tasks: [], results: 0, failed: [] })
+      expect(await objects()).toEqual(before)
+      const dry = await conductor.prune({ olderThanDays: 0, dryRun: true })
+      expect(dry).toMatchObject({ dryRun: true, results: 3, sizeBytes: 7, failed: [], skipped: [] })
+      expect(await objects()).toEqual(before)
+      const progress: number[] = []
+      const done = await conductor.prune({
+        olderThanDays: 0,
+        tasks: 'old-*',
+        onProgress: ({ doneTasks }) => progress.push(doneTasks),
+      })
+      expect(progress).toEqual([1, 2])
+      expect(done.tasks.map(({ taskId, results }) => [taskId, results]).sort()).toEqual([
+        ['old-1', 2],
+        ['old-2', 1],
+      ])
+      expect(await objects()).toEqual(['results/open/20260114-120000-a'])
+      expect(await ids(conductor.tasks())).toEqual(['open'])
+    })
+
+    it('that were never sealed are forgotten only when asked and when no sandbox lives for them', async () => {
+      await plant('open', { a: 'x' })
+      expect((await conductor.prune({ olderThanDays: 0 })).tasks).toEqual([])
+      // Nobody can say here whether a sandbox lives.
+      const report = await conductor.prune({ olderThanDays: 0, unsealed: true })
+      expect(report).toMatchObject({ tasks: [], failed: [{ taskId: 'open' }] })
+      expect(await objects()).toHaveLength(1)
+    })
+
+    it('that are left half-forgotten show what is left, and are forgotten by the next call', async () => {
+      await plant('old', { a: 'one', b: 'two', c: 'three' }, { outcome: 'succeeded' })
+      let deletions = 0
+      await using proxy = await startFaultProxy(server().url, (request) => {
+        // The manifest is marked, the results are deleted, the manifest is not.
+        if (request.method !== 'DELETE') return undefined
+        deletions += 1
+        return { kind: 'answer', status: 403 }
+      })
+      await using broken = new Conductor({ env: {}, s3: { ...options, endpoint: proxy.url } })
+      const report = await broken.prune({ olderThanDays: 0 })
+      expect(report).toMatchObject({
+        tasks: [],
+        failed: [{ taskId: 'old', error: { code: 'ACCESS_DENIED' } }],
+      })
+      expect(deletions).toBe(1)
+      expect(await objects()).toEqual(['results/.tasks/old.json'])
+      expect([...(await conductor.results('old').list())]).toEqual([])
+      expect((await conductor.prune({ olderThanDays: 0 })).tasks).toMatchObject([{ taskId: 'old' }])
+      expect(await objects()).toEqual([])
+    })
+
+    it('are left alone when something newer came', async () => {
+      await plant('old', { a: 'x' }, { outcome: 'succeeded' })
+      await nextSecond()
+      const cutoff = Math.floor(Date.now() / 1000) * 1000 - 5
+      await plant('old', { late: 'y' }, { timestamp: '20260114-130000' })
+      const days = (Date.now() - cutoff) / 86_400_000
+      const report = await conductor.prune({ olderThanDays: days })
+      expect(report).toMatchObject({ tasks: [], skipped: [{ taskId: 'old', reason: /has a result of/ }] })
+      expect((await conductor.results('old').list()).map(({ name }) => name)).toEqual(['a', 'late'])
+    })
+
+    it('have a lifecycle rule that S3 takes', async ({ skip }) => {
+      if (server().name === 'local') skip('the local S3 has no lifecycle rules')
+      const rule = lifecycleRule({ olderThanDays: 90, prefix: 'some/results' })
+      const LifecycleConfiguration = JSON.parse(JSON.stringify(rule))
+      await at.client.send(
+        new PutBucketLifecycleConfigurationCommand({ Bucket: at.bucket, LifecycleConfiguration }),
+      )
+      const { Rules } = await at.client.send(
+        new GetBucketLifecycleConfigurationCommand({ Bucket: at.bucket }),
+      )
+      expect(
+        Rules?.map(({ Filter, Expiration, Status }) => [Filter?.Prefix, Expiration?.Days, Status]).sort(),
+      ).toEqual([
+        ['some/results/', 90, 'Enabled'],
+        ['some/results/.tasks/', 89, 'Enabled'],
+      ])
+    })
+
+    it('that a listing names oddly are passed over', async () => {
+      await plant('w', { a: 'x' }, { outcome: 'succeeded' })
+      for (const key of [
+        '.tasks/.json',
+        '.tasks/x.txt',
+        '.tasks/a/b.json',
+        '.tasks/-x.json',
+        '-odd/x',
+        'loose',
+      ]) {
+        await at.client.send(new PutObjectCommand({ Bucket: at.bucket, Key: `results/${key}`, Body: '{}' }))
+      }
+      await at.client.send(
+        new PutObjectCommand({ Bucket: at.bucket, Key: 'results/.tasks/forged.json', Body: '{"v":1}' }),
+      )
+      const list = await conductor.tasks().list()
+      expect(list.map(({ taskId }) => taskId).sort()).toEqual(['forged', 'w'])
+      expect(list.unavailable).toMatchObject([{ taskId: 'forged', error: { code: 'PROTOCOL' } }])
+    })
+  },
+  choose(s3Servers(), last),
+)
 
 describe('where nobody can list tasks', () => {
   it('says so', async () => {
