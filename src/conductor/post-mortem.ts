@@ -48,7 +48,10 @@ export async function examineEnd(
   return { cause, evidence, lastHeartbeatAt: heartbeat }
 
   function causeOf(): DeathCause {
-    if (memory.some((line) => /oom_kill [1-9]|[Kk]illed process/.test(line))) return 'out_of_memory'
+    // The kernel's memory killer sends SIGKILL and nothing else; its count is of the sandbox's whole life.
+    const bySigkill = isKilled && (signal === null || signal === 'SIGKILL')
+    if (!saysFull && bySigkill && memory.some((line) => /oom_kill [1-9]|[Kk]illed process/.test(line)))
+      return 'out_of_memory'
     if (saysFull || disks.some((line) => line.includes(' 100%'))) return 'disk_full'
     return signal === null && exitCode === null ? 'supervisor_killed' : 'signal'
   }

@@ -68,15 +68,19 @@ export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> 
   }
   const done: Progress = { running: [], receipts: [], failures: [] }
   const limit = pLimit(CONCURRENT_SANDBOXES)
-  await Promise.all(
-    [...byTask].map(([taskId, summaries]) => limit(() => recoverTask(taskId, summaries, options, done))),
-  )
-  signal?.throwIfAborted()
-  // Last, so that whoever awaits this can listen before the first of their output is told.
-  for (const { worker, found } of done.running) {
-    options.onWorker?.(worker)
-    worker.follow(found.inspection, FROM_START)
+  try {
+    await Promise.all(
+      [...byTask].map(([taskId, summaries]) => limit(() => recoverTask(taskId, summaries, options, done))),
+    )
+  } finally {
+    // Last, so that whoever awaits this can listen before the first of their output is told; also when it was cut short, since
+    // these are the conductor's own by now.
+    for (const { worker, found } of done.running) {
+      options.onWorker?.(worker)
+      worker.follow(found.inspection, FROM_START)
+    }
   }
+  signal?.throwIfAborted()
   const workers = done.running.map(({ worker }) => worker)
   return { workers, receipts: done.receipts, failures: done.failures }
 }
@@ -103,13 +107,11 @@ async function recoverTask(
       const { sandbox, places, inspection } = found
       const { record } = inspection
       const worker = new Worker({ sandbox, record, places, found: inspection, onClosed: () => {} })
-      options.onWorker?.(worker)
-      if (runs) worker.follow(found.inspection, FROM_START)
-      else if (options.onWorker !== undefined) {
-        worker.follow(found.inspection, FROM_START)
-        await worker.wait({ signal: options.signal })
-      }
       try {
+        options.onWorker?.(worker)
+        if (runs || options.onWorker !== undefined) worker.follow(found.inspection, FROM_START)
+        // What has ended is only told of; what runs is stopped.
+        if (!runs) await worker.wait({ signal: options.signal })
         done.receipts.push(await worker.terminate({ signal: options.signal }))
       } catch (error) {
         await worker.detach()

@@ -89,10 +89,12 @@ function script(record: WorkerRecord, wanted: UndeclaredRecord, localDir: string
     '-o',
   ])
   const named = [...EXCLUDED, ...wanted.exclude].flatMap((pattern) => ['-name', quote(pattern), '-o'])
-  // Sizes first, so that no more is read than will be kept; then digests, to leave out what is a result already.
+  // Sizes first, so that no more is read than will be kept; then digests, to leave out what is a result already. Once that is
+  // kept only what changes later counts, since a worker's end may have to be tried again.
   return `set -u
 t=$(mktemp -d) || exit 1
 trap 'rm -rf -- "$t"' EXIT
+: >"$t/now"
 find ${wanted.roots.map(quote).join(' ')} -xdev \\( ${left.join(' ')} ${named.join(' ')} -name '*
 *' \\) -prune -o -type f -newer ${quote(`${folder}/${WORKER_FILES.born}`)} -exec stat -c '%s %n' {} + 2>/dev/null |
   awk -v bytes=${wanted.max_bytes} -v files=${wanted.max_files} -v skipped="$t/skipped" '
@@ -102,13 +104,15 @@ find ${wanted.roots.map(quote).join(' ')} -xdev \\( ${left.join(' ')} ${named.jo
 [ -s "$t/changed" ] || exit 0
 cat -- ${quote(`${localDir}/${taskId}`)}/*.meta.json 2>/dev/null | grep -o '"sha256":"[0-9a-f]*"' | cut -d'"' -f4 >"$t/known"
 tr '\\n' '\\0' <"$t/changed" | xargs -0 sha256sum -- 2>/dev/null |
-  awk 'NR == FNR { known[$1]; next } length($1) == 64 && !($1 in known) { print substr($0, 68) }' "$t/known" - |
+  awk -v file="$t/known" 'BEGIN { while ((getline line <file) > 0) known[line] }
+    length($1) == 64 && !($1 in known) { print substr($0, 68) }' |
   sed 's|^/*||' >"$t/new"
 [ -s "$t/new" ] || exit 0
 n=$(wc -l <"$t/new")
 tar -C / -czf "$t/archive" -T "$t/new" 2>"$t/warnings" || [ -s "$t/archive" ] || { cat -- "$t/warnings" >&2; exit 1; }
 sh ${quote(`${folder}/${WORKER_FILES.bin}/persist-result`)} --quiet --task-id ${quote(taskId)} --name ${UNDECLARED_NAME} \\
-  --metadata "{\\"undeclared\\":true,\\"files\\":$((n)),\\"left_out\\":$(cat "$t/skipped")}" - <"$t/archive" >/dev/null`
+  --metadata "{\\"undeclared\\":true,\\"files\\":$((n)),\\"left_out\\":$(cat "$t/skipped")}" - <"$t/archive" >/dev/null || exit
+touch -r "$t/now" -- ${quote(`${folder}/${WORKER_FILES.born}`)}`
 }
 
 /** `find -path` takes patterns. */

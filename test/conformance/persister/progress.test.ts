@@ -10,6 +10,7 @@ import { findProgram } from '../../unit/persister-sh/shells.js'
 import { implementations } from './implementations.js'
 
 const script = findProgram('script')
+if (script === undefined && process.env.CI) throw new Error('CI must have script, of util-linux, on it')
 if (script === undefined) console.warn('left out: progress on a terminal, because script is not installed')
 
 const ERASE = '\r\u001b[K'

@@ -84,7 +84,7 @@ describe('a worker that does not end by itself', () => {
     expect((await worker.terminate()).results).toEqual([])
   })
 
-  it('that fills its disk is told of as such', async () => {
+  it('whose output says that the disk is full is told of as such', async () => {
     const worker = await conductor.spawnWorker({
       taskId: 'full',
       command: 'echo "write: No space left on device" >&2; exit 1',

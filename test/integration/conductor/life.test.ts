@@ -74,6 +74,16 @@ describe('a worker’s life', () => {
     expect(await readFile(`${target}/workspace/deep/fold er/for'gotten.txt`, 'utf8')).toBe('forgotten\n')
   })
 
+  it('leaves what nobody declared once, however often its end is tried', async () => {
+    await using alone = stack.conductor({ s3: null })
+    const worker = await alone.spawnWorker({ taskId: 'tried-again', undeclared: {}, command: 'echo f >f' })
+    await worker.wait()
+    for (let i = 0; i < 2; i++)
+      await expect(worker.terminate()).rejects.toMatchObject({ code: 'UNDELIVERED' })
+    expect((await worker.results.list()).map(({ name }) => name)).toEqual(['undeclared-outputs.tar.gz'])
+    await worker.kill()
+  })
+
   it('ends in order when its conductor’s process is asked to end', async () => {
     const program = `
       import { closeOnSignals, Conductor } from './dist/index.js'
