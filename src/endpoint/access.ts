@@ -44,6 +44,11 @@ export function requireTask(principal: Principal, taskId: string): void {
   }
 }
 
+/** Throws 403 unless every task is the principal's. */
+export function requireEveryTask(principal: Principal): void {
+  if (principal.taskId !== undefined) throw new HttpError(403, 'forbidden', 'this token is for one task only')
+}
+
 function challenge(error?: string): Record<string, string> {
   return { 'www-authenticate': `Bearer realm="results"${error === undefined ? '' : `, error="${error}"`}` }
 }

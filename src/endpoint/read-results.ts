@@ -1,18 +1,21 @@
 import { parseKey, taskIdProblem } from '../protocol/key.js'
 import type { ResultRecord } from '../protocol/record.js'
-import { requireTask } from './access.js'
+import { requireEveryTask, requireTask } from './access.js'
 import { hasSame, wantedRange } from './conditions.js'
 import type { EndpointContext } from './context.js'
 import { HttpError } from './http-error.js'
 import { jsonResponse, plainResponse } from './respond.js'
 import { attachment, safeMediaType } from './safe-headers.js'
 
+/** Each task of a page is looked into, so that a page has to stay small. */
+const TASKS_PER_PAGE = 200
 /** A page ends once its records exceed this; with one record more it stays well below what readers take. */
 const MAX_PAGE_BYTES = 4 << 20
 
-/** `GET` of the endpoint itself: one page of a task's records. */
+/** `GET` of the endpoint itself: one page of a task's records, or of the tasks there are. */
 export async function listResults(request: Request, context: EndpointContext): Promise<Response> {
   const { options, principal, url } = context
+  if (url.searchParams.has('tasks')) return listTasks(request, context)
   const taskId = parameter(url, 'task_id')
   if (taskId === undefined) throw badQuery('task_id is missing: say whose results are wanted')
   const problem = taskIdProblem(taskId)
@@ -28,6 +31,26 @@ export async function listResults(request: Request, context: EndpointContext): P
   return jsonResponse(200, {
     results: records,
     ...(next === undefined ? {} : { next: Buffer.from(next).toString('base64url') }),
+  })
+}
+
+async function listTasks(
+  { signal }: Request,
+  { options, principal, url }: EndpointContext,
+): Promise<Response> {
+  requireEveryTask(principal)
+  if (url.searchParams.has('task_id')) throw badQuery('say tasks or task_id, not both')
+  const after = parameter(url, 'cursor') ?? ''
+  if (after !== '' && taskIdProblem(after) !== undefined) throw badQuery('cursor is not one of this list')
+  const { tasks, next } = await options.backend.listTasks({ after, limit: TASKS_PER_PAGE, signal })
+  return jsonResponse(200, {
+    tasks: tasks.map(({ taskId, updatedAt, count, sizeBytes }) => ({
+      task_id: taskId,
+      updated_at: updatedAt.toISOString(),
+      results: count,
+      size: sizeBytes,
+    })),
+    ...(next === undefined ? {} : { next }),
   })
 }
 

@@ -1,9 +1,9 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
 import { checkOptions } from '../check-options.js'
-import { assertTaskId, taskIdProblem } from '../protocol/key.js'
+import { assertTaskId, EVERY_TASK, taskIdProblem } from '../protocol/key.js'
 
-/** What a token allows for its task: to post results, to list and read them, to delete them. */
+/** What a token allows for its task, or for every task: to post results, to list and read them, to delete them. */
 export type TokenScope = 'write' | 'read' | 'delete'
 
 /** Every scope there is. */
@@ -16,6 +16,7 @@ const MIN_SECRET_BYTES = 32
 export interface MintTokenOptions {
   /** Signs the token; whoever has it can mint any other. At least 32 bytes. */
   readonly secret: string
+  /** `'*'` makes a token for every task, which also lists them: for conductors, never for a worker. */
   readonly taskId: string
   readonly scope: readonly TokenScope[]
   /** Counts in whole seconds. */
@@ -24,7 +25,8 @@ export interface MintTokenOptions {
 
 /** What a valid token says. */
 export interface TokenClaims {
-  readonly taskId: string
+  /** Undefined for every task. */
+  readonly taskId: string | undefined
   readonly scope: readonly TokenScope[]
   readonly expiresAt: Date
 }
@@ -50,7 +52,7 @@ const mintSchema = z.strictObject({
 })
 
 const payloadSchema = z.strictObject({
-  t: z.string().refine((taskId) => taskIdProblem(taskId) === undefined),
+  t: z.string().refine((taskId) => taskId === EVERY_TASK || taskIdProblem(taskId) === undefined),
   s: z.array(z.enum(TOKEN_SCOPES)).min(1),
   e: z.number().int().positive(),
 })
@@ -58,10 +60,10 @@ const payloadSchema = z.strictObject({
 // The name at the front keeps a signature made for anything else from passing as a token.
 const tokenPattern = /^stu1\.([A-Za-z0-9_-]{1,700})\.([A-Za-z0-9_-]{43})$/
 
-/** Makes a bearer token for one task, valid wherever its secret is accepted, until it expires. */
+/** Makes a bearer token for one task or for all, valid wherever its secret is accepted, until it expires. */
 export function mintToken(options: MintTokenOptions): string {
   const { secret, taskId, scope, expiresAt } = checkOptions('mintToken', mintSchema, options)
-  assertTaskId(taskId)
+  if (taskId !== EVERY_TASK) assertTaskId(taskId)
   const claims = { t: taskId, s: [...new Set(scope)], e: Math.floor(expiresAt.getTime() / 1000) }
   const payload = Buffer.from(JSON.stringify(claims)).toString('base64url')
   return `stu1.${payload}.${sign(secret, payload)}`
@@ -81,7 +83,8 @@ export function verifyToken(token: string, secrets: readonly string[], now: Date
   if (!genuine) return 'invalid'
   const parsed = payloadSchema.safeParse(parseJson(Buffer.from(payload, 'base64url').toString('utf8')))
   if (!parsed.success) return 'invalid'
-  const { t: taskId, s: scope, e } = parsed.data
+  const { t, s: scope, e } = parsed.data
+  const taskId = t === EVERY_TASK ? undefined : t
   const expiresAt = new Date(e * 1000)
   return expiresAt <= now ? 'expired' : { taskId, scope, expiresAt }
 }

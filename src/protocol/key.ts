@@ -8,6 +8,8 @@ export const MAX_NAME_BYTES = 255
 export const RECORD_SUFFIX = '.meta.json'
 /** Ending that an archived directory gets after its name. */
 export const ARCHIVE_SUFFIX = '.tar.gz'
+/** In place of a task's id where every task is meant; no task has it. */
+export const EVERY_TASK = '*'
 
 const taskIdPattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/
 const timestampPattern = /^(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])-([01]\d|2[0-3])([0-5]\d)([0-5]\d)$/

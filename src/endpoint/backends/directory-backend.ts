@@ -4,7 +4,7 @@ import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
 import { KeyLock } from '../../key-lock.js'
 import { makeFolder, syncFolder } from '../../persister/spool/durable-file.js'
-import { compareKeys, parseKey, RECORD_SUFFIX } from '../../protocol/key.js'
+import { compareKeys, parseKey, RECORD_SUFFIX, taskIdProblem } from '../../protocol/key.js'
 import { parseRecord } from '../../protocol/parse.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { spoolFileName } from '../../protocol/spool-layout.js'
@@ -15,11 +15,14 @@ import type {
   BodyRange,
   Commit,
   EndpointBackend,
+  KeptTask,
   PageOptions,
   RecordPage,
+  TaskPage,
+  TaskPageOptions,
   TaskUsage,
 } from './endpoint-backend.js'
-import { digestFile, namesIn, sizeOf, takeName } from './files.js'
+import { digestFile, namesIn, sizeOf, statIfThere, takeName } from './files.js'
 import { removeOrphans } from './remove-orphans.js'
 import { type StagedBody, StagingFolder } from './staging-folder.js'
 
@@ -115,17 +118,36 @@ export class DirectoryBackend implements EndpointBackend {
     })
   }
 
-  async usage(taskId: string, { signal }: CallOptions = {}): Promise<TaskUsage> {
+  async listTasks({ after, limit, signal }: TaskPageOptions): Promise<TaskPage> {
+    const names = await namesIn(this.#folder)
+    const taskIds = names.filter((name) => taskIdProblem(name) === undefined && name > after).sort()
+    const some = taskIds.slice(0, limit)
+    const tasks: KeptTask[] = []
+    for (const taskId of some) {
+      const task = await this.#measure(taskId, { signal })
+      if (task.count > 0) tasks.push(task)
+    }
+    return { tasks, next: taskIds.length > limit ? some.at(-1) : undefined }
+  }
+
+  async usage(taskId: string, options: CallOptions = {}): Promise<TaskUsage> {
+    const { count, sizeBytes } = await this.#measure(taskId, options)
+    return { count, sizeBytes }
+  }
+
+  async #measure(taskId: string, { signal }: CallOptions): Promise<KeptTask> {
     let count = 0
     let sizeBytes = 0
+    let newestMs = 0
     for (const { fileName } of await this.#entries(taskId)) {
       signal?.throwIfAborted()
-      const size = await sizeOf(join(this.#folder, taskId, fileName))
-      if (size === undefined) continue
+      const file = await statIfThere(join(this.#folder, taskId, fileName))
+      if (file === undefined) continue
       count++
-      sizeBytes += size
+      sizeBytes += file.size
+      newestMs = Math.max(newestMs, file.mtimeMs)
     }
-    return { count, sizeBytes }
+    return { taskId, updatedAt: new Date(newestMs), count, sizeBytes }
   }
 
   async close(): Promise<void> {

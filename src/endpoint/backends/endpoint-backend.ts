@@ -41,6 +41,29 @@ export interface TaskUsage {
   readonly sizeBytes: number
 }
 
+/** A task that keeps something. */
+export interface KeptTask extends TaskUsage {
+  readonly taskId: string
+  /** When its newest result was stored, by the storage's clock. */
+  readonly updatedAt: Date
+}
+
+/** One page of the tasks that keep something. */
+export interface TaskPage {
+  /** In an order of the storage’s own, the same for every page. */
+  readonly tasks: readonly KeptTask[]
+  /** Id of the last one looked at, where the next page goes on; undefined when there is none. */
+  readonly next: string | undefined
+}
+
+/** Which page of the tasks is wanted. */
+export interface TaskPageOptions extends CallOptions {
+  /** Only those that come after this one. */
+  readonly after: string
+  /** Tasks to look at; those that keep nothing count as well. */
+  readonly limit: number
+}
+
 /** Takes an upload on to where it is to lie while it still arrives. Nothing shows there before it is committed. */
 export interface Relay {
   /** Told how much of the staged file can be read by now; resolves when more may come. */
@@ -67,6 +90,8 @@ export interface EndpointBackend {
   open(key: string, range: BodyRange): Promise<ReadableStream<Uint8Array>>
   /** Resolves false when there was no such result. */
   delete(key: string): Promise<boolean>
+  /** Lists the tasks there are. */
+  listTasks(options: TaskPageOptions): Promise<TaskPage>
   /** Counts what a task keeps. */
   usage(taskId: string, options?: CallOptions): Promise<TaskUsage>
   /** Frees what it holds; unfinished uploads are gone, results stay. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { createReadStream, type Stats } from 'node:fs'
 import { link, readdir, rename, stat } from 'node:fs/promises'
 
 function code(error: unknown): string {
@@ -8,8 +8,13 @@ function code(error: unknown): string {
 
 /** Size in bytes, or `undefined` when there is no such file. */
 export async function sizeOf(path: string): Promise<number | undefined> {
+  return (await statIfThere(path))?.size
+}
+
+/** What the file system knows of a file, or `undefined` when there is none. */
+export async function statIfThere(path: string): Promise<Stats | undefined> {
   try {
-    return (await stat(path)).size
+    return await stat(path)
   } catch (error) {
     if (['ENOENT', 'ENOTDIR'].includes(code(error))) return undefined
     throw error

@@ -8,13 +8,15 @@ import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
 import { KeyLock } from '../../key-lock.js'
-import { parseKey } from '../../protocol/key.js'
+import { parseKey, taskIdProblem } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { s3ObjectKey, s3SidecarKey, toS3Metadata } from '../../protocol/s3-layout.js'
 import type { ResultDescription, StoredEntry } from '../../stores/result-store.js'
+import { listPages } from '../../stores/s3/list-pages.js'
 import { mapS3Error } from '../../stores/s3/map-s3-error.js'
 import type { S3Location } from '../../stores/s3/s3-location.js'
 import { S3Store } from '../../stores/s3/s3-store.js'
+import { S3Tasks } from '../../stores/s3/s3-tasks.js'
 import { takeBytes } from '../take-bytes.js'
 import { collectPage } from './collect-page.js'
 import type {
@@ -24,6 +26,8 @@ import type {
   PageOptions,
   RecordPage,
   Relay,
+  TaskPage,
+  TaskPageOptions,
   TaskUsage,
 } from './endpoint-backend.js'
 import { S3Relay } from './s3-relay.js'
@@ -32,6 +36,8 @@ import { type StagedBody, StagingFolder } from './staging-folder.js'
 const PUT_ATTEMPTS = 3
 /** Parts of relayed uploads under way at once, over all of them; each is held in memory. */
 const CONCURRENT_PARTS = 8
+/** Tasks of a page counted at once. */
+const CONCURRENT_COUNTS = 16
 /** S3 answers a page's worth of HEADs well within the patience of a client. */
 const MAX_PAGE = 250
 
@@ -132,6 +138,20 @@ export class S3Backend implements EndpointBackend {
     })
   }
 
+  async listTasks({ after, limit, signal }: TaskPageOptions): Promise<TaskPage> {
+    const { taskIds, complete } = await this.#taskIdsAfter(after, limit, signal)
+    const index = new S3Tasks(this.#at)
+    const counts = pLimit(CONCURRENT_COUNTS)
+    const usages = await counts.map(taskIds, (taskId) => index.measure(taskId, { signal }))
+    const tasks = taskIds.flatMap((taskId, i) => {
+      const usage = usages[i]
+      if (usage === undefined) return []
+      const { updatedAt, resultCount: count, sizeBytes } = usage
+      return [{ taskId, updatedAt, count, sizeBytes }]
+    })
+    return { tasks, next: complete ? undefined : taskIds.at(-1) }
+  }
+
   async usage(taskId: string, { signal }: CallOptions = {}): Promise<TaskUsage> {
     let count = 0
     let sizeBytes = 0
@@ -144,6 +164,28 @@ export class S3Backend implements EndpointBackend {
 
   async close(): Promise<void> {
     await this.staging.close()
+  }
+
+  async #taskIdsAfter(
+    after: string,
+    limit: number,
+    signal: AbortSignal | undefined,
+  ): Promise<{ taskIds: string[]; complete: boolean }> {
+    const Prefix = this.#at.prefix === '' ? '' : `${this.#at.prefix}/`
+    // All keys of the task before are passed over: '0' comes right after '/'.
+    const StartAfter = after === '' ? undefined : `${Prefix}${after}0`
+    const wanted = { Prefix, Delimiter: '/', StartAfter }
+    const taskIds: string[] = []
+    const doing = `list the tasks of ${this.#store.name}`
+    for await (const { CommonPrefixes = [] } of listPages(this.#at, wanted, doing, signal)) {
+      for (const { Prefix: folder = '' } of CommonPrefixes) {
+        const taskId = folder.slice(Prefix.length, -1)
+        if (taskIdProblem(taskId) !== undefined) continue
+        if (taskIds.length === limit) return { taskIds, complete: false }
+        taskIds.push(taskId)
+      }
+    }
+    return { taskIds, complete: true }
   }
 
   /** What lies under a key; rejects with `EXISTS` for an object of somebody else's making. */

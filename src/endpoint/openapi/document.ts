@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { ResolvedHandlerOptions } from '../options.js'
-import { errorSchema, pageSchema, recordSchema, storedSchema } from './schemas.js'
+import { errorSchema, pageSchema, recordSchema, storedSchema, tasksPageSchema } from './schemas.js'
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -65,6 +65,7 @@ export function describeEndpoint({
       schemas: {
         Record: schemaOf(recordSchema),
         Page: schemaOf(pageSchema),
+        TasksPage: schemaOf(tasksPageSchema),
         Stored: schemaOf(storedSchema),
         Error: schemaOf(errorSchema),
       },
@@ -75,14 +76,18 @@ export function describeEndpoint({
 
 function list(open: boolean): Json {
   return {
-    summary: "A task's results, in the byte order of their keys",
+    summary: "A task's results, in the byte order of their keys; with `tasks`, the tasks there are",
     operationId: 'listResults',
     parameters: [
-      { ...queryParameter('task_id', 'Whose results are wanted.'), required: true },
+      queryParameter('task_id', 'Whose results are wanted; needed unless `tasks` is there.'),
+      queryParameter(
+        'tasks',
+        'In place of `task_id`: lists the tasks. Takes a token for every task. Its value is ignored.',
+      ),
       queryParameter('cursor', 'The `next` of the page before.'),
       queryParameter('start_after', 'A key of the task: only later ones are listed.'),
     ],
-    responses: { 200: json('One page.', 'Page'), ...refuse(open, 400, 405, 500, 503) },
+    responses: { 200: json('One page.', 'Page', 'TasksPage'), ...refuse(open, 400, 405, 500, 503) },
   }
 }
 
@@ -195,10 +200,13 @@ function withoutContent(responses: Record<string, Json>): Record<string, Json> {
   )
 }
 
-function json(description: string, schema: string): Json {
+function json(description: string, ...schemas: readonly [string, ...string[]]): Json {
+  const [schema, ...others] = schemas.map((name) => ({ $ref: `#/components/schemas/${name}` }))
   return {
     description,
-    content: { 'application/json': { schema: { $ref: `#/components/schemas/${schema}` } } },
+    content: {
+      'application/json': { schema: others.length === 0 ? schema : { oneOf: [schema, ...others] } },
+    },
   }
 }
 

@@ -35,6 +35,23 @@ export const pageSchema = z
   })
   .describe('One page of a list.')
 
+/** One page of the tasks there are. */
+export const tasksPageSchema = z
+  .object({
+    tasks: z
+      .array(
+        z.object({
+          task_id: z.string(),
+          updated_at: time.describe('When its newest result was stored.'),
+          results: z.number().int().positive().describe('How many it keeps.'),
+          size: z.number().int().nonnegative().describe('Bytes, of all of them.'),
+        }),
+      )
+      .describe('In an order of its own.'),
+    next: z.string().optional().describe('Cursor of the next page; missing on the last one.'),
+  })
+  .describe('One page of the tasks there are.')
+
 /** What a POST is answered with. */
 export const storedSchema = z
   .object({

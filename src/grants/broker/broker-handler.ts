@@ -26,6 +26,7 @@ export function createBrokerHandler(options: BrokerHandlerOptions): (request: Re
       })
     }
     if (!claims.scope.includes('write')) return refuse(403, 'the token may not write')
+    if (claims.taskId === undefined) return refuse(403, 'the token is for no task in particular')
     const broker = options.brokerOf(claims.taskId)
     if (broker === undefined) return refuse(404, 'no such task')
     let text: string | undefined

@@ -36,7 +36,7 @@ export type TokenUse = 'read' | 'write' | 'delete'
 export interface HttpStoreOptions {
   /** What workers have as `WORKER_RESULTS_ENDPOINT`. */
   readonly endpoint: string
-  /** A bearer token, or what makes one for a task: tokens are for one task each. */
+  /** A bearer token, or what makes one for a task, or for `'*'`, all of them. */
   readonly token?: string | ((taskId: string, use: TokenUse) => string) | undefined
   /** Longest time without a byte from the endpoint, in milliseconds. @default 60000 */
   readonly stallTimeoutMs?: number | undefined

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError } from '../../errors.js'
-import { taskIdProblem } from '../../protocol/key.js'
+import { EVERY_TASK, taskIdProblem } from '../../protocol/key.js'
 import type { ListTasksOptions, TaskEntry, TaskIndex, TaskUsage } from '../task-index.js'
 import { EndpointAddress } from './endpoint-address.js'
 import { type HttpCall, readText, refusalOf, send } from './http-client.js'
@@ -41,19 +41,14 @@ export class HttpTasks implements TaskIndex {
   }
 
   async *listTasks({ signal, startsWith = '' }: ListTasksOptions = {}): AsyncGenerator<TaskEntry> {
-    const { token, stallTimeoutMs = 60_000 } = this.#options
-    if (typeof token === 'function') {
-      throw new ConductorError(
-        'UNSUPPORTED',
-        `${this.name} cannot be asked for all tasks: the conductor's tokens for it are for one task each`,
-      )
-    }
+    const { token: given, stallTimeoutMs = 60_000 } = this.#options
     const doing = `list the tasks of ${this.name}`
     const seen = new Set<string>()
     let cursor: string | undefined
     let emptyPages = 0
     for (;;) {
       const url = this.#address.tasks(cursor)
+      const token = typeof given === 'function' ? given(EVERY_TASK, 'read') : given
       const page = await this.#readPage({ url, token, stallTimeoutMs, signal, doing })
       let yielded = 0
       for (const { task_id: taskId, updated_at, results, size } of page.tasks) {

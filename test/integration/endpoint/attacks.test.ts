@@ -35,6 +35,7 @@ describe('who holds a token', () => {
     return [
       ['POST', () => post(url, formOf({ key: 'mine/20260114-120000-new', task_id: 'mine' }, 'x'), token)],
       ['list', () => fetch(`${url}?task_id=mine`, { headers })],
+      ['list of tasks', () => fetch(`${url}?tasks`, { headers })],
       ['GET', () => fetch(`${url}/${key}`, { headers })],
       ['HEAD', () => fetch(`${url}/${key}`, { method: 'HEAD', headers })],
       ['record', () => fetch(`${url}/${key}.meta.json`, { headers })],

@@ -80,6 +80,33 @@ describe.each([inDirectory, ...s3Servers().map(inS3)])('EndpointBackend: $name',
     expect(await backend.list('nobody', PAGE)).toEqual({ records: [], next: undefined })
   })
 
+  it('lists the tasks there are, page by page, with what each keeps', async () => {
+    const own = await open()
+    try {
+      for (const taskId of ['a', 'a-b', 'a.b', 'a0', 'Z', 'z']) {
+        await commit(own.backend, { taskId, name: 'r' }, 'four')
+        await commit(own.backend, { taskId, name: 'long', metadata: { long: 'x'.repeat(5000) } }, 'more')
+      }
+      await commit(own.backend, { taskId: 'empty', name: 'r' }, 'x')
+      const { key } = recordFor({ taskId: 'empty', name: 'r' }, Buffer.from('x'))
+      expect(await own.backend.delete(key)).toBe(true)
+      const seen: string[] = []
+      for (let after: string | undefined = ''; after !== undefined; ) {
+        const page = await own.backend.listTasks({ after, limit: 2 })
+        expect(page.tasks.length).toBeLessThan(3)
+        for (const { taskId, updatedAt, count, sizeBytes } of page.tasks) {
+          seen.push(taskId)
+          expect({ count, sizeBytes }).toEqual({ count: 2, sizeBytes: 8 })
+          expect(Math.abs(updatedAt.getTime() - Date.now())).toBeLessThan(60_000)
+        }
+        after = page.next
+      }
+      expect(seen.sort()).toEqual(['Z', 'a', 'a-b', 'a.b', 'a0', 'z'])
+    } finally {
+      await own[Symbol.asyncDispose]()
+    }
+  })
+
   it('knows what is not there, and what is deleted', async () => {
     const spec = { taskId: 'gone', name: 'r', metadata: { long: 'x'.repeat(5000) } }
     const { record } = await commit(backend, spec, 'x')

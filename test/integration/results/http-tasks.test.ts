@@ -3,6 +3,8 @@ import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { Conductor } from '../../../src/conductor/conductor.js'
+import { mintToken, serveResults } from '../../../src/endpoint/index.js'
+import { makeTempDir } from '../../support/temp-dir.js'
 
 const servers: Server[] = []
 afterEach(async () => {
@@ -73,14 +75,38 @@ describe('tasks over HTTP alone', () => {
     })
   })
 
-  it('are UNSUPPORTED with tokens for one task each', async () => {
-    const url = await endpoint(() => ({ body: { tasks: [] } }))
+  it('are those of this project’s own endpoint, which tells them to no worker', async () => {
+    await using folder = await makeTempDir()
     const tokenSecret = 'a secret that is long enough to sign tokens'
-    await using conductor = new Conductor({ env: {}, s3: null, http: { endpoint: url, tokenSecret } })
-    await expect(conductor.tasks().list()).rejects.toMatchObject({
-      code: 'UNSUPPORTED',
-      message: /for one task each/,
-    })
+    await using served = await serveResults({ directory: folder.path, tokenSecrets: [tokenSecret] })
+    const of = (taskId: string): string =>
+      mintToken({
+        secret: tokenSecret,
+        taskId,
+        scope: ['read', 'write'],
+        expiresAt: new Date(Date.now() + 60_000),
+      })
+    for (const taskId of ['one', 'two']) {
+      const body = new FormData()
+      for (const [name, value] of Object.entries({ task_id: taskId, key: 'report' })) body.append(name, value)
+      body.append('file', new Blob(['hello']))
+      const headers = { authorization: `Bearer ${of(taskId)}` }
+      expect((await fetch(served.url, { method: 'POST', headers, body })).status).toBe(201)
+    }
+    await using conductor = new Conductor({ env: {}, s3: null, http: { endpoint: served.url, tokenSecret } })
+    const list = await conductor.tasks().list()
+    expect(list.map(({ taskId, resultCount, sizeBytes }) => [taskId, resultCount, sizeBytes]).sort()).toEqual(
+      [
+        ['one', 1, 5],
+        ['two', 1, 5],
+      ],
+    )
+    expect((await conductor.results({ tasks: '*' }).list()).map(({ taskId }) => taskId).sort()).toEqual([
+      'one',
+      'two',
+    ])
+    const asWorker = { headers: { authorization: `Bearer ${of('one')}` } }
+    expect((await fetch(`${served.url}?tasks`, asWorker)).status).toBe(403)
   })
 
   it.each([
