@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { lstat, mkdir, rm } from 'node:fs/promises'
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import pLimit from 'p-limit'
@@ -100,6 +100,7 @@ export async function downloadResults(
   await mkdir(dir, { recursive: true })
   const progress = new Progress(results, onProgress)
   const limit = pLimit(concurrency)
+  const folders = new Map<string, Promise<string[]>>()
   const saved: DownloadedFile[] = []
   const skipped: DownloadedFile[] = []
   const failed: FailedDownload[] = []
@@ -114,10 +115,11 @@ export async function downloadResults(
         const file = { key: result.key, path, sizeBytes: result.size }
         const onBytes = (sizeBytes: number): void => progress.bytes(result, sizeBytes)
         try {
-          await mkdir(dirname(place), { recursive: true })
+          const siblings = await once(folders, dirname(place), makeAndList)
+          const fetching = { signal, onBytes, siblings }
           const isNew = unpacks
-            ? await unpack(result, place, path, { signal, onBytes })
-            : await fetchFile(result, place, { signal, onBytes })
+            ? await unpack(result, place, path, fetching)
+            : await fetchFile(result, place, fetching)
           ;(isNew ? saved : skipped).push(file)
         } catch (error) {
           if (!isConductorError(error)) throw error
@@ -139,6 +141,20 @@ export async function downloadResults(
 
 interface FetchOptions extends CallOptions {
   readonly onBytes: (sizeBytes: number) => void
+  /** What was in the folder when the download came to it. */
+  readonly siblings: readonly string[]
+}
+
+async function makeAndList(folder: string): Promise<string[]> {
+  await mkdir(folder, { recursive: true })
+  return readdir(folder)
+}
+
+/** What has been made for a key before, or now. */
+function once<T>(made: Map<string, T>, key: string, make: (key: string) => T): T {
+  const value = made.get(key) ?? make(key)
+  made.set(key, value)
+  return value
 }
 
 /** False when it was there. */

@@ -8,6 +8,8 @@ import { DigestCheck } from './verify.js'
 /** Names that unfinished files have: what they will be, what they are of, and whose they are. */
 const partPattern = /^\.([0-9a-f]{16})\.([0-9a-f]{16})\.(\d{1,10})-(\d*)-([0-9a-f]{8})\.[0-9a-f]{8}\.part$/
 const READ_BYTES = 1 << 20
+/** How much may wait for the disk before the source has to. */
+const MAX_WAITING_BYTES = 1 << 20
 
 /** Unfinished files that this process is writing to. */
 const active = new Set<string>()
@@ -28,6 +30,12 @@ export class PartFile {
   readonly #file: FileHandle
   #check: DigestCheck | undefined
   #size = 0
+  /** The last bytes, whose writing has not begun. */
+  #waiting: Uint8Array[] = []
+  #waitingBytes = 0
+  #writtenBytes = 0
+  #writing: Promise<void> | undefined
+  #failure: unknown
 
   private constructor(
     path: string,
@@ -45,9 +53,13 @@ export class PartFile {
 
   /**
    * Goes on with what an earlier call left for this target, or begins. Without a description nothing can be gone on with; with one
-   * that has no digest it rejects with `INTEGRITY`.
+   * that has no digest it rejects with `INTEGRITY`. Without the names in the target's folder it lists them itself.
    */
-  static async open(target: string, expected: ResultDescription | undefined): Promise<PartFile> {
+  static async open(
+    target: string,
+    expected: ResultDescription | undefined,
+    siblings?: readonly string[],
+  ): Promise<PartFile> {
     const check = checkFor(expected)
     const whole = resolve(target)
     const folder = dirname(whole)
@@ -60,7 +72,8 @@ export class PartFile {
     active.add(path)
     try {
       // Beside the target, since a rename does not cross file systems.
-      const taken = await takeOver(folder, targetId, identity, path)
+      const names = siblings ?? (await readdir(folder))
+      const taken = await takeOver(folder, names, { targetId, identity }, path)
       const file = await open(path, taken ? 'r+' : 'wx')
       const part = new PartFile(path, whole, expected, file, check)
       if (taken) await part.#readBack()
@@ -76,19 +89,23 @@ export class PartFile {
     return this.#size
   }
 
+  /** Takes bytes that go to the disk in the background, many small chunks at once; a write that failed is told by a later call. */
   async append(chunk: Uint8Array): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure
     this.#check?.update(chunk)
-    for (let done = 0; done < chunk.length; ) {
-      const { bytesWritten } = await this.#file.write(chunk, done, chunk.length - done, this.#size + done)
-      done += bytesWritten
-    }
+    this.#waiting.push(chunk)
+    this.#waitingBytes += chunk.length
     this.#size += chunk.length
+    this.#writing ??= this.#writeWaiting()
+    if (this.#waitingBytes >= MAX_WAITING_BYTES) await this.#written()
   }
 
   /** Begins again from nothing. */
   async reset(): Promise<void> {
+    await this.#written()
     await this.#file.truncate(0)
     this.#size = 0
+    this.#writtenBytes = 0
     this.#check = checkFor(this.#expected)
   }
 
@@ -99,6 +116,7 @@ export class PartFile {
 
   /** Puts it in its place, whole and on the disk. */
   async finish(): Promise<void> {
+    await this.#written()
     await this.#file.sync()
     await this.#file.close()
     await rename(this.#path, this.#target)
@@ -108,14 +126,41 @@ export class PartFile {
   /** Leaves it for a later call to go on with, if there is anything in it that one could. */
   async leave(): Promise<void> {
     if (this.#size === 0 || this.#expected === undefined) return this.discard()
+    // What cannot be written is fetched again; the failure that ended the read is the one to be told.
+    await this.#written().catch(() => undefined)
     await this.#file.close()
     active.delete(this.#path)
   }
 
   async discard(): Promise<void> {
+    await this.#writing
     await this.#file.close()
     await rm(this.#path, { force: true })
     active.delete(this.#path)
+  }
+
+  async #writeWaiting(): Promise<void> {
+    try {
+      while (this.#waiting.length > 0) {
+        let chunks = this.#waiting
+        this.#waiting = []
+        this.#waitingBytes = 0
+        while (chunks.length > 0) {
+          const { bytesWritten } = await this.#file.writev(chunks, this.#writtenBytes)
+          this.#writtenBytes += bytesWritten
+          chunks = dropBytes(chunks, bytesWritten)
+        }
+      }
+    } catch (error) {
+      this.#failure = error
+    } finally {
+      this.#writing = undefined
+    }
+  }
+
+  async #written(): Promise<void> {
+    await this.#writing
+    if (this.#failure !== undefined) throw this.#failure
   }
 
   /** Takes in what is there; more than there can be is nothing of ours. */
@@ -128,6 +173,7 @@ export class PartFile {
       if (bytesRead === 0) return
       this.#check?.update(buffer.subarray(0, bytesRead))
       this.#size += bytesRead
+      this.#writtenBytes += bytesRead
     }
   }
 }
@@ -141,9 +187,15 @@ function identityOf({ key, size, sha256 }: ResultDescription): string {
 }
 
 /** Makes the largest of what nobody living writes to this process's own; removes the rest. False when there is none. */
-async function takeOver(folder: string, targetId: string, identity: string, mine: string): Promise<boolean> {
+async function takeOver(
+  folder: string,
+  names: readonly string[],
+  { targetId, identity }: { readonly targetId: string; readonly identity: string },
+  mine: string,
+): Promise<boolean> {
   const found: { readonly path: string; readonly size: number }[] = []
-  for (const name of await readdir(folder)) {
+  for (const name of names) {
+    if (!name.startsWith(`.${targetId}.`)) continue
     const [, target, of, pid = '', start = '', place = ''] = partPattern.exec(name) ?? []
     if (target !== targetId) continue
     const path = join(folder, name)
@@ -161,6 +213,16 @@ async function takeOver(folder: string, targetId: string, identity: string, mine
     else taken = await tryRename(path, mine)
   }
   return taken
+}
+
+/** What is left of chunks after their first bytes. */
+function dropBytes(chunks: readonly Uint8Array[], count: number): Uint8Array[] {
+  let left = count
+  return chunks.flatMap((chunk) => {
+    const from = Math.min(left, chunk.length)
+    left -= from
+    return from === chunk.length ? [] : [chunk.subarray(from)]
+  })
 }
 
 function isHeld(

@@ -33,6 +33,11 @@ export interface ReadAllOptions extends ReadOptions {
 export interface SaveOptions extends ReadOptions {
   /** Told how many bytes are there so far, as they come; with what an earlier call left. */
   readonly onBytes?: ((sizeBytes: number) => void) | undefined
+  /**
+   * The names in the file's folder, so that saving many into one does not list it for each.
+   * @internal
+   */
+  readonly siblings?: readonly string[] | undefined
 }
 
 /** Options for unpacking a result. */
@@ -210,9 +215,9 @@ export class Result {
    * What a broken call leaves is gone on with by the next one, also of another process.
    */
   async save(path: string, options: SaveOptions = {}): Promise<void> {
-    const { signal, verify = true, onBytes } = options
+    const { signal, verify = true, onBytes, siblings } = options
     const expected = verify ? (await this.load({ signal })).#known() : undefined
-    await saveResult(path, { tiers: this.#reader, expected, onBytes, signal })
+    await saveResult(path, { tiers: this.#reader, expected, onBytes, siblings, signal })
   }
 
   /**

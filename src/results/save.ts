@@ -21,6 +21,8 @@ export interface SaveSpec extends CallOptions {
   readonly expected: ResultDescription | undefined
   /** Told of the bytes that are there so far. */
   readonly onBytes?: ((sizeBytes: number) => void) | undefined
+  /** The names in the file's folder, when they are known. */
+  readonly siblings?: readonly string[] | undefined
 }
 
 /** A failure of this machine's own file system, which no other tier can mend. */
@@ -33,7 +35,7 @@ class LocalFailure extends Error {}
 export async function saveResult(path: string, spec: SaveSpec): Promise<void> {
   let part: PartFile
   try {
-    part = await PartFile.open(path, spec.expected)
+    part = await PartFile.open(path, spec.expected, spec.siblings)
   } catch (error) {
     throw mapSaveError(error, path)
   }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ResultRecord } from '../../../src/protocol/record.js'
 import type { TierProblem } from '../../../src/results/read-tiers.js'
 import type { Result } from '../../../src/results/result.js'
@@ -67,6 +67,12 @@ describe('a save that breaks off', () => {
     for (let bytes = 0; bytes < wanted; ) {
       bytes = ((await child.nextMessage()) as { bytes: number }).bytes
     }
+    // Told of as they come, and on the disk a moment later.
+    const folder = dirname(path)
+    await vi.waitFor(async () => {
+      const sizes = (await readdir(folder)).map(async (name) => (await stat(join(folder, name))).size)
+      expect(await Promise.all(sizes)).toContain(wanted)
+    })
   }
 
   it('is gone on with by another process after a SIGKILL', async () => {
