@@ -1,18 +1,24 @@
 import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
+import { FileDigest } from './file-digest.js'
+import { digestFile } from './files.js'
 
 /** Bytes that may wait for the disk while more are taken; bounds the memory of one upload. */
 const MAX_WAITING_BYTES = 4 << 20
 /** How often the disk is told to get on with it, so that little is left to sync at the end. */
 const SYNC_EVERY_BYTES = 16 << 20
+/** Larger bodies are digested on a thread of their own, which starts over: starting it costs about as much as digesting so many bytes. */
+const THREAD_FROM_BYTES = 16 << 20
 /** Buffers that the system takes in one call. */
 const MAX_BUFFERS = 1024
 
 /** Writes a body to a file and digests it, with disk and digest at work at once; what piles up is written in one go. */
 export class BodyWriter {
+  readonly #path: string
   readonly #handle: FileHandle
   readonly #durable: boolean
   readonly #hash = createHash('sha256')
+  #digest: FileDigest | undefined
   #sizeBytes = 0
   #writtenBytes = 0
   #queue: Uint8Array[] = []
@@ -20,8 +26,12 @@ export class BodyWriter {
   #syncing: Promise<void> | undefined
   #syncedBytes = 0
 
-  /** The handle stays the caller's to close, after {@link settle}. `durable` says whether the body must survive a crash of the machine. */
-  constructor(handle: FileHandle, durable: boolean) {
+  /**
+   * The handle, of the file at the path, stays the caller's to close, after {@link settle}. `durable` says whether the body must
+   * survive a crash of the machine.
+   */
+  constructor(path: string, handle: FileHandle, durable: boolean) {
+    this.#path = path
     this.#handle = handle
     this.#durable = durable
   }
@@ -41,21 +51,34 @@ export class BodyWriter {
     this.#queue.push(chunk)
     this.#sizeBytes += chunk.length
     this.#startTurn()
-    this.#hash.update(chunk)
+    if (this.#digest === undefined && this.#sizeBytes >= THREAD_FROM_BYTES) {
+      this.#digest = new FileDigest(this.#path)
+    }
+    if (this.#digest === undefined) this.#hash.update(chunk)
     while (this.#sizeBytes - this.#writtenBytes > MAX_WAITING_BYTES) await this.#nextTurn()
   }
 
   /** Writes everything that is left, synced where it is to be durable, and gives the digest, 64 hex digits. */
   async finish(): Promise<string> {
     while (this.#writtenBytes < this.#sizeBytes) await this.#nextTurn()
+    const [digest] = await Promise.all([this.#finishDigest(), this.#finishSync()])
+    return digest
+  }
+
+  async #finishSync(): Promise<void> {
     await this.#syncing
     if (this.#durable) await this.#handle.sync()
-    return this.#hash.digest('hex')
+  }
+
+  async #finishDigest(): Promise<string> {
+    if (this.#digest === undefined) return this.#hash.digest('hex')
+    return (await this.#digest.finish(this.#sizeBytes)) ?? digestFile(this.#path)
   }
 
   /** Waits until nothing is under way any more, whatever became of it. */
   async settle(): Promise<void> {
     this.#queue = []
+    this.#digest?.abandon()
     await Promise.allSettled([this.#turn, this.#syncing])
   }
 
@@ -85,6 +108,7 @@ export class BodyWriter {
       this.#writtenBytes += bytesWritten
       buffers = dropBytes(buffers, bytesWritten)
     }
+    this.#digest?.advance(this.#writtenBytes)
     if (this.#durable) this.#syncAhead()
   }
 

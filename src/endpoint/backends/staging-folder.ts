@@ -71,7 +71,7 @@ export class StagingFolder {
     const path = this.newPath()
     try {
       const handle = await open(path, 'wx')
-      const writer = new BodyWriter(handle, this.#durable)
+      const writer = new BodyWriter(path, handle, this.#durable)
       try {
         for await (const chunk of chunks) {
           check(writer.sizeBytes + chunk.length)
