@@ -247,8 +247,11 @@ export class Conductor implements AsyncDisposable {
     await this.#reading.close()
     if (this.#workers.size === 0) this.#s3?.close()
     if (failures.length === 1) throw failures[0]
-    if (failures.length > 1)
-      throw new AggregateError(failures, `${failures.length} workers could not be terminated`)
+    if (failures.length > 1) {
+      const said = new Set(failures.map((failure) => (failure instanceof Error ? failure.message : failure)))
+      const shown = [...said].slice(0, 3).join('; ')
+      throw new AggregateError(failures, `${failures.length} workers could not be terminated: ${shown}`)
+    }
   }
 
   /** `close()`, for `await using`. */

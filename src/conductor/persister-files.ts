@@ -7,7 +7,8 @@ export interface PersisterFile {
   readonly data: Uint8Array
 }
 
-const NAMES = ['persist-result', 'persist-result.js', 'persist-result.sh'] as const
+/** With a package.json of its own: that of a project around it may say that all its files are ES modules. */
+const NAMES = ['persist-result', 'persist-result.js', 'persist-result.sh', 'package.json'] as const
 
 let files: Promise<readonly PersisterFile[]> | undefined
 

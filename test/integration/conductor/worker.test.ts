@@ -21,7 +21,8 @@ describe('a worker', () => {
     const seen: string[] = []
     const worker = await conductor.spawnWorker({
       taskId: 'simple',
-      files: { '/workspace/in.txt': 'hello' },
+      // The project that it works on is of ES modules; the persister below it is not.
+      files: { '/workspace/in.txt': 'hello', '/workspace/package.json': '{"type":"module"}' },
       command:
         'tr a-z A-Z < in.txt > out.txt && persist-result --metadata \'{"n":1}\' out.txt && echo done >&2',
       outputs: ['/workspace/in.txt', '/workspace/never-made'],
