@@ -6,7 +6,7 @@ import { describe, expect, it, vi } from 'vitest'
 import type { BrokerOptions } from '../../../src/grants/granter.js'
 import { faultedImplementations } from '../../conformance/persister/implementations.js'
 import { type BrokerPlace, openBrokerPlace } from '../../support/grants/broker-place.js'
-import { type FaultRule, s3Fault } from '../../support/persister/fault-proxy.js'
+import { type Fault, type FaultRule, s3Fault } from '../../support/persister/fault-proxy.js'
 import { finish, killGroup, start } from '../../support/persister/program.js'
 import type { Cleanup } from '../../support/persister/scratch.js'
 import { makeWorker, type Worker } from '../../support/persister/worker.js'
@@ -17,9 +17,15 @@ const MIB = 1 << 20
 /** Three parts, the last one short. */
 const SIZE_BYTES = 33 * MIB + 12_345
 const IN_PARTS: BrokerOptions = { maxPutBytes: MIB }
+const FAULTS: readonly (readonly [string, Fault])[] = [
+  ['its answer is lost', { kind: 'swallow' }],
+  ['its answer breaks off', { kind: 'truncate' }],
+  ['the store is busy', s3Fault(503, 'SlowDown')],
+  ['its signature counts as too old', s3Fault(403, 'RequestTimeTooSkewed')],
+]
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
-describe.each(faultedImplementations)('$name', ({ name, argv: ARGV }) => {
+describe.each(faultedImplementations)('$name', ({ name, argv }) => {
   describeEachS3(
     'with a broker',
     (server) => {
@@ -30,7 +36,7 @@ describe.each(faultedImplementations)('$name', ({ name, argv: ARGV }) => {
       ): Promise<{ at: BrokerPlace; worker: Worker }> => {
         const at = await openBrokerPlace(server(), rule, options)
         test.onTestFinished(() => at[Symbol.asyncDispose]())
-        return { at, worker: await makeWorker(test, ARGV, at.target) }
+        return { at, worker: await makeWorker(test, argv, at.target) }
       }
       const openUploads = async ({ at, place }: BrokerPlace): Promise<unknown[]> =>
         (await at.client.send(new ListMultipartUploadsCommand({ Bucket: place.bucket }))).Uploads ?? []
@@ -64,24 +70,22 @@ describe.each(faultedImplementations)('$name', ({ name, argv: ARGV }) => {
         expect((await at.target.read(stored.key))?.metadata).toEqual(metadata)
       })
 
-      it.for([
-        ['its answer is lost', { kind: 'swallow' }],
-        ['its answer breaks off', { kind: 'truncate' }],
-        ['the store is busy', s3Fault(503, 'SlowDown')],
-        ['its signature counts as too old', s3Fault(403, 'RequestTimeTooSkewed')],
-      ] as const)('stores once although %s', async ([_what, fault], test) => {
-        let failed = false
-        const { at, worker } = await setUp(test, ({ method, url = '' }) => {
-          if (method !== 'PUT' || !url.includes('/task-') || failed) return undefined
-          failed = true
-          return fault
-        })
-        const env = { WORKER_RESULTS_STALL_SECONDS: '1' }
-        const stored = await worker.persist(['-q', '--name', 'x', '-'], { input: 'x', env })
-        expect(stored).toMatchObject({ status: 0, stderr: '' })
-        expect(await at.target.keys(worker.taskId)).toEqual([stored.key])
-        expect(failed).toBe(true)
-      })
+      it.for(choose(FAULTS, (_, i) => name === 'node' || i === 1))(
+        'stores once although %s',
+        async ([_what, fault], test) => {
+          let failed = false
+          const { at, worker } = await setUp(test, ({ method, url = '' }) => {
+            if (method !== 'PUT' || !url.includes('/task-') || failed) return undefined
+            failed = true
+            return fault
+          })
+          const env = { WORKER_RESULTS_STALL_SECONDS: '1' }
+          const stored = await worker.persist(['-q', '--name', 'x', '-'], { input: 'x', env })
+          expect(stored).toMatchObject({ status: 0, stderr: '' })
+          expect(await at.target.keys(worker.taskId)).toEqual([stored.key])
+          expect(failed).toBe(true)
+        },
+      )
 
       it('moves on when another result has its key', async (test) => {
         const { at, worker } = await setUp(test)
@@ -132,7 +136,7 @@ describe.each(faultedImplementations)('$name', ({ name, argv: ARGV }) => {
         )
         const bytes = Buffer.alloc(SIZE_BYTES, randomBytes(1009))
         await writeFile(join(worker.folder, 'big.bin'), bytes)
-        const child = start([...ARGV, '-q', 'big.bin'], { env: worker.env, cwd: worker.folder, group: true })
+        const child = start([...argv, '-q', 'big.bin'], { env: worker.env, cwd: worker.folder, group: true })
         const finished = finish(child)
         const folder = join(worker.localDir, worker.taskId, '.upload')
         await vi.waitFor(async () => {
