@@ -24,7 +24,7 @@ save_upload() {
   [ -d "$folder/.upload" ] || mkdir -p -- "$folder/.upload" 2>/dev/null || return 0
   temporary "$folder"
   state=$R
-  { $print_upload >"$state" && sync "$state" && mv -f -- "$state" "$folder/.upload/$r_file"; } 2>/dev/null || rm -f -- "$state"
+  { $print_upload >"$state" && sync_files "$state" && mv -f -- "$state" "$folder/.upload/$r_file"; } 2>/dev/null || rm -f -- "$state"
 }
 
 # Puts what an upload is kept with, besides its own part, into variables in the form of JSON.

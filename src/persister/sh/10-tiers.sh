@@ -166,8 +166,9 @@ deliver_committed() {
   while :; do
     changed=''
     if deliver "$1"; then
-      # Either makes the record's own name safe, which nobody has been told of so far.
-      if [ -n "$changed" ]; then save_record "$b_path" || remark "cannot note the delivery of $r_key"; else sync_folder; fi
+      [ -z "$changed" ] || save_record "$b_path" || remark "cannot note the delivery of $r_key"
+      # Only now is anybody told of it; what a remote tier has needs nothing of this disk.
+      [ -n "$r_tiers" ] || sync_folder
       if [ -n "$spooled" ]; then
         if [ -n "$r_tiers" ] && ! satisfied s3; then abandon_unfinished; fi
         if [ -n "$r_tiers" ]; then rm -f -- "$folder/.pending/$r_file" 2>/dev/null; else release; fi
@@ -183,7 +184,7 @@ deliver_committed() {
   done
 }
 
-sync_folder() { [ -z "$spooled" ] || sync "$folder" 2>/dev/null; }
+sync_folder() { [ -z "$spooled" ] || sync_files "$folder"; }
 
 # Gives the result the next free key, because a store has another's under its own. At every moment one whole result is in
 # the spool, and a second process doing the same ends with the same new key.
@@ -208,6 +209,7 @@ rekey() {
   [ -n "$spooled" ] || return 0
   mark
   save_record "$b_path" || return 1
+  sync_folder
   rm -f -- "$old_path.meta.json" && rm -f -- "$old_path" "$folder/.pending/$old" 2>/dev/null
 }
 

@@ -139,7 +139,7 @@ draft() {
   r_metadata=$metadata r_metadata_ascii=$metadata_ascii r_metadata_config=$metadata_config r_metadata_size=$metadata_size
 }
 
-# Makes the staged body a result: name, then record, each safe on disk before the next step.
+# Makes the staged body a result: name, then record, each with its bytes safe on disk.
 commit() {
   while :; do
     spool_name "$r_timestamp" "$r_name"

@@ -59,7 +59,7 @@ hand_over() {
       case $output in /*) ;; *) output=./$output ;; esac
       temporary "${output%/*}"
       keep_track "$R"
-      { cat -- "$1" >"$R" && sync "$R" && mv -f -- "$R" "$output"; } 2>/dev/null || die 1 "cannot write $output"
+      { cat -- "$1" >"$R" && sync_files "$R" && mv -f -- "$R" "$output"; } 2>/dev/null || die 1 "cannot write $output"
       ;;
   esac
 }

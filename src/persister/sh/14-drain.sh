@@ -86,7 +86,7 @@ drain() {
   flush
   if [ -n "$seal" ]; then
     # Whoever stores something from now on cannot count on its being noticed in the spool.
-    { make_folder "$dir/.worker/$task" && true >"$dir/.worker/$task/sealed" && sync "$dir/.worker/$task/sealed" "$dir/.worker/$task"; } 2>/dev/null ||
+    { make_folder "$dir/.worker/$task" && true >"$dir/.worker/$task/sealed" && sync_files "$dir/.worker/$task/sealed" "$dir/.worker/$task"; } 2>/dev/null ||
       die 1 "cannot write $dir/.worker/$task"
   fi
   take_stock >"$scratch/listing"
