@@ -3,7 +3,8 @@
 # shellcheck disable=SC2016
 AWK='# Scans JSON in linear time with any awk: records end at quotes, so that each is either the inside of a string (or of a part
 # of one) or what lies between strings. Bytes, not characters: always run with LC_ALL=C.
-# mode: metadata (one object), record, records (many files), grant, upload, name (from the environment, no input).
+# mode: metadata (one object), record, records (many files beside their bodies), notes (many files of a record each), grant,
+# upload, name (from the environment, no input).
 function fail(why) { if (problem == "") problem = why; bad = 1 }
 function quoted(s,   n, i, parts, t) {
   if (index(s, "\047") == 0) return "\047" s "\047"
@@ -16,7 +17,7 @@ function say(name, value) { out[++outs] = name "=" quoted(value) "\n" }
 function emit(s,   n, i, parts) {
   if (rawsize <= CAP) { rawbuf = rawbuf s }
   rawsize += length(s)
-  if (mode == "records" || index(s, "\047") == 0) { out[++outs] = s; return }
+  if (many || index(s, "\047") == 0) { out[++outs] = s; return }
   n = split(s, parts, "\047"); out[++outs] = parts[1]
   for (i = 2; i <= n; i++) { out[++outs] = "\047\\\047\047"; out[++outs] = parts[i] }
 }
@@ -216,11 +217,15 @@ function grant_field(value, type,   path, i) {
     if (key[4] !~ /^[A-Za-z0-9-]+$/ || type != "string") { fail("a form field that cannot be sent"); return }
     names = names tolower(key[4]) " "
     form = form "form-string = \"" key[4] "=" escaped(value) "\"\n"
+  } else if (depth == 3 && key[1] == "s3" && key[2] == "headers") {
+    if (key[3] !~ /^[a-z0-9-]+$/ || type != "string") { fail("a header that cannot be sent"); return }
+    headers = headers key[3] ":" value "\n"
   } else if (path in gname && type == gtype[path]) say(gname[path], value)
 }
 function upload_field(value, type) {
   if (value ~ /[\001-\037]/) { fail("a control character"); return }
-  if (depth == 1 && key[1] in uname && (type == utype[key[1]] || type == "null")) say(uname[key[1]], type == "null" ? "" : value)
+  if (depth == 1 && key[1] in uname && (type == utype[key[1]] || type == "null" || key[1] == "v")) say(uname[key[1]], type == "null" ? "" : value)
+  else if (depth == 2 && key[1] == "done" && type == "number") part[value ".etag"] = ""
   else if (depth == 3 && key[1] == "parts" && type == "string") part[key[2] "." key[3]] = value
 }
 function upload_parts(   n, list, etag) {
@@ -232,8 +237,8 @@ function upload_parts(   n, list, etag) {
   say("u_parts", list)
 }
 function start() {
-  bad = 0; problem = ""; depth = 0; want = "V"; quoting = 0; raw = mode == "records" ? 1 : 0; outs = 0; rawsize = CAP + 1; rawbuf = ""
-  form = ""; names = " "; tiers = ""; split("", field); split("", ftype); split("", kind); split("", key)
+  bad = 0; problem = ""; depth = 0; want = "V"; quoting = 0; raw = many; outs = 0; rawsize = CAP + 1; rawbuf = ""
+  form = ""; names = " "; headers = ""; tiers = ""; split("", field); split("", ftype); split("", kind); split("", key)
 }
 function string(name) { return ftype[name] == "string" }
 # Everything a reader of records insists on, so that one bad file cannot spoil a listing.
@@ -261,9 +266,9 @@ function read_sizes(   line, i) {
 }
 function finish(   i, name) {
   if (!bad && (depth != 0 || want != "end" || quoting)) fail("an unfinished value")
-  if (!bad && (mode == "record" || mode == "records") && !record_whole()) fail("not a metadata record")
-  if (mode == "records") {
-    if (bad || !beside_its_body(substr(file, 3))) return
+  if (!bad && (mode == "record" || many) && !record_whole()) fail("not a metadata record")
+  if (many) {
+    if (bad || mode == "records" && !beside_its_body(substr(file, 3))) return
     print field["key"] "\t" tiers "\t" field["sha256"] "\t"
     for (i = 1; i <= outs; i++) print out[i]
     print "\n"
@@ -277,7 +282,7 @@ function finish(   i, name) {
     for (name in fields) print "r_" name "=" quoted(ftype[name] == "null" ? "" : field[name]) "\n"
     print "r_tiers=" quoted(tiers) "\n"
   }
-  if (mode == "grant") print "g_form=" quoted(form) "\ng_names=" quoted(names) "\n"
+  if (mode == "grant") print "g_form=" quoted(form) "\ng_names=" quoted(names) "\ng_headers=" quoted(headers) "\n"
 }
 function name_problem(s,   rest) {
   if (s == "") return "must not be empty"
@@ -313,15 +318,19 @@ BEGIN {
   SIZES = "find . ! -name . -prune -type f ! -name \"*.meta.json\" -exec stat -c \"%s%n\" {" "} +"
   for (i = 127; i < 256; i++) ord[sprintf("%c", i)] = i
   if (mode == "name") { name_mode(); exit }
+  many = mode == "records" || mode == "notes"
   if (mode == "records") read_sizes()
   plain["b"] = "\b"; plain["f"] = "\f"; plain["n"] = "\n"; plain["r"] = "\r"; plain["t"] = "\t"
   n = split("v task_id timestamp name key size sha256 content_type created_at archive", list, " ")
   for (i = 1; i <= n; i++) fields[list[i]]
   n = split("v:v:number task_id:task_id:string expires_at:expires_at:string bucket:s3.bucket:string prefix:s3.prefix:string" \
-    " url:s3.policy.url:string max_bytes:s3.policy.max_bytes:number" \
+    " region:s3.region:string endpoint:s3.endpoint:string url:s3.policy.url:string max_bytes:s3.policy.max_bytes:number" \
+    " key_id:s3.session.access_key_id:string secret:s3.session.secret_access_key:string" \
+    " session:s3.session.session_token:string broker:s3.broker.v:number broker_url:s3.broker.url:string" \
+    " broker_token:s3.broker.token:string broker_max:s3.broker.max_bytes:number broker_put:s3.broker.put_bytes:number" \
     " http:http.endpoint:string token:http.token:string", list, " ")
   for (i = 1; i <= n; i++) { split(list[i], one, ":"); gname[one[2]] = "g_" one[1]; gtype[one[2]] = one[3] }
-  n = split("v:number objectKey:string bucket:string endpoint:string sha256:string uploadId:string partBytes:number", list, " ")
+  n = split("v:number key:string objectKey:string bucket:string endpoint:string sha256:string uploadId:string partBytes:number", list, " ")
   for (i = 1; i <= n; i++) { split(list[i], one, ":"); uname[one[1]] = "u_" one[1]; utype[one[1]] = one[2] }
 }
 FNR == 1 { if (NR > 1) finish(); start(); file = FILENAME }

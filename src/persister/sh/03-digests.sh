@@ -4,6 +4,9 @@ if command -v sha256sum >/dev/null 2>&1; then SHA256=sha256sum; else SHA256='ope
 # openssl uses the processor's own instructions, which for big bodies outweighs its slow start.
 if command -v openssl >/dev/null 2>&1; then SHA256_BIG='openssl dgst -sha256 -r'; else SHA256_BIG=$SHA256; fi
 
+perl=''
+! command -v perl >/dev/null 2>&1 || perl=1
+
 # Puts the digest of text $1 into R, in hex.
 sha256_text() {
   R=$(printf '%s' "$1" | $SHA256)

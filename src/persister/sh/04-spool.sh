@@ -2,6 +2,7 @@
 
 scratch=''
 leftovers=''
+broker_folder=''
 clean_up() {
   # A child that is killed before it drops this trap must not act on it.
   self=$$
@@ -10,6 +11,7 @@ clean_up() {
   trap '' HUP INT TERM
   [ -z "$progress" ] || stop_progress
   [ -z "$scratch" ] || rm -rf -- "$scratch"
+  [ -z "$broker_folder" ] || forget_wishes
   # One path to a line; none of ours has a line end in it unless the spool's own path does.
   [ -z "$leftovers" ] || { IFS=$NL; rm -f -- $leftovers; unset IFS; }
 }
@@ -39,9 +41,34 @@ temporary() {
 keep_track() { leftovers=$leftovers$1$NL; }
 forget() { replace "$leftovers" "$1$NL" ''; leftovers=$R; }
 
+# Makes files and folders survive a crash of the machine, each by itself: to sync all there is would take as long as whatever
+# else the machine is writing.
+syncer=sync
+sync_files() {
+  case $syncer in
+    fsync)
+      fsync "$@"
+      return
+      ;;
+    perl)
+      perl -MIO::Handle -e 'for (@ARGV) { open(FILE, "<", $_) && FILE->sync or exit 1 }' -- "$@"
+      return
+      ;;
+  esac
+  said=$(sync "$@" 2>&1) || {
+    # Some network and FUSE file systems cannot sync a folder; there is then nothing to be had.
+    case $said in *'nvalid argument'* | *'ot supported'* | *'ad file descriptor'*) ;; *) return 1 ;; esac
+    for synced; do [ -d "$synced" ] || sync "$synced" || return 1; done
+  }
+  # Those that know of no arguments say so after they have synced everything.
+  case $said in
+    *ignor*) if command -v fsync >/dev/null 2>&1; then syncer=fsync; elif [ -n "$perl" ]; then syncer=perl; fi ;;
+  esac
+}
+
 make_folder() {
   [ -d "$1" ] && return
-  made=$(mkdir -p -- "$1" 2>&1) && sync "${1%/*}" "$1" 2>/dev/null
+  made=$(mkdir -p -- "$1" 2>&1) && sync_files "${1%/*}" "$1" 2>/dev/null
   [ -d "$1" ] && return
   stage_error="cannot write $1: ${made##*: }"
   return 1
@@ -93,7 +120,7 @@ stage_file() {
     copied=$(dd if="$1" of="$b_path" bs=1048576 2>&1) || {
       stage_failed "$1" "$2" && return 1
     }
-    sync "$b_path" &
+    sync_files "$b_path" &
     b_sha=$($SHA256_BIG <"$b_path")
     wait $! || { stage_error="cannot write $2" && return 1; }
   else
@@ -120,7 +147,7 @@ stage_stream() {
   b_sha=$({ "${2:-pass}" | { tee "$b_path" || echo failed >&3; } | $SHA256_BIG; } 3>&1) || { stage_error="cannot write $1" && return 1; }
   case $b_sha in *failed*) stage_error="cannot write $1" && return 1 ;; esac
   b_sha=${b_sha%% *}
-  sync "$b_path" && b_size=$(($(wc -c <"$b_path"))) || { stage_error="cannot write $1" && return 1; }
+  sync_files "$b_path" && b_size=$(($(wc -c <"$b_path"))) || { stage_error="cannot write $1" && return 1; }
 }
 
 # Writes the record of the r_ variables to file $1.
@@ -136,14 +163,14 @@ write_record() {
     "$r_metadata" "$r_created_at" "$archive" "$r_stored" "$errors"
 }
 
-# Replaces the record beside body $1; readers see the old one or the new.
+# Replaces the record beside body $1; readers see the old one or the new, also after a crash of the machine. Which of the two that
+# leaves is open until the folder is synced.
 save_record() {
   [ -n "$spooled" ] || return 0
   temporary "$folder"
   record=$R
   keep_track "$record"
-  # The folder is synced with it, so that what was renamed before is safe by then.
-  { write_record >"$record"; } 2>/dev/null && sync "$record" "$folder" 2>/dev/null && mv -f -- "$record" "$1.meta.json" && forget "$record"
+  { write_record >"$record"; } 2>/dev/null && sync_files "$record" && mv -f -- "$record" "$1.meta.json" && forget "$record"
 }
 
 # Reads the record beside body $1 into the r_ variables; fails unless both are whole and belong together.

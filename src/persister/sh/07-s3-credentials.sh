@@ -20,35 +20,42 @@ s3_place() {
 # Puts the signature of a canonical request into R, for the moment in stamp and the scope in scope.
 sign() {
   if [ -n "$perl" ]; then
-    # The environment has the secret already. One process in place of eleven, where perl is there.
-    R=$(PERSIST_RESULT_TEXT=$1 perl -MDigest::SHA=sha256_hex,hmac_sha256,hmac_sha256_hex -e '
+    # One process in place of eleven, where perl is there. As an environment the secret is no easier to read than in its grant.
+    R=$(PERSIST_RESULT_TEXT=$1 AWS_SECRET_ACCESS_KEY=$s3_secret perl -e '
+      # The library is asked for by the name of its module, which would take three times as long to load as all of this.
+      for (@INC) {
+        next unless -f "$_/auto/Digest/SHA/SHA.so";
+        eval qq(\n#line 1 "$_/Digest/SHA.pm"\npackage Digest::SHA; require XSLoader; XSLoader::load("Digest::SHA"));
+        last;
+      }
+      require Digest::SHA unless defined &Digest::SHA::hmac_sha256_hex;
       my ($stamp, $scope) = @ARGV;
       my $key = "AWS4" . $ENV{AWS_SECRET_ACCESS_KEY};
-      $key = hmac_sha256($_, $key) for split m(/), $scope;
-      print hmac_sha256_hex(join("\n", "AWS4-HMAC-SHA256", $stamp, $scope, sha256_hex($ENV{PERSIST_RESULT_TEXT})), $key)' "$stamp" "$scope" 2>/dev/null)
+      $key = Digest::SHA::hmac_sha256($_, $key) for split m(/), $scope;
+      my $digest = Digest::SHA::sha256_hex($ENV{PERSIST_RESULT_TEXT});
+      print Digest::SHA::hmac_sha256_hex(join("\n", "AWS4-HMAC-SHA256", $stamp, $scope, $digest), $key)' "$stamp" "$scope" 2>/dev/null)
     [ ${#R} != 64 ] || return 0
     # Not every perl has its libraries.
     perl=''
   fi
-  if [ "$signing_scope" != "$scope" ]; then
-    R=$(printf 'AWS4%s' "$AWS_SECRET_ACCESS_KEY" | od -An -v -tx1 | tr -d ' \n')
+  if [ "$signing_scope" != "$scope $s3_secret" ]; then
+    R=$(printf 'AWS4%s' "$s3_secret" | od -An -v -tx1 | tr -d ' \n')
     # A key longer than a block stands for its digest.
-    [ ${#R} -le 128 ] || { R=$(printf 'AWS4%s' "$AWS_SECRET_ACCESS_KEY" | $SHA256) && R=${R%% *}; }
+    [ ${#R} -le 128 ] || { R=$(printf 'AWS4%s' "$s3_secret" | $SHA256) && R=${R%% *}; }
     hmac "$R" "$day"
     hmac "$R" "$s3_region"
     hmac "$R" s3
     hmac "$R" aws4_request
-    signing_key=$R signing_scope=$scope
+    signing_key=$R signing_scope="$scope $s3_secret"
   fi
   sha256_text "$1"
   hmac "$signing_key" "AWS4-HMAC-SHA256$NL$stamp$NL$scope$NL$R"
 }
-signing_scope='' perl=''
-! command -v perl >/dev/null 2>&1 || perl=1
+signing_scope=''
 skew_s=0
 
 # Sends a signed request: method, encoded object key (may be empty), query, digest of the body, then arguments for curl.
-# s3_type, s3_new, s3_sum and the lines of s3_meta (and their quoted twin) become headers.
+# s3_type, s3_new, s3_sum, the lines of s3_meta (and their quoted twin) and those of s3_extra become headers.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 s3_send_once() {
   method=$1 path=$s3_path/$2 query=$3 digest=$4
@@ -77,14 +84,24 @@ s3_send_once() {
   add_header x-amz-content-sha256 "$digest"
   add_header x-amz-date "$stamp"
   config=$config$s3_meta_config
-  if [ -n "${AWS_SESSION_TOKEN-}" ]; then
-    headers="${headers}x-amz-security-token:$AWS_SESSION_TOKEN$NL" names="$names;x-amz-security-token"
-    add_header x-amz-security-token "$AWS_SESSION_TOKEN"
+  if [ -n "$s3_session" ]; then
+    headers="${headers}x-amz-security-token:$s3_session$NL" names="$names;x-amz-security-token"
+    add_header x-amz-security-token "$s3_session"
   fi
+  [ -z "$s3_extra" ] || add_extra_headers
   scope=$day/$s3_region/s3/aws4_request
   sign "$method$NL$path$NL$query$NL$headers$NL$names$NL$digest"
-  add_header authorization "AWS4-HMAC-SHA256 Credential=$AWS_ACCESS_KEY_ID/$scope,SignedHeaders=$names,Signature=$R"
+  add_header authorization "AWS4-HMAC-SHA256 Credential=$s3_key_id/$scope,SignedHeaders=$names,Signature=$R"
   send "$@"
+}
+
+# Adds the lines of s3_extra, wherever in the alphabet their names stand.
+add_extra_headers() {
+  headers=$(printf '%s' "$headers$s3_extra" | sort -t : -k 1,1)$NL names=''
+  IFS=$NL
+  for line in $headers; do names="$names${names:+;}${line%%:*}"; done
+  for line in $s3_extra; do add_header "${line%%:*}" "${line#*:}"; done
+  unset IFS
 }
 
 # Puts the moment of a Date header, "Mon, 23 Nov 2026 06:47:50 GMT", into R in seconds since 1970.
@@ -135,7 +152,7 @@ add_meta() {
   s3_meta_config=$config
   s3_meta="${s3_meta}x-amz-meta-$1:$2$NL" s3_meta_names="$s3_meta_names;x-amz-meta-$1"
 }
-no_meta() { s3_meta='' s3_meta_names='' s3_meta_config='' s3_type='' s3_new='' s3_sum=''; }
+no_meta() { s3_meta='' s3_meta_names='' s3_meta_config='' s3_type='' s3_new='' s3_sum='' s3_extra=''; }
 
 # Adds what an object says of the result in the r_ variables.
 add_result_meta() {
@@ -159,9 +176,10 @@ fit_metadata() {
 s3_is_there() {
   no_meta
   s3_send HEAD "$1" '' $EMPTY_SHA256 -I || { network_failure && return 2; }
-  case $http_status in
-    404) return 1 ;;
-    200) ;;
+  case $http_status$s3_granted in
+    # A session may not list, and who may not list is told 403 of what does not exist.
+    404* | 403?*) return 1 ;;
+    200*) ;;
     *) s3_failure 'looking at the object that has this key' && return 2 ;;
   esac
   answer_header x-amz-meta-sha256
@@ -182,7 +200,7 @@ s3_put() {
   fi
   no_meta
   to_base64 "$4"
-  s3_type=$3 s3_new=$s3_conditional s3_sum_name=x-amz-checksum-sha256 s3_sum=$R
+  s3_type=$3 s3_extra=$s3_headers s3_new=$s3_conditional s3_sum_name=x-amz-checksum-sha256 s3_sum=$R
   if [ "$5" = record ]; then
     add_meta created-at "$r_created_at"
     add_meta sha256 "$r_sha256"
@@ -229,19 +247,26 @@ trim_slashes() {
   while :; do case $R in /*) R=${R#/} ;; */) R=${R%/} ;; *) return ;; esac; done
 }
 
-# Learns where the environment's bucket is.
+# Learns where the bucket is and who may write to it, from the environment or, by $1, from the session of the grant.
 open_s3() {
-  s3_region=${AWS_REGION:-${AWS_DEFAULT_REGION:-us-east-1}}
-  s3_endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL-}}
-  s3_place "$WORKER_RESULTS_S3_BUCKET" "$s3_region" "$s3_endpoint" && return
+  if [ "$1" = session ]; then
+    s3_granted=1 s3_bucket=$g_bucket s3_region=$g_region s3_endpoint=$g_endpoint s3_headers=$g_headers
+    s3_key_id=$g_key_id s3_secret=$g_secret s3_session=$g_session
+    trim_slashes "$g_prefix"
+  else
+    s3_granted='' s3_bucket=$WORKER_RESULTS_S3_BUCKET s3_headers=''
+    s3_region=${AWS_REGION:-${AWS_DEFAULT_REGION:-us-east-1}} s3_endpoint=${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL-}}
+    s3_key_id=$AWS_ACCESS_KEY_ID s3_secret=$AWS_SECRET_ACCESS_KEY s3_session=${AWS_SESSION_TOKEN-}
+    trim_slashes "${WORKER_RESULTS_S3_PREFIX:-results}"
+  fi
+  s3_prefix=$R
+  s3_place "$s3_bucket" "$s3_region" "$s3_endpoint" && return
   e_code=INVALID_OPTION e_retry='' e_message='S3 endpoint is not a URL that starts with http:// or https://'
   return 1
 }
 
 s3_with_credentials() {
-  open_s3 || return 1
-  trim_slashes "${WORKER_RESULTS_S3_PREFIX:-results}"
-  object_place "$R" "$WORKER_RESULTS_S3_BUCKET" || return 1
+  open_s3 "$means" && object_place "$s3_prefix" "$s3_bucket" || return 1
   fit_metadata
   if [ -n "$sidecar" ]; then
     side_record || return 1

@@ -22,7 +22,12 @@ read_grant() {
   grant_read=1
 }
 
-forget_grant() { g_v='' g_task_id='' g_expires_at='' g_bucket='' g_prefix='' g_url='' g_max_bytes='' g_http='' g_token='' g_form='' g_names=''; }
+forget_grant() {
+  g_v='' g_task_id='' g_expires_at='' g_bucket='' g_prefix='' g_region='' g_endpoint='' g_headers='' g_http='' g_token=''
+  g_url='' g_max_bytes='' g_form='' g_names=''
+  g_key_id='' g_secret='' g_session=''
+  g_broker='' g_broker_url='' g_broker_token='' g_broker_max='' g_broker_put=''
+}
 
 consider_grant() {
   forget_grant
@@ -38,15 +43,23 @@ consider_grant() {
 
 need_grant() { [ -n "$grant_read" ] || read_grant; }
 
-# What reaches a tier: credentials, grant, broken (with the failure described) or nothing.
+is_number() {
+  case $1 in '' | *[!0123456789]*) return 1 ;; esac
+}
+
+# Puts what reaches a tier into R: credentials or environment, or of a grant session, policy, broker, both (policy, and broker for
+# what is too big for it) or http, or broken (with the failure described) or nothing.
 s3_means() {
   if [ -n "${WORKER_RESULTS_S3_BUCKET-}" ] && [ -n "${AWS_ACCESS_KEY_ID-}" ] && [ -n "${AWS_SECRET_ACCESS_KEY-}" ]; then R=credentials && return; fi
   need_grant
   R=''
-  if [ -n "$g_url" ] && [ -n "$g_bucket" ] && [ -n "$g_max_bytes" ]; then
-    case $g_max_bytes in *[!0123456789]*) ;; *) R=grant && return ;; esac
-  fi
   if [ -n "$g_bucket" ]; then
+    if [ -n "$g_key_id" ] && [ -n "$g_secret" ] && [ -n "$g_session" ]; then R=session && return; fi
+    if [ -n "$g_url" ] && is_number "$g_max_bytes"; then R=policy; fi
+    if [ "$g_broker" = 1 ] && is_number "$g_broker_max" && is_number "$g_broker_put"; then
+      case $R in '') R=broker ;; *) R=both ;; esac
+    fi
+    [ -z "$R" ] || return 0
     R=broken e_code=UNSUPPORTED e_message='the grant has no upload policy'
   elif [ -n "${WORKER_RESULTS_S3_BUCKET-}" ]; then
     tame "no credentials for bucket $WORKER_RESULTS_S3_BUCKET: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give a grant"
@@ -60,7 +73,7 @@ http_means() {
   fi
   need_grant
   http_endpoint=$g_http http_token=$g_token
-  R=${g_http:+grant}
+  R=${g_http:+http}
 }
 
 has_remote() {
@@ -85,15 +98,21 @@ try_tier() {
     [ -n "$fresh" ] || now
     give_up_at=$((now_epoch + deadline_s + r_size / 262144))
     case $1$means in
-      s3credentials) s3_with_credentials ;;
-      s3grant) s3_with_grant ;;
+      s3credentials | s3session) s3_with_credentials ;;
+      s3policy) s3_with_policy ;;
+      s3broker) s3_with_broker ;;
+      s3both) if [ "$r_size" -le "$g_max_bytes" ]; then s3_with_policy; else s3_with_broker; fi ;;
       http*) http_store ;;
     esac && return 0
-    case $means$e_code$refreshed in
-      grantEXPIRED | grantACCESS_DENIED)
-        before=$g_expires_at$g_form$g_url$g_http$g_token refreshed=1
+    case $means$refreshed:$e_code in
+      credentials:* | environment:*) ;;
+      *1:*) ;;
+      *:EXPIRED | *:ACCESS_DENIED)
+        before=$grant refreshed=1
         read_grant
-        [ "$before" = "$g_expires_at$g_form$g_url$g_http$g_token" ] || continue
+        # What was there may still do for the other tier.
+        [ -n "$grant" ] || { grant=$before && eval "$grant"; }
+        [ "$before" = "$grant" ] || continue
         ;;
     esac
     if [ -n "$e_retry" ]; then eval "down_$1=\$e_message"; fi
@@ -147,8 +166,9 @@ deliver_committed() {
   while :; do
     changed=''
     if deliver "$1"; then
-      # Either makes the record's own name safe, which nobody has been told of so far.
-      if [ -n "$changed" ]; then save_record "$b_path" || remark "cannot note the delivery of $r_key"; else sync_folder; fi
+      [ -z "$changed" ] || save_record "$b_path" || remark "cannot note the delivery of $r_key"
+      # Only now is anybody told of it; what a remote tier has needs nothing of this disk.
+      [ -n "$r_tiers" ] || sync_folder
       if [ -n "$spooled" ]; then
         if [ -n "$r_tiers" ] && ! satisfied s3; then abandon_unfinished; fi
         if [ -n "$r_tiers" ]; then rm -f -- "$folder/.pending/$r_file" 2>/dev/null; else release; fi
@@ -164,7 +184,7 @@ deliver_committed() {
   done
 }
 
-sync_folder() { [ -z "$spooled" ] || sync "$folder" 2>/dev/null; }
+sync_folder() { [ -z "$spooled" ] || sync_files "$folder"; }
 
 # Gives the result the next free key, because a store has another's under its own. At every moment one whole result is in
 # the spool, and a second process doing the same ends with the same new key.
@@ -176,7 +196,7 @@ rekey() {
     spool_name "$r_timestamp" "$r_name"
     if [ -z "$spooled" ]; then
       claim_elsewhere && break
-    else
+    elif ! claimed_elsewhere; then
       b_path=$folder/$r_file
       ln -- "$old_path" "$b_path" 2>/dev/null && break
       # An earlier attempt at the same.
@@ -189,6 +209,7 @@ rekey() {
   [ -n "$spooled" ] || return 0
   mark
   save_record "$b_path" || return 1
+  sync_folder
   rm -f -- "$old_path.meta.json" && rm -f -- "$old_path" "$folder/.pending/$old" 2>/dev/null
 }
 

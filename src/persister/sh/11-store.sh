@@ -139,14 +139,7 @@ draft() {
   r_metadata=$metadata r_metadata_ascii=$metadata_ascii r_metadata_config=$metadata_config r_metadata_size=$metadata_size
 }
 
-# Whether a result that the spool had no room for has the key of r_file: it would be replaced in a store that allows it.
-claimed_elsewhere() {
-  [ -d "${TMPDIR:-/tmp}/persist-result-claims" ] || return 1
-  sha256_text "$task/$r_file"
-  [ -e "${TMPDIR:-/tmp}/persist-result-claims/$R" ]
-}
-
-# Makes the staged body a result: name, then record, each safe on disk before the next step.
+# Makes the staged body a result: name, then record, each with its bytes safe on disk.
 commit() {
   while :; do
     spool_name "$r_timestamp" "$r_name"
@@ -164,15 +157,6 @@ commit() {
   save_record "$b_path"
 }
 
-# Takes a key outside the spool, from others on this machine.
-claim_elsewhere() {
-  [ ! -e "$folder/$r_file" ] || return 1
-  sha256_text "$task/$r_file"
-  claims=${TMPDIR:-/tmp}/persist-result-claims
-  mkdir -p -- "$claims" 2>/dev/null
-  claim "$claims/$R" || [ ! -e "$claims/$R" ]
-}
-
 # For a spool that cannot be written: the result counts as stored only if a remote tier takes it now.
 store_without_spool() {
   spooled=''
@@ -185,11 +169,17 @@ store_without_spool() {
   if [ $kind = file ]; then
     b_path=$source b_sha=$($SHA256_BIG <"$source") && b_size=$(($(wc -c <"$source"))) || return 1
     b_sha=${b_sha%% *}
+    if find_unchanged; then verdict=unchanged && return 0; fi
   else
     { need_scratch && stage "$scratch"; } || {
       complain "All storage methods failed: local: $failure; $stage_error"
       return 1
     }
+    if find_unchanged; then
+      unstage
+      verdict=unchanged
+      return 0
+    fi
   fi
   draft
   r_size=$b_size r_sha256=$b_sha
@@ -207,6 +197,7 @@ store_without_spool() {
   fi
   [ $kind = file ] || unstage
   [ -n "$r_tiers" ] || { complain "All storage methods failed: local: $failure; ${e_message:-no remote storage took it}" && return 1; }
+  note_elsewhere
 }
 
 # Stores path $1 under the name asked for, or its own; the caller has set task, require and the metadata.
@@ -231,7 +222,7 @@ store() {
   stage_error="cannot write $folder"
   now
   if make_folder "$folder" && stage "$folder"; then
-    if [ -n "$unchanged_in" ] && find_unchanged; then
+    if find_unchanged; then
       unstage
       verdict=unchanged
       return 0

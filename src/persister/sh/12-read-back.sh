@@ -59,7 +59,7 @@ hand_over() {
       case $output in /*) ;; *) output=./$output ;; esac
       temporary "${output%/*}"
       keep_track "$R"
-      { cat -- "$1" >"$R" && sync "$R" && mv -f -- "$R" "$output"; } 2>/dev/null || die 1 "cannot write $output"
+      { cat -- "$1" >"$R" && sync_files "$R" && mv -f -- "$R" "$output"; } 2>/dev/null || die 1 "cannot write $output"
       ;;
   esac
 }
@@ -78,6 +78,8 @@ download() {
   case $http_status in
     200) return 0 ;;
     404 | 405) return 1 ;;
+    # A session may not list, and who may not list is told 403 of what does not exist.
+    403) [ "$where$s3_granted" != s31 ] || return 1 ;;
   esac
   CR=$(printf '\r')
   [ ! -f "$got" ] || reply="$reply$CR$NL$CR$NL$(dd if="$got" bs=4096 count=1 2>/dev/null | tr -d '\0')"
@@ -85,6 +87,28 @@ download() {
   failed=1
   complain "cannot read $key: $e_message"
   return 1
+}
+
+# Downloads the result from S3, by whatever means there are; a policy alone only writes.
+download_s3() {
+  s3_means
+  case $R in
+    credentials | session)
+      open_s3 "$R" && object_place "$s3_prefix" "$s3_bucket" || return 1
+      no_meta
+      download s3 s3_send GET "$object" '' $EMPTY_SHA256
+      ;;
+    broker | both)
+      give_up_at=$((now_epoch + deadline_s))
+      repeat $S3_ATTEMPTS ask get "\"key\":\"$task/$r_timestamp-$n_json\"" && expect_signed GET || {
+        failed=1
+        complain "cannot read $key: $e_message" && return 1
+      }
+      give_up_at=$patient_until
+      download s3 send_signed
+      ;;
+    *) return 1 ;;
+  esac
 }
 
 retrieve() {
@@ -99,23 +123,19 @@ retrieve() {
   check_key "$key"
   now
   # What is big takes as long as it moves; only standing still ends it.
-  give_up_at=$((now_epoch + 86400))
+  patient_until=$((now_epoch + 86400))
+  give_up_at=$patient_until
   r_task_id=$task r_key=$key
   need_scratch || die 1 "cannot write ${TMPDIR:-/tmp}"
-  if [ -n "${WORKER_RESULTS_S3_BUCKET-}" ] && [ -n "${AWS_ACCESS_KEY_ID-}" ] && [ -n "${AWS_SECRET_ACCESS_KEY-}" ]; then
-    trim_slashes "${WORKER_RESULTS_S3_PREFIX:-results}"
-    prefix=$R
-    if open_s3 && object_place "$prefix" "$WORKER_RESULTS_S3_BUCKET"; then
-      no_meta
-      if download s3 s3_send GET "$object" '' $EMPTY_SHA256; then
-        answer_header x-amz-meta-sha256
-        check_digest "$got" "$R" s3 && hand_over "$got" && return 0
-        failed=1
-      fi
-    fi
+  s3_granted=''
+  if download_s3; then
+    answer_header x-amz-meta-sha256
+    check_digest "$got" "$R" s3 && hand_over "$got" && return 0
+    failed=1
   fi
-  if [ -n "${WORKER_RESULTS_ENDPOINT-}" ] && take_apart "$WORKER_RESULTS_ENDPOINT"; then
-    http_endpoint=$WORKER_RESULTS_ENDPOINT http_token=${WORKER_RESULTS_TOKEN-}
+  give_up_at=$patient_until
+  http_means
+  if [ -n "$R" ] && take_apart "$http_endpoint"; then
     query=${http_endpoint#*\?}
     [ "$query" != "$http_endpoint" ] || query=''
     request_to "${http_endpoint%%[?#]*}"

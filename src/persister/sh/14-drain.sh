@@ -2,6 +2,7 @@
 
 # Finds the newest result of the name about to be stored in the listing; true when it has the bytes that were staged.
 find_unchanged() {
+  [ -n "$unchanged_in" ] || return 1
   R=$(PERSIST_RESULT_TEXT=$name awk -F "$TAB" -v skip=$((${#task} + 18)) '
     substr($1, skip) == ENVIRON["PERSIST_RESULT_TEXT"] { found = $3 "\t" $1 }
     END { print found }' "$unchanged_in")
@@ -30,7 +31,7 @@ store_output() {
 note_listing() {
   need_scratch || return 1
   unchanged_in=$scratch/listing
-  list_task >"$unchanged_in"
+  take_stock >"$unchanged_in"
 }
 
 # Puts text $1 into R as the inside of a JSON string, whatever its bytes are.
@@ -85,10 +86,10 @@ drain() {
   flush
   if [ -n "$seal" ]; then
     # Whoever stores something from now on cannot count on its being noticed in the spool.
-    { make_folder "$dir/.worker/$task" && true >"$dir/.worker/$task/sealed" && sync "$dir/.worker/$task/sealed" "$dir/.worker/$task"; } 2>/dev/null ||
+    { make_folder "$dir/.worker/$task" && true >"$dir/.worker/$task/sealed" && sync_files "$dir/.worker/$task/sealed" "$dir/.worker/$task"; } 2>/dev/null ||
       die 1 "cannot write $dir/.worker/$task"
   fi
-  list_task >"$scratch/listing"
+  take_stock >"$scratch/listing"
   if [ -z "$json" ]; then
     awk -F "$TAB" '$2 == "" { pending++ } END { print NR + 0 " results, " pending + 0 " of them only in the local spool" }' "$scratch/listing"
   else

@@ -256,7 +256,7 @@ keep_grant() {
   make_folder "$dir/.worker/$task" || return 0
   temporary "$dir/.worker/$task"
   keep_track "$R"
-  (umask 077 && printf '%s' "$WORKER_RESULTS_GRANT" >"$R" && sync "$R" && mv -f -- "$R" "$dir/.worker/$task/grant.json") 2>/dev/null || remark 'cannot keep the grant for the command'
+  (umask 077 && printf '%s' "$WORKER_RESULTS_GRANT" >"$R" && sync_files "$R" && mv -f -- "$R" "$dir/.worker/$task/grant.json") 2>/dev/null || remark 'cannot keep the grant for the command'
 }
 
 # Writes how the command ended. A status above 128 is taken for a signal: the shell does not tell them apart.
@@ -271,7 +271,7 @@ note_exit() {
   {
     printf '{"v":1,"task_id":"%s","run_id":"%s","code":%s,"signal":%s,"started_at":"%s","ended_at":"%s"}\n' \
       "$task" "$run_json" "$code" "$signal" "$started" "$now_iso" >"$record"
-  } 2>/dev/null && sync "$record" "$run_dir" 2>/dev/null && mv -f -- "$record" "$run_dir/exit.json" && forget "$record"
+  } 2>/dev/null && sync_files "$record" "$run_dir" 2>/dev/null && mv -f -- "$record" "$run_dir/exit.json" && forget "$record"
 }
 
 # Waits for the rest of the output, but not for processes that the command left behind with its streams open.

@@ -6,13 +6,19 @@ import { parseKey } from '../../../src/protocol/key.js'
 import { parseRecord } from '../../../src/protocol/parse.js'
 import { describeEachTarget } from '../../support/persister/targets.js'
 import { makeWorker, type Worker } from '../../support/persister/worker.js'
+import { s3Servers } from '../../support/s3/servers.js'
+import { choose, last } from '../../support/thorough.js'
 import { implementations } from './implementations.js'
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 describe.concurrent.each(implementations)('persist-result, $name', ({ name, argv }) => {
-  // The shell's side cannot ask a conductor.
-  const more = { broker: name === 'node', swift: name === 'node' || argv === implementations[1]?.argv }
+  const all = s3Servers()
+  const choice = {
+    servers: name === 'dash' ? choose(all, last) : all,
+    broker: name === 'node' ? all : choose(all, (...kind) => name === 'busybox' && last(...kind)),
+    swift: name === 'node' || argv === implementations[1]?.argv,
+  }
   describeEachTarget((target) => {
     /** Holds a stored result against every place that should have it, byte for byte. */
     async function expectStored(
@@ -166,5 +172,5 @@ describe.concurrent.each(implementations)('persist-result, $name', ({ name, argv
       }
       if (target().tier !== undefined) expect(await target().keys(worker.taskId)).toEqual(keys.sort())
     })
-  }, more)
+  }, choice)
 })

@@ -25,101 +25,99 @@ if (!canMount) console.warn('left out: full and read-only spools, because unshar
 
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
 
-describe.each(faultedImplementations)(
-  'a spool that cannot be written, $name',
-  ({ argv, name: implementation }) => {
-    interface Broken {
-      /** Runs persist-result where the spool is a mount made by `mount`, with `$S` as its folder. */
-      run(args: readonly string[], input?: string): ReturnType<typeof run>
-      readonly folder: string
-    }
+describe.each(faultedImplementations)('a spool that cannot be written, $name', ({ argv }) => {
+  const other = faultedImplementations.find((candidate) => candidate.argv !== argv)?.argv ?? argv
 
-    async function broken(test: Cleanup, mount: string, env: Record<string, string>): Promise<Broken> {
-      const folder = await mkdtemp(join(tmpdir(), 'persister-broken-'))
-      test.onTestFinished(() => rm(folder, { recursive: true, force: true }))
-      const spool = join(folder, 'spool')
-      await mkdir(spool)
-      await mkdir(join(folder, 'tmp'))
-      const command = (args: readonly string[]): string =>
-        `S=${quote(spool)}; ${mount}; exec ${[...argv, ...args].map(quote).join(' ')}`
-      return {
-        folder,
-        run: (args, input) =>
-          run(['unshare', '-rm', 'sh', '-c', command(args)], {
-            cwd: folder,
-            ...(input === undefined ? {} : { input }),
-            env: bareEnvironment({
-              WORKER_ID: 'w',
-              WORKER_RESULTS_LOCAL_DIR: spool,
-              TMPDIR: join(folder, 'tmp'),
-              WORKER_RESULTS_DEADLINE_SECONDS: '3',
-              ...env,
-            }),
+  interface Broken {
+    /** Runs persist-result where the spool is a mount made by `mount`, with `$S` as its folder. */
+    run(args: readonly string[], options?: { by: readonly string[] }): ReturnType<typeof run>
+    readonly folder: string
+  }
+
+  async function broken(test: Cleanup, mount: string, env: Record<string, string>): Promise<Broken> {
+    const folder = await mkdtemp(join(tmpdir(), 'persister-broken-'))
+    test.onTestFinished(() => rm(folder, { recursive: true, force: true }))
+    const spool = join(folder, 'spool')
+    await mkdir(spool)
+    await mkdir(join(folder, 'tmp'))
+    const command = (words: readonly string[]): string =>
+      `S=${quote(spool)}; ${mount}; exec ${words.map(quote).join(' ')}`
+    return {
+      folder,
+      run: (args, { by } = { by: argv }) =>
+        run(['unshare', '-rm', 'sh', '-c', command([...by, ...args])], {
+          cwd: folder,
+          env: bareEnvironment({
+            WORKER_ID: 'w',
+            WORKER_RESULTS_LOCAL_DIR: spool,
+            TMPDIR: join(folder, 'tmp'),
+            WORKER_RESULTS_DEADLINE_SECONDS: '3',
+            ...env,
           }),
-      }
+        }),
     }
+  }
 
-    const full = 'mount -t tmpfs -o size=64k tmpfs "$S"'
-    const readOnly = 'mount -t tmpfs -o ro tmpfs "$S"'
+  const full = 'mount -t tmpfs -o size=64k tmpfs "$S"'
+  const readOnly = 'mount -t tmpfs -o ro tmpfs "$S"'
 
-    describe.skipIf(!canMount).each([
-      ['full', full, /no space left|disk full/i],
-      ['read-only', readOnly, /read-only/i],
-    ])('%s', (_what, mount, why) => {
-      it('fails in one line when there is no other storage', async (test) => {
-        const worker = await broken(test, mount, {})
-        await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
-        const result = await worker.run(['f'])
-        expect(result).toMatchObject({ status: 1, stdout: '' })
-        expect(result.stderr).toMatch(/^persist-result: All storage methods failed: [^\n]+\n$/)
-        expect(result.stderr).toMatch(why)
-      })
-
-      it('sends files, directories and content to S3 all the same', async (test) => {
-        const place = await openS3Place(await startLocalServer())
-        test.onTestFinished(() => place[Symbol.asyncDispose]())
-        const worker = await broken(test, mount, await place.withKeys.env('w'))
-        const bytes = randomBytes(200_000)
-        await writeFile(join(worker.folder, 'f'), bytes)
-        await mkdir(join(worker.folder, 'd'))
-        await writeFile(join(worker.folder, 'd/g'), bytes)
-        const results = await Promise.all([worker.run(['f']), worker.run(['f']), worker.run(['d'])])
-        for (const result of results) {
-          expect(result.status).toBe(0)
-          expect(result.stderr).toMatch(/Local storage failed: /)
-          expect(result.stderr).not.toMatch(/All storage methods failed/)
-        }
-        expect(await place.withKeys.keys('w')).toEqual(results.map(({ key }) => key).sort())
-        expect((await place.withKeys.read(results[0].key))?.bytes.equals(bytes)).toBe(true)
-        expect(await readdir(join(worker.folder, 'tmp'))).toEqual(['persist-result-claims'])
-      })
-
-      it('acknowledges nothing that no remote storage took', async (test) => {
-        const receiver = await startHttpReceiver('another-token')
-        test.onTestFinished(() => receiver[Symbol.asyncDispose]())
-        const worker = await broken(test, mount, { WORKER_RESULTS_ENDPOINT: receiver.url })
-        await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
-        const result = await worker.run(['f'])
-        expect(result).toMatchObject({ status: 1, stdout: '' })
-        expect(result.stderr).toMatch(/HTTP storage failed: HTTP 401: who are you\?/)
-        expect(result.stderr).toMatch(/All storage methods failed: /)
-      })
-
-      // The shell has no record of what it stored so, and stores such an output again.
-      if (implementation !== 'node') return
-      it('stores a declared output once, and takes stock of it', async (test) => {
-        const place = await openS3Place(await startLocalServer())
-        test.onTestFinished(() => place[Symbol.asyncDispose]())
-        const worker = await broken(test, mount, await place.withKeys.env('w'))
-        await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
-        const drain = async (): Promise<DrainReport> =>
-          JSON.parse((await worker.run(['drain', '--json', '--output', 'f'])).stdout) as DrainReport
-        const first = await drain()
-        expect(first.outputs).toMatchObject([{ status: 'stored' }])
-        expect(first.records).toMatchObject([{ key: first.outputs[0]?.key, stored: [{ tier: 's3' }] }])
-        expect(await drain()).toMatchObject({ outputs: [{ status: 'unchanged' }], records: first.records })
-        expect(await place.withKeys.keys('w')).toHaveLength(1)
-      })
+  describe.skipIf(!canMount).each([
+    ['full', full, /no space left|disk full/i],
+    ['read-only', readOnly, /read-only/i],
+  ])('%s', (_what, mount, why) => {
+    it('fails in one line when there is no other storage', async (test) => {
+      const worker = await broken(test, mount, {})
+      await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
+      const result = await worker.run(['f'])
+      expect(result).toMatchObject({ status: 1, stdout: '' })
+      expect(result.stderr).toMatch(/^persist-result: All storage methods failed: [^\n]+\n$/)
+      expect(result.stderr).toMatch(why)
     })
-  },
-)
+
+    it('sends files, directories and content to S3 all the same', async (test) => {
+      const place = await openS3Place(await startLocalServer())
+      test.onTestFinished(() => place[Symbol.asyncDispose]())
+      const worker = await broken(test, mount, await place.withKeys.env('w'))
+      const bytes = randomBytes(200_000)
+      await writeFile(join(worker.folder, 'f'), bytes)
+      await mkdir(join(worker.folder, 'd'))
+      await writeFile(join(worker.folder, 'd/g'), bytes)
+      const results = await Promise.all([worker.run(['f']), worker.run(['f']), worker.run(['d'])])
+      for (const result of results) {
+        expect(result.status).toBe(0)
+        expect(result.stderr).toMatch(/Local storage failed: /)
+        expect(result.stderr).not.toMatch(/All storage methods failed/)
+      }
+      expect(await place.withKeys.keys('w')).toEqual(results.map(({ key }) => key).sort())
+      expect((await place.withKeys.read(results[0].key))?.bytes.equals(bytes)).toBe(true)
+      expect(await readdir(join(worker.folder, 'tmp'))).toEqual(['persist-result-claims'])
+    })
+
+    it('acknowledges nothing that no remote storage took', async (test) => {
+      const receiver = await startHttpReceiver('another-token')
+      test.onTestFinished(() => receiver[Symbol.asyncDispose]())
+      const worker = await broken(test, mount, { WORKER_RESULTS_ENDPOINT: receiver.url })
+      await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
+      const result = await worker.run(['f'])
+      expect(result).toMatchObject({ status: 1, stdout: '' })
+      expect(result.stderr).toMatch(/HTTP storage failed: HTTP 401: who are you\?/)
+      expect(result.stderr).toMatch(/All storage methods failed: /)
+    })
+
+    it('stores a declared output once, and takes stock of it as the other implementation does', async (test) => {
+      const place = await openS3Place(await startLocalServer())
+      test.onTestFinished(() => place[Symbol.asyncDispose]())
+      const worker = await broken(test, mount, await place.withKeys.env('w'))
+      await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
+      const drain = async (by = argv): Promise<DrainReport> =>
+        JSON.parse((await worker.run(['drain', '--json', '--output', 'f'], { by })).stdout) as DrainReport
+      const first = await drain()
+      expect(first.outputs).toMatchObject([{ status: 'stored' }])
+      expect(first.records).toMatchObject([{ key: first.outputs[0]?.key, stored: [{ tier: 's3' }] }])
+      for (const by of [argv, other]) {
+        expect(await drain(by)).toMatchObject({ outputs: [{ status: 'unchanged' }], records: first.records })
+      }
+      expect(await place.withKeys.keys('w')).toHaveLength(1)
+    })
+  })
+})

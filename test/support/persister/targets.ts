@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe } from 'vitest'
 import { mintGrant } from '../../../src/grants/mint-grant.js'
 import { openBrokerPlace } from '../grants/broker-place.js'
 import { createClient } from '../s3/client.js'
-import { describeEachS3, type S3Server, type S3ServerKind, s3Servers } from '../s3/servers.js'
+import { describeEachS3, type S3Server, type S3ServerKind } from '../s3/servers.js'
 import { hasSwift, startSwift, swiftSetupHint } from '../s3/swift.js'
 import { type HttpReceiver, startHttpReceiver } from './http-receiver.js'
 
@@ -218,23 +218,26 @@ function describeWay(
   })
 }
 
-/** Which targets a suite is run against besides those that every implementation knows. */
-export interface MoreTargets {
-  /** Whether the implementation can ask a conductor for signed requests. */
-  readonly broker: boolean
+/** Which targets a suite is run against besides HTTP and the spool. */
+export interface TargetChoice {
+  /** Servers that are reached with credentials, and with a policy. */
+  readonly servers: readonly S3ServerKind[]
+  /** Servers that are also reached through a conductor that signs each request. */
+  readonly broker: readonly S3ServerKind[]
   /** Whether to go to the length of starting OpenStack Swift. */
   readonly swift: boolean
 }
 
-/** Runs a suite against every target; `target()` is there once the tests run. */
-export function describeEachTarget(suite: (target: () => Target) => void, more?: MoreTargets): void {
-  for (const kind of s3Servers()) describeS3(kind, suite)
-  if (more?.broker === true) {
-    describeEachS3('S3', (server) => describeWay('withBroker', server, suite))
-  }
-  if (more?.swift === true) {
+/** Runs a suite against targets; `target()` is there once the tests run. */
+export function describeEachTarget(
+  suite: (target: () => Target) => void,
+  { servers, broker, swift }: TargetChoice,
+): void {
+  for (const kind of servers) describeS3(kind, suite)
+  if (broker.length > 0) describeEachS3('S3', (server) => describeWay('withBroker', server, suite), broker)
+  if (swift) {
     describeSwift(suite, 'withKeys')
-    if (more.broker) describeSwift(suite, 'withBroker')
+    if (broker.length > 0) describeSwift(suite, 'withBroker')
   }
   describe('HTTP', () => {
     const token = 'token-of-the-test'

@@ -1,4 +1,4 @@
-# ---------------------------------------------------------------- S3 with a grant
+# ---------------------------------------------------------------- S3 with a grant's policy
 
 # Adds a form field to config, text as it is; $2 may be quoted already, as $3.
 add_field() {
@@ -80,7 +80,7 @@ stamp_of_iso() {
   R=$1$2$3$4$5$6
 }
 
-s3_with_grant() {
+s3_with_policy() {
   trim_slashes "$g_prefix"
   object_place "$R" "$g_bucket" || return 1
   fit_metadata

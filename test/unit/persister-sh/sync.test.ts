@@ -1,0 +1,63 @@
+import { chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { run } from '../../support/persister/program.js'
+import { type Cleanup, scratch } from '../../support/persister/scratch.js'
+import { findProgram, SCRIPT, shells } from './shells.js'
+
+describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
+  /** Stores a result where `sync` and `fsync` are scripts that note their arguments. */
+  async function store(test: Cleanup, tools: Readonly<Record<string, string>>): Promise<string[]> {
+    const folder = await scratch(test)
+    const bin = join(folder, 'bin')
+    await mkdir(bin)
+    for (const name of [
+      'date',
+      'dd',
+      'sha256sum',
+      'mv',
+      'rm',
+      'mkdir',
+      'readlink',
+      'od',
+      'tr',
+      'awk',
+      'wc',
+    ]) {
+      await symlink(findProgram(name) ?? name, join(bin, name))
+    }
+    for (const [name, rest] of Object.entries(tools)) {
+      await writeFile(join(bin, name), `#!/bin/sh\necho "${name} $*" >>'${folder}/calls'\n${rest}\n`)
+      await chmod(join(bin, name), 0o755)
+    }
+    const spool = join(folder, 'spool')
+    await mkdir(spool)
+    await writeFile(join(folder, 'f'), 'content')
+    const env = { PATH: bin, WORKER_ID: 't', WORKER_RESULTS_LOCAL_DIR: spool }
+    expect(await run([...argv, SCRIPT, '-q', join(folder, 'f')], { env })).toMatchObject({
+      status: 0,
+      stderr: '',
+    })
+    return (await readFile(join(folder, 'calls'), 'utf8')).trimEnd().replaceAll(spool, 'S').split('\n')
+  }
+  const record = expect.stringMatching(/^(sync|fsync) S\/t\/\.tmp-\S+$/)
+
+  it('is asked for by name', async (test) => {
+    const calls = await store(test, { sync: '' })
+    expect(calls).toEqual(['sync S S/t', record, 'sync S/t'])
+  })
+
+  it('is asked for once only where all disks are meant, and by name from there on', async (test) => {
+    const sync = 'echo "sync: ignoring all arguments" >&2'
+    const calls = await store(test, { sync, fsync: '' })
+    expect(calls).toEqual(['sync S S/t', record, 'fsync S/t'])
+    expect(calls[1]).toMatch(/^fsync/)
+  })
+
+  it('need not have a folder that cannot be synced, but every file', async (test) => {
+    const sync =
+      'for path; do [ ! -d "$path" ] || { echo "sync: error syncing: Invalid argument" >&2; exit 1; }; done'
+    const calls = await store(test, { sync })
+    expect(calls).toEqual(['sync S S/t', record, 'sync S/t'])
+  })
+})
