@@ -97,6 +97,11 @@ export class PartFile {
     this.#check?.finish(where)
   }
 
+  /** Has its bytes turned into what is to stand there, once they are verified; nobody can go on with it from then on. */
+  async convert(change: (file: FileHandle, size: number) => Promise<number>): Promise<void> {
+    this.#size = await change(this.#file, this.#size)
+  }
+
   /** Puts it in its place, whole and on the disk. */
   async finish(): Promise<void> {
     await this.#file.sync()
