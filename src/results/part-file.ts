@@ -61,7 +61,7 @@ export class PartFile {
     try {
       // Beside the target, since a rename does not cross file systems.
       const taken = await takeOver(folder, targetId, identity, path)
-      const file = await open(path, taken ? 'r+' : 'wx')
+      const file = await open(path, taken ? 'r+' : 'wx+')
       const part = new PartFile(path, whole, expected, file, check)
       if (taken) await part.#readBack()
       return part
