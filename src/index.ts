@@ -2,6 +2,7 @@ export type { CallOptions } from './call-options.js'
 export { type CloseOnSignalsOptions, closeOnSignals } from './conductor/close-on-signals.js'
 export { Conductor } from './conductor/conductor.js'
 export type { AttachOptions, CloseOptions } from './conductor/conductor-options.js'
+export type { EncryptionOptions } from './conductor/encryption-options.js'
 export type { Access, ConductorOptions, HttpOptions } from './conductor/options.js'
 export type { DeliveredResult, Receipt, WorkerExit } from './conductor/receipt.js'
 export type { RecoverOptions, Recovery } from './conductor/recover.js'
@@ -12,6 +13,7 @@ export type { RunResult } from './conductor/supervised-command.js'
 export type { UndeclaredOptions } from './conductor/undeclared.js'
 export type { Worker } from './conductor/worker.js'
 export type { RunOptions, TerminateOptions, WorkerEvents, WorkerState } from './conductor/worker-options.js'
+export { type EncryptionKeys, encryptionPublicKey, generateEncryptionKeys } from './encryption/keys.js'
 export { ConductorError, type ErrorCode, isConductorError } from './errors.js'
 export { type CostEstimate, type CostOptions, estimateCost, type StoragePrices } from './estimate-cost.js'
 export type { GrantEvent } from './grants/broker/task-broker.js'
@@ -46,6 +48,7 @@ export type {
   ReadAllOptions,
   ReadOptions,
   Result,
+  ResultUrlOptions,
   SaveOptions,
   TierProblem,
 } from './results/result.js'

@@ -11,12 +11,14 @@ const GENERAL = `Usage: stu-conductor COMMAND
   results delete TASK|KEY delete results on every tier
   prune                   delete whole tasks that are old
   lifecycle               print S3 rules that do the same
+  keys                    make a pair of keys that results are encrypted and read with
   local                   an E2B and an S3 on this machine, for development; prints the variables to set
 
   COMMAND --help, --version
 
 Settings come from the environment: E2B_API_KEY, E2B_TEMPLATE_ID, WORKER_RESULTS_S3_BUCKET,
-WORKER_RESULTS_S3_PREFIX, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL_S3, …
+WORKER_RESULTS_S3_PREFIX, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL_S3,
+WORKER_RESULTS_ENCRYPTION_KEY, WORKER_RESULTS_DECRYPTION_KEY_FILE, …
 
 Exit codes: 0 done, 1 failed, 2 wrong usage; "run" exits with the command's own status.
 `
@@ -31,6 +33,7 @@ const RESULTS = `Usage: stu-conductor results ACTION
   get KEY [-o FILE]       one result to stdout or a file; a file that broke off is gone on with
   url KEY                 a link that works without credentials
     --expires SECONDS     how long [3600]
+    --encrypted           also to an encrypted result, as it is stored
   download TASK DIR       everything, verified, as DIR/TIMESTAMP-NAME; what is there and whole is skipped
   download --tasks GLOB DIR
                           of several tasks, as DIR/TASK/TIMESTAMP-NAME
@@ -71,6 +74,17 @@ the bucket has:
   aws s3api put-bucket-lifecycle-configuration --bucket BUCKET --lifecycle-configuration file://rules.json
 `
 
+const KEYS = `Usage: stu-conductor keys new FILE
+       stu-conductor keys public FILE
+
+  new FILE                make a pair of keys: the private one goes into FILE, the public one to standard output
+  public FILE             the public key of the private one in FILE
+
+Workers of a conductor that has WORKER_RESULTS_ENCRYPTION_KEY, the public key, encrypt what they store. Everything that reads
+results takes private keys from the file that WORKER_RESULTS_DECRYPTION_KEY_FILE names, or from WORKER_RESULTS_DECRYPTION_KEY;
+after a change of keys there may be several in it, one behind the other.
+`
+
 const LOCAL = `Usage: stu-conductor local
 
 Runs an E2B and an S3 on this machine, for development, until it is interrupted; prints the variables to set.
@@ -93,6 +107,7 @@ const texts: Readonly<Record<string, string>> = {
   tasks: TASKS,
   prune: PRUNE,
   lifecycle: LIFECYCLE,
+  keys: KEYS,
   local: LOCAL,
 }
 

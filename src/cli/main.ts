@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { isConductorError } from '../errors.js'
 import { asksForHelp, helpOf } from './help.js'
+import { runKeys } from './keys.js'
 import { runLocal } from './local.js'
 import { runLifecycle, runPrune } from './prune.js'
 import { runResults } from './results.js'
@@ -26,6 +27,8 @@ async function main(argv: readonly string[]): Promise<number> {
       return runPrune(rest)
     case 'lifecycle':
       return runLifecycle(rest)
+    case 'keys':
+      return runKeys(rest)
     case 'local':
       return runLocal(rest)
     case '--version':

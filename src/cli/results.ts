@@ -67,6 +67,8 @@ function toJson(result: Result): object {
     metadata,
     tiers,
     archive,
+    encrypted: result.encrypted,
+    contentSize: result.contentSize,
     createdAt: result.createdAt.toISOString(),
   }
 }
@@ -87,10 +89,11 @@ async function url(conductor: Conductor, args: string[], signal: AbortSignal): P
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { expires: { type: 'string', default: '3600' } },
+    options: { expires: { type: 'string', default: '3600' }, encrypted: { type: 'boolean' } },
   })
   const result = await find(conductor, only(positionals, 'results url KEY'), signal)
-  process.stdout.write(`${await result.url({ expiresInSeconds: Number(values.expires), signal })}\n`)
+  const { expires, encrypted } = values
+  process.stdout.write(`${await result.url({ expiresInSeconds: Number(expires), encrypted, signal })}\n`)
   return 0
 }
 

@@ -9,6 +9,12 @@ import { ENV, readEnvironment } from '../protocol/environment.js'
 import { nameProblem } from '../protocol/key.js'
 import type { E2bOptions } from '../sandbox/e2b-sandboxes.js'
 import type { S3Options } from '../stores/s3/s3-location.js'
+import {
+  type EncryptionOptions,
+  encryptionSchema,
+  type ResolvedEncryption,
+  resolveEncryption,
+} from './encryption-options.js'
 
 /**
  * How a worker may write to S3. `policy`: by itself, with an upload policy for its own prefix. `broker`: one request at a time,
@@ -48,6 +54,8 @@ export interface ConductorOptions {
   readonly session?: SessionOptions | undefined
   /** Quotas of `access: 'broker'`, and how workers reach it. */
   readonly broker?: BrokerOptions | undefined
+  /** Has workers encrypt what they store, so that only who has the private key can read it; null switches it off whatever the environment says. */
+  readonly encryption?: EncryptionOptions | null | undefined
   /** Confines sandboxes to where their results go, and to hosts that are listed. @default everything is allowed */
   readonly egress?: Egress | undefined
   /** Workers at once; further ones wait. @default 50 */
@@ -71,6 +79,7 @@ export interface ResolvedOptions {
   readonly session: SessionOptions | undefined
   readonly broker: BrokerOptions | undefined
   readonly egress: Egress | undefined
+  readonly encryption: ResolvedEncryption | undefined
   readonly maxWorkers: number
   readonly maxResultBytes: number
 }
@@ -145,6 +154,7 @@ export const conductorOptionsSchema = z.strictObject({
   volume: z.string().min(1).optional(),
   localDir: absolutePath.optional(),
   access: accessSchema.optional(),
+  encryption: encryptionSchema.nullable().optional(),
   egress: z.union([z.literal('tiers'), z.array(z.string().min(1).max(253)).max(200)]).optional(),
   session: z
     .strictObject({
@@ -195,6 +205,7 @@ export function resolveOptions(options: ConductorOptions): ResolvedOptions {
     session: options.session,
     broker: options.broker,
     egress: options.egress,
+    encryption: resolveEncryption(options.encryption, read),
     maxWorkers: options.maxWorkers ?? 50,
     maxResultBytes: options.maxResultBytes ?? MAX_SINGLE_PUT_BYTES,
   }

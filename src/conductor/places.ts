@@ -7,6 +7,7 @@ import type { S3Location } from '../stores/s3/s3-location.js'
 import { S3Manifests } from '../stores/s3/s3-manifests.js'
 import { S3Store } from '../stores/s3/s3-store.js'
 import { SpoolStore } from '../stores/spool-store.js'
+import type { ResolvedEncryption } from './encryption-options.js'
 import type { HttpOptions, ResolvedOptions } from './options.js'
 
 const READ_TOKEN_MS = 600_000
@@ -19,6 +20,8 @@ export interface TaskPlaces {
   readonly s3: S3Store | undefined
   readonly http: HttpStore | undefined
   readonly manifests: ManifestStore | undefined
+  /** Reads what lies there encrypted; undefined where nothing is said about encryption. */
+  readonly encryption: ResolvedEncryption | undefined
   /** Name of the volume that is the task's spool, if one is. */
   readonly volume: string | undefined
 }
@@ -48,6 +51,7 @@ export function placesOf(
     s3: store,
     http,
     manifests: s3 === undefined ? undefined : new S3Manifests(s3),
+    encryption: options.encryption,
     volume,
   }
 }

@@ -69,6 +69,8 @@ export async function provision(
     [ENV.localDir]: localDir,
     NODE_PATH: spawn.env?.NODE_PATH === undefined ? bin : `${bin}:${spawn.env.NODE_PATH}`,
   }
+  const publicKey = conductor.encryption?.publicKey
+  if (publicKey !== undefined) envs[ENV.encryptionKey] = publicKey
   if (access === 'env') {
     const http = httpEnv(httpFor(conductor.http, taskId, expiresAt))
     Object.assign(envs, await credentialsEnv(s3, options), http)

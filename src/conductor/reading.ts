@@ -46,8 +46,9 @@ export class Reading {
     const places = factory.placesOf(tasks)
     const from = { options: this.#parts.options, provider: factory.sandboxes, visits: this.#visits }
     const stores = [...places.stores, ...foundSandboxes(tasks, places, from, reading)]
-    const { manifests } = places
-    return createResults(taskSource({ taskId: tasks, manifests, stores: async () => stores }))
+    const { manifests, encryption } = places
+    const decryptor = encryption?.decryptor
+    return createResults(taskSource({ taskId: tasks, manifests, decryptor, stores: async () => stores }))
   }
 
   tasks(options: TasksOptions): Tasks {
@@ -82,8 +83,11 @@ export class Reading {
     return {
       ...taskIndexes(options, s3),
       of: (taskId) => {
-        const { manifests, stores } = factory.placesOf(taskId)
-        return workers.get(taskId)?.resultsContext ?? { taskId, manifests, stores: async () => stores }
+        const { manifests, stores, encryption } = factory.placesOf(taskId)
+        const decryptor = encryption?.decryptor
+        return (
+          workers.get(taskId)?.resultsContext ?? { taskId, manifests, decryptor, stores: async () => stores }
+        )
       },
     }
   }

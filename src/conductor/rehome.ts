@@ -102,14 +102,17 @@ async function copy(result: Result, s3: CarryStore, options: CallOptions): Promi
     key: result.key,
     size: result.size,
     sha256,
-    content_type: result.contentType,
+    content_type: result.storedType,
     metadata: result.metadata,
     created_at: result.createdAt.toISOString(),
     archive: result.archive,
     stored: [],
     errors: {},
   }
-  const cargo = { open: async () => result.stream(options), from: result.locations.join(', ') }
+  const cargo = {
+    open: async () => result.stream({ ...options, decrypt: false }),
+    from: result.locations.join(', '),
+  }
   try {
     return await carryOnce(s3, record, cargo, options)
   } catch (error) {

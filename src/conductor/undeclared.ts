@@ -103,6 +103,7 @@ find ${wanted.roots.map(quote).join(' ')} -xdev \\( ${left.join(' ')} ${named.jo
     END { print left + 0 >skipped }' >"$t/changed"
 [ -s "$t/changed" ] || exit 0
 cat -- ${quote(`${localDir}/${taskId}`)}/*.meta.json 2>/dev/null | grep -o '"sha256":"[0-9a-f]*"' | cut -d'"' -f4 >"$t/known"
+find "\${TMPDIR:-/tmp}/persist-result-contents-$(id -u)" -type f -exec cat -- {} + 2>/dev/null >>"$t/known"
 tr '\\n' '\\0' <"$t/changed" | xargs -0 sha256sum -- 2>/dev/null |
   awk -v file="$t/known" 'BEGIN { while ((getline line <file) > 0) known[line] }
     length($1) == 64 && !($1 in known) { print substr($0, 68) }' |

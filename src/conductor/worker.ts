@@ -92,6 +92,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       taskId: this.taskId,
       manifests: places.manifests,
       stores: async () => this.#stores(),
+      decryptor: places.encryption?.decryptor,
       onProblem,
     }
     this.#announcer = new Announcer({

@@ -5,7 +5,7 @@ import type { ResultRecord } from '../protocol/record.js'
 import { Courier } from './courier.js'
 import { flushTask } from './deliver.js'
 import { describeError } from './fs-error.js'
-import { makeDraft, storeIfChanged } from './persist.js'
+import { prepare, storeIfChanged } from './persist.js'
 import { persistWithoutSpool } from './persist-without-spool.js'
 import type { Settings } from './settings.js'
 import { openPath } from './source/path-source.js'
@@ -44,17 +44,18 @@ export async function storeOutput(
   { path, name, latest }: Output,
 ): Promise<StoredOutput> {
   try {
-    const source = await openPath(path)
+    const content = await openPath(path)
     try {
-      const draft = makeDraft(source, { taskId, name, metadata: {}, contentType: undefined })
+      const description = { taskId, name, metadata: {}, contentType: undefined }
+      const { draft, source } = await prepare(settings, content, description)
       const before = latest(draft.name)
       const record = await storeDraft(settings, courier, draft, source, before)
       const status = record === undefined ? 'unchanged' : 'stored'
       const report = { path, status, key: (record ?? before)?.key ?? null, error: null } as const
       return record === undefined ? { report } : { report, record }
     } finally {
-      for (const line of source.warnings()) settings.warn(line)
-      await source.close()
+      for (const line of content.warnings()) settings.warn(line)
+      await content.close()
     }
   } catch (error) {
     const missing = isConductorError(error) && error.code === 'NOT_FOUND'
@@ -76,7 +77,7 @@ async function storeDraft(
     return committed?.record
   } catch (error) {
     if (!(error instanceof SpoolFailure)) throw error
-    const unless = before?.sha256
+    const unless = before && (source.sealing === undefined ? before : source.sealing.recall(before))?.sha256
     return await persistWithoutSpool(settings, courier, draft, source, error.cause, { unless })
   }
 }

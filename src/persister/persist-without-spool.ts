@@ -48,6 +48,7 @@ async function stageElsewhere(source: Source): Promise<Borrowed | undefined> {
     const discard = (): Promise<void> => rm(folder, { recursive: true, force: true })
     try {
       const body = await stageBody(folder, source.read())
+      source.sealing?.staged(body)
       return { body, unchanged: async () => true, discard }
     } catch (error) {
       await discard()
@@ -81,7 +82,7 @@ function allFailed(spoolFailure: ConductorError, record: ResultRecord | undefine
 export interface WithoutSpool {
   readonly requirement?: Requirement
   readonly context?: DeliveryContext
-  /** Digest of what is stored already: content that has it is not stored again. */
+  /** Digest of the content that is stored already: the same is not stored again. */
   readonly unless?: string | undefined
 }
 
@@ -102,7 +103,7 @@ export async function persistWithoutSpool(
   const borrowed = source.path === undefined ? await stageElsewhere(source) : await borrowFile(source.path)
   if (borrowed === undefined) throw allFailed(spoolFailure, undefined)
   try {
-    if (borrowed.body.sha256 === unless) return undefined
+    if ((source.sealing?.sha256() ?? borrowed.body.sha256) === unless) return undefined
     let timestamp = draft.timestamp
     for (let moves = 0; moves < MAX_MOVES; moves++, timestamp = nextTimestamp(timestamp)) {
       if (!(await claim(settings, draft, timestamp))) continue

@@ -1,4 +1,5 @@
 import { ConductorError } from '../errors.js'
+import { isSealedType } from '../protocol/encryption/sealed-type.js'
 import { ARCHIVE_SUFFIX, assertName, assertTaskId, formatTimestamp } from '../protocol/key.js'
 import type { JsonObject, ResultRecord } from '../protocol/record.js'
 import { Courier, type Requirement } from './courier.js'
@@ -37,7 +38,7 @@ function archiveName(name: string): string {
 }
 
 /** Checks a description against its source before anything is read or written. */
-export function makeDraft(source: Source, description: Description): Draft {
+function makeDraft(source: Source, description: Description): Draft {
   const given = description.name ?? source.defaultName
   if (given === undefined) throw new ConductorError('INVALID_OPTION', 'content without a path needs a name')
   assertName(given)
@@ -46,6 +47,9 @@ export function makeDraft(source: Source, description: Description): Draft {
   const contentType = description.contentType ?? contentTypeOf(name, source.fallbackType)
   const problem = contentTypeProblem(contentType)
   if (problem !== undefined) throw new ConductorError('INVALID_OPTION', `content type ${problem}`)
+  if (isSealedType(contentType)) {
+    throw new ConductorError('INVALID_OPTION', 'content type is that of results that were encrypted here')
+  }
   const createdAt = new Date()
   return {
     taskId: description.taskId,
@@ -58,6 +62,19 @@ export function makeDraft(source: Source, description: Description): Draft {
   }
 }
 
+/** What goes into the spool: a source as it is, or encrypted where the environment says so. */
+export async function prepare(
+  settings: Settings,
+  source: Source,
+  description: Description,
+): Promise<{ readonly draft: Draft; readonly source: Source }> {
+  const draft = makeDraft(source, description)
+  const { encryptionKey } = settings.env
+  if (encryptionKey === undefined) return { draft, source }
+  const { sealSource } = await import('./encryption/seal-source.js')
+  return sealSource(encryptionKey, draft, source)
+}
+
 async function stage(settings: Settings, draft: Draft, source: Source): Promise<Body> {
   const folder = taskFolder(settings.localDir, draft.taskId)
   try {
@@ -65,7 +82,9 @@ async function stage(settings: Settings, draft: Draft, source: Source): Promise<
   } catch (error) {
     throw new SpoolFailure(error, folder)
   }
-  return await stageBody(folder, source.read())
+  const body = await stageBody(folder, source.read())
+  source.sealing?.staged(body)
+  return body
 }
 
 /**
@@ -78,13 +97,15 @@ export async function storeIfChanged(
   source: Source,
   latest: ResultRecord | undefined,
 ): Promise<Committed | undefined> {
-  const body = source.read()
-  if (latest !== undefined && 'file' in body && source.sizeBytes === latest.size) {
+  const before = source.sealing === undefined || latest === undefined ? latest : source.sealing.recall(latest)
+  const content = source.sealing?.content ?? source
+  const body = content.read()
+  if (before !== undefined && 'file' in body && content.sizeBytes === before.size) {
     // Costs one reading, where a copy of a big file would need its room on the disk.
-    if ((await digestFile(body)).sha256 === latest.sha256) return undefined
+    if ((await digestFile(body)).sha256 === before.sha256) return undefined
   }
   const staged = await stage(settings, draft, source)
-  if (staged.sha256 === latest?.sha256) {
+  if ((source.sealing?.sha256() ?? staged.sha256) === before?.sha256) {
     removeFile(staged.path)
     return undefined
   }
@@ -97,12 +118,12 @@ export async function storeIfChanged(
  */
 export async function persist(
   settings: Settings,
-  source: Source,
+  given: Source,
   description: Description,
   requirement: Requirement,
   context: DeliveryContext,
 ): Promise<ResultRecord> {
-  const draft = makeDraft(source, description)
+  const { draft, source } = await prepare(settings, given, description)
   const courier = new Courier(settings, draft.taskId)
   courier.prepare()
   let committed: Committed

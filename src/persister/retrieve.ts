@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs'
 import { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { ConductorError } from '../errors.js'
+import { isSealedType } from '../protocol/encryption/sealed-type.js'
 import { assertKey } from '../protocol/key.js'
 import { spoolFileName } from '../protocol/spool-layout.js'
 import type { Copy } from './copy.js'
@@ -19,6 +20,7 @@ async function localCopy(settings: Settings, key: string): Promise<Copy | undefi
     where: 'local',
     near: true,
     sha256: record.sha256,
+    contentType: record.content_type,
     read: (sink) =>
       pipeline(createReadStream(bodyPath(settings.localDir, record), { highWaterMark: CHUNK_BYTES }), sink),
   }
@@ -64,12 +66,16 @@ export interface Receiver {
 
 /**
  * Reads a result into a receiver, from the spool or else from where it was delivered, and checks its digest. Rejects with
- * `NOT_FOUND` when no place has it, and with `INTEGRITY` when none has its bytes.
+ * `NOT_FOUND` when no place has it, with `INTEGRITY` when none has its bytes, and with `DECRYPTION_KEY_MISSING` for an encrypted one.
  */
 export async function retrieve(settings: Settings, key: string, receiver: Receiver): Promise<void> {
   assertKey(key)
   let failure: ConductorError | undefined
   for await (const copy of copies(settings, key)) {
+    if (isSealedType(copy.contentType)) {
+      const line = `${key} is encrypted: only a conductor with the private key can read it, nobody here`
+      throw new ConductorError('DECRYPTION_KEY_MISSING', line)
+    }
     let takenBytes = 0
     try {
       if (receiver.restart === undefined && copy.near) await readChecked(copy, key, async () => {})

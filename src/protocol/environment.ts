@@ -15,6 +15,11 @@ export const ENV = {
   localDir: 'WORKER_RESULTS_LOCAL_DIR',
   grant: 'WORKER_RESULTS_GRANT',
   grantFile: 'WORKER_RESULTS_GRANT_FILE',
+  /** Public: results are encrypted for it. */
+  encryptionKey: 'WORKER_RESULTS_ENCRYPTION_KEY',
+  /** Private, PEM; for conductors only, as is the file. */
+  decryptionKey: 'WORKER_RESULTS_DECRYPTION_KEY',
+  decryptionKeyFile: 'WORKER_RESULTS_DECRYPTION_KEY_FILE',
 } as const
 
 const DEFAULT_S3_PREFIX = 'results'
@@ -47,6 +52,9 @@ export interface ResultsEnvironment {
   /** The grant as JSON text. */
   readonly grant: string | undefined
   readonly grantFile: string | undefined
+  readonly encryptionKey: string | undefined
+  readonly decryptionKey: string | undefined
+  readonly decryptionKeyFile: string | undefined
 }
 
 /** Reads the results settings from an environment; a variable set to nothing counts as not set. */
@@ -75,6 +83,9 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
     http: endpoint === undefined ? undefined : { endpoint, token: get(ENV.httpToken) },
     grant: get(ENV.grant),
     grantFile: get(ENV.grantFile),
+    encryptionKey: get(ENV.encryptionKey),
+    decryptionKey: get(ENV.decryptionKey),
+    decryptionKeyFile: get(ENV.decryptionKeyFile),
   }
 }
 

@@ -112,7 +112,11 @@ export async function downloadResults(
         const unpacks = extract && result.archive === 'tar.gz'
         const path =
           unpacks && place.endsWith(ARCHIVE_SUFFIX) ? place.slice(0, -ARCHIVE_SUFFIX.length) : place
-        const file = { key: result.key, path, sizeBytes: result.size }
+        const file = {
+          key: result.key,
+          path,
+          sizeBytes: result.isDescribed ? result.contentSize : result.size,
+        }
         const onBytes = (sizeBytes: number): void => progress.bytes(result, sizeBytes)
         try {
           const siblings = await once(folders, dirname(place), makeAndList)
@@ -187,10 +191,23 @@ async function unpack(
 
 /** Whether a file is there that is just what the result is. */
 async function isThere(result: Result, path: string, signal: AbortSignal | undefined): Promise<boolean> {
-  if (result.sha256 === undefined || (await kindOf(path)) !== result.size) return false
+  if (result.sha256 === undefined || (await kindOf(path)) !== result.contentSize) return false
+  const expected = await digestOf(result, signal)
+  if (expected === undefined) return false
   const hash = createHash('sha256')
   await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash, { signal })
-  return hash.digest('hex') === result.sha256
+  return hash.digest('hex') === expected
+}
+
+async function digestOf(result: Result, signal: AbortSignal | undefined): Promise<string | undefined> {
+  try {
+    return await result.contentSha256({ signal })
+  } catch (error) {
+    signal?.throwIfAborted()
+    if (!isConductorError(error)) throw error
+    // Whoever saves it will be told what the matter is.
+    return undefined
+  }
 }
 
 /** A file's size; `undefined` for what is neither file nor folder, or not there. */

@@ -74,7 +74,7 @@ export class PartFile {
       // Beside the target, since a rename does not cross file systems.
       const names = siblings ?? (await readdir(folder))
       const taken = await takeOver(folder, names, { targetId, identity }, path)
-      const file = await open(path, taken ? 'r+' : 'wx')
+      const file = await open(path, taken ? 'r+' : 'wx+')
       const part = new PartFile(path, whole, expected, file, check)
       if (taken) await part.#readBack()
       return part
@@ -112,6 +112,12 @@ export class PartFile {
   /** Throws `INTEGRITY` unless all bytes are there and the right ones; ask once between resets. */
   verify(where: string): void {
     this.#check?.finish(where)
+  }
+
+  /** Has its bytes turned into what is to stand there, once they are verified; nobody can go on with it from then on. */
+  async convert(change: (file: FileHandle, size: number) => Promise<number>): Promise<void> {
+    await this.#written()
+    this.#size = await change(this.#file, this.#size)
   }
 
   /** Puts it in its place, whole and on the disk. */

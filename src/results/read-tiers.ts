@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CallOptions } from '../call-options.js'
-import { ConductorError, isConductorError } from '../errors.js'
+import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
 import type { OpenOptions, ResultStore, StoreTier } from '../stores/result-store.js'
 import { readChunks } from '../streams/web-stream.js'
 import type { DigestCheck } from './verify.js'
@@ -10,6 +10,8 @@ const MAX_RESUMES = 4
 /** After so many bytes more, a tier has earned all its attempts again. */
 const PROGRESS_BYTES = 1 << 20
 const FIRST_PAUSE_MS = 100
+/** What is the same on every tier. */
+const unmendable: ReadonlySet<ErrorCode> = new Set(['TOO_LARGE', 'INVALID_OPTION', 'DECRYPTION_KEY_MISSING'])
 
 /** Something that went wrong on one tier while another could still help. */
 export interface TierProblem {
@@ -58,7 +60,7 @@ export class ResultTiers {
 
   /** Gives the error back when another tier may do better; throws what no other tier can mend. */
   note(store: ResultStore, error: unknown): ConductorError {
-    if (!isConductorError(error) || error.code === 'TOO_LARGE' || error.code === 'INVALID_OPTION') throw error
+    if (!isConductorError(error) || unmendable.has(error.code)) throw error
     this.#onProblem?.({ key: this.#key, store: store.name, tier: store.tier, error })
     return error
   }

@@ -1,5 +1,10 @@
 import type { CallOptions } from '../call-options.js'
+import { decryptChunks, readContentDigest } from '../encryption/decrypt-chunks.js'
+import { decryptFile } from '../encryption/decrypt-file.js'
+import { type Decryptor, keyMissing } from '../encryption/decryptor.js'
 import { ConductorError } from '../errors.js'
+import { contentSize } from '../protocol/encryption/sealed-format.js'
+import { parseSealedType, type SealedType } from '../protocol/encryption/sealed-type.js'
 import { ARCHIVE_SUFFIX, splitKey } from '../protocol/key.js'
 import type { JsonObject } from '../protocol/record.js'
 import type { ResultDescription, ResultStore, StoreTier, UrlOptions } from '../stores/result-store.js'
@@ -14,13 +19,15 @@ import {
   type StandardSchema,
 } from './parse-json.js'
 import { ResultTiers } from './read-tiers.js'
-import { saveResult } from './save.js'
+import { type SaveSpec, saveResult } from './save.js'
 import { DigestCheck, verifiedChunks } from './verify.js'
 
 /** Options for reading a result. */
 export interface ReadOptions extends CallOptions {
   /** Whether the bytes are checked against the digest that was stored with them. @default true */
   readonly verify?: boolean | undefined
+  /** Whether an encrypted result is decrypted; otherwise its bytes come as they are stored. @default true */
+  readonly decrypt?: boolean | undefined
 }
 
 /** Options for reading a result into memory. */
@@ -29,9 +36,15 @@ export interface ReadAllOptions extends ReadOptions {
   readonly maxBytes?: number | undefined
 }
 
+/** Options for a link to a result. */
+export interface ResultUrlOptions extends UrlOptions {
+  /** Also makes a link to an encrypted result, which leads to its encrypted bytes. @default false */
+  readonly encrypted?: boolean | undefined
+}
+
 /** Options for saving a result. */
 export interface SaveOptions extends ReadOptions {
-  /** Told how many bytes are there so far, as they come; with what an earlier call left. */
+  /** Told how many bytes are there so far of `size`, as they come; with what an earlier call left. */
   readonly onBytes?: ((sizeBytes: number) => void) | undefined
   /**
    * The names in the file's folder, so that saving many into one does not list it for each.
@@ -72,7 +85,7 @@ export class Result {
   readonly timestamp: string
   /** An archived directory's name ends in `.tar.gz`. */
   readonly name: string
-  /** Bytes. */
+  /** Bytes that are stored; of an encrypted result that is somewhat more than {@link contentSize}. */
   readonly size: number
   readonly #stores: readonly ResultStore[]
   readonly #reader: ResultTiers
@@ -112,13 +125,29 @@ export class Result {
     return this.#known().metadata
   }
 
-  /** 64 hex digits; undefined when the store knows none. */
+  /** Of the bytes that are stored, 64 hex digits; undefined when the store knows none. */
   get sha256(): string | undefined {
     return this.#known().sha256
   }
 
+  /** Content type of the content, also of an encrypted one. */
   get contentType(): string {
+    return this.#sealed()?.contentType ?? this.storedType
+  }
+
+  /** @internal Content type of the bytes that are stored. */
+  get storedType(): string {
     return this.#known().contentType
+  }
+
+  /** Whether it is encrypted, and can be read only with the private key. Its key, sizes, times and metadata are not. */
+  get encrypted(): boolean {
+    return this.#sealed() !== undefined
+  }
+
+  /** Bytes of the content: `size`, unless it is encrypted. 0 for one that says it is and cannot be. */
+  get contentSize(): number {
+    return this.encrypted ? (contentSize(this.size) ?? 0) : this.size
   }
 
   get createdAt(): Date {
@@ -149,7 +178,10 @@ export class Result {
   /** The whole content. */
   async bytes({ maxBytes, ...options }: ReadAllOptions = {}): Promise<Uint8Array> {
     if (maxBytes !== undefined && this.size > maxBytes) {
-      throw new ConductorError('TOO_LARGE', `${this.key} has ${this.size} bytes, more than ${maxBytes}`)
+      const size = (await this.#decryptorFor(options)) === undefined ? this.size : this.contentSize
+      if (size > maxBytes) {
+        throw new ConductorError('TOO_LARGE', `${this.key} has ${size} bytes, more than ${maxBytes}`)
+      }
     }
     return this.#readWhole(options, async (chunks) => {
       const parts: Uint8Array[] = []
@@ -191,7 +223,8 @@ export class Result {
 
   /**
    * The content as it arrives. A tier that fails half-way is replaced by the next one at the same byte. The digest can only be
-   * checked at the end: the stream then errors with `INTEGRITY` instead of closing, and what was read must be thrown away.
+   * checked at the end: the stream then errors with `INTEGRITY` instead of closing, and what was read must be thrown away. Of an
+   * encrypted result, every piece has been authenticated before.
    */
   stream(options: ReadOptions = {}): ReadableStream<Uint8Array> {
     const chunks = this.#chunksFromAny(options)
@@ -217,7 +250,10 @@ export class Result {
   async save(path: string, options: SaveOptions = {}): Promise<void> {
     const { signal, verify = true, onBytes, siblings } = options
     const expected = verify ? (await this.load({ signal })).#known() : undefined
-    await saveResult(path, { tiers: this.#reader, expected, onBytes, siblings, signal })
+    const decryptor = await this.#decryptorFor(options)
+    const convert: SaveSpec['convert'] =
+      decryptor && ((file, size) => decryptFile(file, size, decryptor, this.key))
+    await saveResult(path, { tiers: this.#reader, expected, convert, onBytes, siblings, signal })
   }
 
   /**
@@ -242,8 +278,15 @@ export class Result {
     return this.#readWhole(read, (chunks) => extractArchive(chunks, dir, { maxBytes, maxEntries }))
   }
 
-  /** A link that works without credentials until it expires; rejects with `UNSUPPORTED` when no tier can make one. */
-  async url(options: UrlOptions = {}): Promise<string> {
+  /**
+   * A link that works without credentials until it expires; rejects with `UNSUPPORTED` when no tier can make one, and for an
+   * encrypted result unless `encrypted` says that its encrypted bytes are wanted.
+   */
+  async url({ encrypted = false, ...options }: ResultUrlOptions = {}): Promise<string> {
+    if (!encrypted && (await this.#mayBeSealed(options.signal)) && this.encrypted) {
+      const line = `${this.key} is encrypted, and so is what a link leads to: pass encrypted: true to have one`
+      throw new ConductorError('UNSUPPORTED', line)
+    }
     for (const store of this.#stores) {
       if (store.url !== undefined) return store.url(this.key, options)
     }
@@ -251,6 +294,44 @@ export class Result {
       'UNSUPPORTED',
       `${this.key} lies only in ${this.locations.join(', ')}: no links there`,
     )
+  }
+
+  /** @internal Digest of the content, 64 hex digits; for an encrypted result as its writer says. */
+  async contentSha256({ signal }: CallOptions = {}): Promise<string | undefined> {
+    const decryptor = await this.#decryptorFor({ signal })
+    if (decryptor === undefined) return this.sha256
+    return this.#reader.try('read', (store) =>
+      readContentDigest((offset) => this.#reader.chunks(store, { signal, offset }), decryptor, this),
+    )
+  }
+
+  #sealed(): SealedType | undefined {
+    return parseSealedType(this.storedType)
+  }
+
+  /** Makes sure that it is known whether it is encrypted. False where nobody knows and nothing is said about encryption. */
+  async #mayBeSealed(signal: AbortSignal | undefined): Promise<boolean> {
+    if (!this.isDescribed && this.#context.decryptor === undefined) return false
+    await this.load({ signal })
+    return true
+  }
+
+  /** What decrypts it; undefined when it is not to be decrypted. Rejects with `DECRYPTION_KEY_MISSING` when nothing here can. */
+  async #decryptorFor({
+    signal,
+    verify = true,
+    decrypt = true,
+  }: ReadOptions): Promise<Decryptor | undefined> {
+    if (!decrypt) return undefined
+    if (verify) await this.load({ signal })
+    else if (!(await this.#mayBeSealed(signal))) return undefined
+    const sealed = this.#sealed()
+    if (sealed === undefined) return undefined
+    const { decryptor } = this.#context
+    if (decryptor === undefined || (sealed.keyId !== undefined && !decryptor.has(sealed.keyId))) {
+      throw keyMissing(this.key, sealed.keyId)
+    }
+    return decryptor
   }
 
   #known(): ResultDescription {
@@ -267,7 +348,17 @@ export class Result {
     options: ReadOptions,
     consume: (chunks: AsyncIterable<Uint8Array>) => Promise<T>,
   ): Promise<T> {
-    return this.#reader.try('read', (store) => consume(this.#chunksFrom(store, options)))
+    const decryptor = await this.#decryptorFor(options)
+    return this.#reader.try('read', (store) =>
+      consume(this.#decrypted(this.#chunksFrom(store, options), decryptor)),
+    )
+  }
+
+  #decrypted(
+    chunks: AsyncGenerator<Uint8Array, void, undefined>,
+    decryptor: Decryptor | undefined,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    return decryptor === undefined ? chunks : decryptChunks(chunks, decryptor, this.key)
   }
 
   async *#chunksFrom(
@@ -279,8 +370,10 @@ export class Result {
     yield* check === undefined ? chunks : verifiedChunks(chunks, check, store.name)
   }
 
-  async *#chunksFromAny({ signal, verify = true }: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  async *#chunksFromAny(options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
+    const { signal, verify = true } = options
+    const decryptor = await this.#decryptorFor(options)
     const check = verify ? new DigestCheck((await this.load({ signal })).#known()) : undefined
-    yield* this.#reader.chunksFromAny(check, { signal })
+    yield* this.#decrypted(this.#reader.chunksFromAny(check, { signal }), decryptor)
   }
 }

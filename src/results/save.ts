@@ -1,3 +1,4 @@
+import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
@@ -19,6 +20,8 @@ export interface SaveSpec extends CallOptions {
   readonly tiers: ResultTiers
   /** What the bytes must be; undefined takes whatever comes. */
   readonly expected: ResultDescription | undefined
+  /** Turns the bytes, once they are verified, into those that are to be saved, in place; resolves with how many these are. */
+  readonly convert?: ((file: FileHandle, size: number) => Promise<number>) | undefined
   /** Told of the bytes that are there so far. */
   readonly onBytes?: ((sizeBytes: number) => void) | undefined
   /** The names in the file's folder, when they are known. */
@@ -41,6 +44,7 @@ export async function saveResult(path: string, spec: SaveSpec): Promise<void> {
   }
   try {
     await fill(part, spec)
+    if (spec.convert !== undefined) await part.convert(spec.convert)
     await part.finish()
   } catch (error) {
     const said = mapSaveError(error instanceof LocalFailure ? error.cause : error, path)

@@ -39,6 +39,7 @@ async function s3Copy(settings: Settings, key: string): Promise<Copy | undefined
     where: 's3',
     near: false,
     sha256: typeof sha256 === 'string' ? sha256 : undefined,
+    contentType: head.headers['content-type'] ?? '',
     read: async (sink) => {
       const refusal = await client.download(
         { method: 'GET', objectKey },
@@ -72,6 +73,7 @@ async function httpCopy(settings: Settings, key: string): Promise<Copy | undefin
     where: 'http',
     near: false,
     sha256: typeof sha256 === 'string' ? sha256 : etag,
+    contentType: head.headers['content-type'] ?? '',
     read: async (sink) => {
       await exchange({ ...call, method: 'GET' }, async (response) => {
         if (response.statusCode !== 200) throw httpError(await readAnswer(response), http.token)

@@ -202,6 +202,10 @@ store_without_spool() {
 
 # Stores path $1 under the name asked for, or its own; the caller has set task, require and the metadata.
 store() {
+  if [ -n "${WORKER_RESULTS_ENCRYPTION_KEY-}" ]; then
+    complain 'WORKER_RESULTS_ENCRYPTION_KEY says to encrypt, which needs Node.js 18 or later: nothing is stored'
+    return 1
+  fi
   inspect "$1" || return
   if [ -n "$has_name" ]; then given=$asked_name; else given=$default_name; fi
   [ -n "$given$has_name" ] || { complain 'content without a path needs a name' && return 2; }

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
@@ -7,11 +7,13 @@ import { pack } from 'tar-stream'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { asksForHelp, helpOf } from '../../../src/cli/help.js'
 import { type LocalS3, startLocalS3 } from '../../../src/local/s3/index.js'
+import { parsePublicKey } from '../../../src/protocol/encryption/public-key.js'
 import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
 import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { plantInS3 } from '../../support/plant-s3.js'
 import { collect, recordFor } from '../../support/records.js'
+import { sealedResult } from '../../support/sealed.js'
 import { makeTempDir } from '../../support/temp-dir.js'
 
 const program = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url))
@@ -39,7 +41,8 @@ describe('stu-conductor', () => {
     await s3?.close()
   })
 
-  const run = (...args: string[]): Promise<Ended> =>
+  const run = (...args: string[]): Promise<Ended> => runWith({}, ...args)
+  const runWith = (more: Record<string, string>, ...args: string[]): Promise<Ended> =>
     new Promise((resolve) => {
       const env = {
         PATH: process.env.PATH,
@@ -49,6 +52,7 @@ describe('stu-conductor', () => {
         AWS_ENDPOINT_URL_S3: s3.url,
         AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
         AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+        ...more,
       }
       execFile(process.execPath, [program, ...args], { env }, (error, stdout, stderr) => {
         resolve({
@@ -132,6 +136,42 @@ describe('stu-conductor', () => {
     expect(plan.skipped.map(({ taskId }: { taskId: string }) => taskId).sort()).toEqual(['w-1'])
     const pruned = await run('prune', '--older-than-days', '0', '--tasks', 'w-*', '--yes', '--json')
     expect(JSON.parse(pruned.stdout)).toMatchObject({ results: 2, failed: [], tasks: [{}, {}] })
+  })
+
+  it('makes keys, and reads with them what is encrypted', async () => {
+    await using dir = await makeTempDir()
+    const file = join(dir.path, 'key.pem')
+    const made = await run('keys', 'new', file)
+    expect(made).toMatchObject({ code: 0, stdout: expect.stringMatching(/^x25519:[\w-]{43}\n$/) })
+    expect(made.stderr).not.toContain('PRIVATE')
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
+    expect((await run('keys', 'public', file)).stdout).toBe(made.stdout)
+    const privateKey = await readFile(file, 'utf8')
+    expect(await run('keys', 'new', file)).toMatchObject({ code: 1, stdout: '' })
+    expect(await readFile(file, 'utf8')).toBe(privateKey)
+
+    const publicKey = made.stdout.trim()
+    const { id: keyId } = parsePublicKey('key', publicKey)
+    const { record, body } = sealedResult(
+      { publicKey, privateKey, keyId },
+      { taskId: 'e', name: 'a' },
+      'secret',
+    )
+    await plantInS3(at, [{ record, body }])
+    const env = { WORKER_RESULTS_DECRYPTION_KEY_FILE: file }
+    expect(await runWith(env, 'results', 'get', record.key)).toEqual({
+      code: 0,
+      stdout: 'secret',
+      stderr: '',
+    })
+    const locked = await run('results', 'get', record.key)
+    expect(locked).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining('DECRYPTION_KEY_MISSING'),
+    })
+    const link = await runWith({ WORKER_RESULTS_DECRYPTION_KEY: privateKey }, 'results', 'url', record.key)
+    expect(link).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('is encrypted') })
   })
 
   it('helps with every command, and says what is wrong with a call', async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Conductor } from '../../../src/conductor/conductor.js'
 import { resolveOptions } from '../../../src/conductor/options.js'
+import { makeKeys } from '../../support/sealed.js'
 
 const nothing = { env: {} }
 
@@ -20,6 +21,11 @@ describe('Conductor options', () => {
     [{ broker: { url: 'https://x.example/' } }, /broker: url needs tokenSecret/],
     [{ session: { roleArn: 'x' } }, /session\.roleArn/],
     [{ id: 'a b' }, /id: must be/],
+    [{ encryption: { publicKey: 'x' } }, /encryption\.publicKey must be a public key/],
+    [{ encryption: { privateKeys: ['x'] } }, /encryption\.privateKeys\.0 must be an X25519 private key/],
+    [{ env: { WORKER_RESULTS_ENCRYPTION_KEY: 'x' } }, /WORKER_RESULTS_ENCRYPTION_KEY must be/],
+    [{ env: { WORKER_RESULTS_DECRYPTION_KEY: 'x' } }, /WORKER_RESULTS_DECRYPTION_KEY must be/],
+    [{ env: { WORKER_RESULTS_DECRYPTION_KEY_FILE: '/no/such' } }, /_FILE: \/no\/such cannot be read/],
   ])('%j is refused, by name', (options, message) => {
     expect(() => new Conductor({ ...nothing, ...options } as never)).toThrow(
       expect.objectContaining({
@@ -28,6 +34,22 @@ describe('Conductor options', () => {
         message: expect.stringMatching(message),
       }),
     )
+  })
+
+  it('take keys from the environment, where they are not given or switched off', () => {
+    const [ours, other] = [makeKeys(), makeKeys()]
+    const env = {
+      WORKER_RESULTS_ENCRYPTION_KEY: ours.publicKey,
+      WORKER_RESULTS_DECRYPTION_KEY: ours.privateKey + other.privateKey,
+    }
+    const { encryption } = resolveOptions({ env })
+    expect(encryption?.publicKey).toBe(ours.publicKey)
+    expect([ours, other].map(({ keyId }) => encryption?.decryptor.has(keyId))).toEqual([true, true])
+    expect(resolveOptions({ env, encryption: null }).encryption).toBeUndefined()
+    expect(resolveOptions({ env: {} }).encryption).toBeUndefined()
+    const given = resolveOptions({ env, encryption: { publicKey: other.publicKey, privateKeys: [] } })
+    expect(given.encryption?.publicKey).toBe(other.publicKey)
+    expect(given.encryption?.decryptor.has(ours.keyId)).toBe(false)
   })
 
   it('never repeat a secret in an error', () => {

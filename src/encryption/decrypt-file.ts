@@ -1,0 +1,59 @@
+import type { FileHandle } from 'node:fs/promises'
+import {
+  CHUNK_BYTES,
+  contentSize,
+  HEADER_BYTES,
+  SEALED_CHUNK_BYTES,
+} from '../protocol/encryption/sealed-format.js'
+import { type Decryptor, damaged } from './decryptor.js'
+
+/** Chunks that are read and written at once. */
+const BATCH = 16
+
+/**
+ * Turns a file that holds a whole encrypted result into its content, in place; resolves with that one's size. A chunk is written
+ * where it and those before it have been read already. When it rejects with `INTEGRITY`, the file holds neither of the two.
+ */
+export async function decryptFile(
+  file: FileHandle,
+  sealedBytes: number,
+  decryptor: Decryptor,
+  result: string,
+): Promise<number> {
+  const size = contentSize(sealedBytes)
+  if (size === undefined) throw damaged(result)
+  const buffer = Buffer.allocUnsafeSlow(BATCH * SEALED_CHUNK_BYTES)
+  const opener = decryptor.open(result, await readFully(file, buffer.subarray(0, HEADER_BYTES), 0))
+  for (let at = HEADER_BYTES, index = 0; at < sealedBytes; ) {
+    const batch = await readFully(file, buffer.subarray(0, Math.min(buffer.length, sealedBytes - at)), at)
+    if (batch.length === 0) throw damaged(result)
+    const parts: Buffer[] = []
+    const writeAt = index * CHUNK_BYTES
+    for (let i = 0; i < batch.length; i += SEALED_CHUNK_BYTES) {
+      const last = at + i + SEALED_CHUNK_BYTES >= sealedBytes
+      parts.push(opener.open(batch.subarray(i, i + SEALED_CHUNK_BYTES), index++, last))
+    }
+    at += batch.length
+    await writeFully(file, Buffer.concat(parts), writeAt)
+  }
+  await file.truncate(size)
+  return size
+}
+
+/** Fills the buffer as far as the file goes. */
+async function readFully(file: FileHandle, buffer: Buffer, position: number): Promise<Buffer> {
+  let done = 0
+  while (done < buffer.length) {
+    const { bytesRead } = await file.read(buffer, done, buffer.length - done, position + done)
+    if (bytesRead === 0) break
+    done += bytesRead
+  }
+  return buffer.subarray(0, done)
+}
+
+async function writeFully(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done)
+    done += bytesWritten
+  }
+}

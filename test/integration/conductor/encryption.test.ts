@@ -1,0 +1,133 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { GetObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { ConductorOptions } from '../../../src/conductor/options.js'
+import type { Worker } from '../../../src/conductor/worker.js'
+import { type ResultsServer, serveResults } from '../../../src/endpoint/index.js'
+import { makeKeys } from '../../support/sealed.js'
+import { startTestStack, type TestStack } from '../../support/stack.js'
+import { makeTempDir, type TempDir } from '../../support/temp-dir.js'
+
+const SECRET = 'nobody may know this'
+const MEBIBYTE = 1 << 20
+const keys = makeKeys()
+const encryption = { publicKey: keys.publicKey, privateKeys: [keys.privateKey] }
+
+describe('a conductor with a key', () => {
+  const tokenSecret = randomBytes(32).toString('hex')
+  let stack: TestStack
+  let dir: TempDir
+  let server: ResultsServer
+  beforeAll(async () => {
+    stack = await startTestStack()
+    dir = await makeTempDir()
+    server = await serveResults({ directory: dir.path, tokenSecrets: [tokenSecret] })
+  })
+  afterAll(async () => {
+    await server?.close()
+    await dir?.[Symbol.asyncDispose]()
+    await stack?.[Symbol.asyncDispose]()
+  })
+
+  /** All that S3 has of a task, bytes and headers. */
+  const stored = async (taskId: string): Promise<string> => {
+    const { client, bucket: Bucket } = stack.at
+    const { Contents = [] } = await client.send(
+      new ListObjectsV2Command({ Bucket, Prefix: `results/${taskId}/` }),
+    )
+    const texts = Contents.map(async ({ Key }) => {
+      const { Body, Metadata } = await client.send(new GetObjectCommand({ Bucket, Key }))
+      return `${JSON.stringify(Metadata)}\n${await Body?.transformToString('latin1')}`
+    })
+    return (await Promise.all(texts)).join('\n')
+  }
+
+  it('has workers store nothing in clear and nothing that they could read, once each, and reads all of it', async () => {
+    await using conductor = stack.conductor({ encryption })
+    const worker = await conductor.spawnWorker({ taskId: 'sealed', outputs: ['report.txt', 'plots'] })
+    const first = await worker.run(
+      `printf '${SECRET}' > report.txt && mkdir plots && printf '${SECRET}' > plots/a.svg &&
+       persist-result -q --require s3 --metadata '{"n":"${'x'.repeat(2500)}"}' report.txt &&
+       node -e 'require("persist-result.js").persistResult(Buffer.from("${SECRET}"), { name: "module.txt" })' && env &&
+       grep -rl '${SECRET}' .results; persist-result -r "$(persist-result -l | head -n 1)"`,
+      { outputs: ['report.txt', 'plots'] },
+    )
+    expect(first.stderr).toMatch(/^persist-result: sealed\/\S+ is encrypted: .*\n$/)
+    expect(first.stdout).toContain(`WORKER_RESULTS_ENCRYPTION_KEY=${keys.publicKey}\n`)
+    expect(first.stdout).not.toMatch(/DECRYPTION|PRIVATE|^\.results/m)
+    // What it printed is in its certificate.
+    await worker.run(`printf '${SECRET}'; kill -9 $$`)
+    const receipt = await worker.terminate()
+    expect(receipt.results.map(({ tiers, verified }) => [tiers, verified])).toEqual(
+      Array.from({ length: 4 }, () => [['s3'], true]),
+    )
+    expect(await stored('sealed')).not.toContain(SECRET)
+
+    const results = await conductor.results('sealed').list({ strict: true })
+    expect(results.map(({ name, encrypted }) => [name, encrypted]).sort()).toEqual(
+      ['death-certificate.json', 'module.txt', 'plots.tar.gz', 'report.txt'].map((name) => [name, true]),
+    )
+    const texts = results.filter(({ name }) => name.endsWith('.txt')).map((result) => result.text())
+    expect(await Promise.all(texts)).toEqual([SECRET, SECRET])
+    const certificate = results.find(({ name }) => name === 'death-certificate.json')
+    expect(await certificate?.json()).toMatchObject({
+      cause: 'signal',
+      log_tail: { stdout: expect.any(String) },
+    })
+    expect(certificate?.contentType).toBe('application/json')
+    await using out = await makeTempDir()
+    const plots = results.find(({ name }) => name === 'plots.tar.gz')
+    expect(await plots?.extract(`${out.path}/plots`)).toMatchObject({ files: 1, bytes: SECRET.length })
+    const report = results.find(({ name }) => name === 'report.txt')
+    expect(report).toMatchObject({ contentType: 'text/plain; charset=utf-8', contentSize: SECRET.length })
+    expect(report?.metadata).toEqual({ n: 'x'.repeat(2500) })
+
+    // One that writes only, and one that only reads, after a change of keys.
+    await using writer = stack.conductor({ encryption: { publicKey: keys.publicKey } })
+    const [locked] = await writer.results('sealed')({ name: '*.txt' }).list({ strict: true })
+    await expect(locked?.text()).rejects.toMatchObject({ code: 'DECRYPTION_KEY_MISSING' })
+    await using reader = stack.conductor({
+      encryption: { privateKeys: [makeKeys().privateKey, keys.privateKey] },
+    })
+    expect(await (await reader.results('sealed').latest('report.txt'))?.text()).toBe(SECRET)
+    await using stranger = stack.conductor()
+    const [closed] = await stranger.results('sealed')({ name: '*.txt' }).list()
+    await expect(closed?.text()).rejects.toMatchObject({ code: 'DECRYPTION_KEY_MISSING' })
+  })
+
+  it('does the same by broker, in parts, by its own credentials and over HTTP', async () => {
+    const http = { endpoint: server.url, tokenSecret }
+    const ways: Record<string, ConductorOptions> = {
+      'sealed-broker': { access: 'broker', broker: { maxPutBytes: MEBIBYTE } },
+      'sealed-env': { access: 'env' },
+      'sealed-http': { s3: null, http },
+    }
+    const life = async (taskId: string, options: ConductorOptions): Promise<void> => {
+      await using conductor = stack.conductor({ ...options, encryption })
+      const worker: Worker = await conductor.spawnWorker({ taskId })
+      const { stdout, stderr } = await worker.run(
+        `head -c ${6 * MEBIBYTE + 1} /dev/urandom > big && persist-result -q --require remote big >&2 && sha256sum < big`,
+      )
+      expect(stderr).toMatch(/^\S+-big\n$/)
+      const digest = stdout.slice(0, 64)
+      const { results } = await worker.terminate()
+      expect(results).toMatchObject([{ verified: true }])
+      const [big] = await conductor.results(taskId).list({ strict: true })
+      expect(big).toMatchObject({ encrypted: true, contentSize: 6 * MEBIBYTE + 1 })
+      expect(big?.sha256).not.toBe(digest)
+      const bytes = await big?.bytes()
+      expect(
+        createHash('sha256')
+          .update(bytes ?? '')
+          .digest('hex'),
+      ).toBe(digest)
+    }
+    await Promise.all(Object.entries(ways).map(([taskId, options]) => life(taskId, options)))
+    // What another tier took stays as it is when it is moved.
+    await using conductor = stack.conductor({ http, encryption })
+    expect((await conductor.rehome({ tasks: ['sealed-http'] })).moved).toMatchObject([{ from: ['http'] }])
+    const [moved] = await conductor.results('sealed-http')({ tier: 's3' }).list()
+    expect(moved).toMatchObject({ encrypted: true, tiers: ['s3', 'http'] })
+    expect((await moved?.bytes())?.length).toBe(6 * MEBIBYTE + 1)
+  })
+})
