@@ -1,9 +1,11 @@
+import { isUtf8 } from 'node:buffer'
+
 /** Tar's unit: headers and contents fill whole blocks. https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html */
 export const TAR_BLOCK_BYTES = 512
 
 /** What an archive says of one entry. */
 export interface TarEntry {
-  /** Path inside the archive; a directory's ends in a slash. */
+  /** Path inside the archive, one character for each byte; a directory's ends in a slash. */
   readonly name: string
   readonly kind: 'file' | 'directory' | 'symlink'
   /** Permission bits. */
@@ -11,8 +13,8 @@ export interface TarEntry {
   readonly mtimeSeconds: number
   /** Of a file's contents, which follow the header. */
   readonly sizeBytes: number
-  /** Of a symbolic link: the bytes it holds. */
-  readonly linkTarget?: Buffer | undefined
+  /** Of a symbolic link: the bytes it holds, one in each character. */
+  readonly linkTarget?: string | undefined
 }
 
 const TYPES = { file: '0', directory: '5', symlink: '2', extended: 'x' } as const
@@ -20,10 +22,6 @@ const NAME_BYTES = 100
 const PREFIX_BYTES = 155
 /** Largest number in the eleven octal digits of a field: 8 GiB less one, or the year 2242. */
 const LARGEST_OCTAL = 0o77777777777
-
-const SLASH = 0x2f
-const ZERO = '00000000000'
-const NOTHING = Buffer.alloc(0)
 
 // Nobody's ids and no device: the same tree gives the same bytes wherever it is packed.
 const TEMPLATE = Buffer.alloc(TAR_BLOCK_BYTES)
@@ -39,26 +37,24 @@ TEMPLATE.write('000000\x00 ', 148, 'latin1')
  * until it is called again.
  */
 export function tarHeader(entry: TarEntry): Buffer {
-  const size = octal(entry.sizeBytes)
-  const mtime = octal(entry.mtimeSeconds)
-  const link = entry.linkTarget ?? NOTHING
-  const name = Buffer.from(entry.name)
+  const { name, sizeBytes, mtimeSeconds, linkTarget = '' } = entry
   const cut = prefixLength(name)
-  const plain = plainHeader({
-    prefix: cut > 0 ? name.subarray(0, cut) : NOTHING,
-    name: cut > 0 ? name.subarray(cut + 1) : name,
-    type: TYPES[entry.kind],
-    mode: entry.mode,
-    size: size ?? ZERO,
-    mtime: mtime ?? ZERO,
-    link,
-  })
-  const records: Buffer[] = []
-  // Readers without extended headers take the plain fields as bytes, so those are filled in any case.
-  if (cut < 0 || name.length !== entry.name.length) records.push(record('path', name))
-  if (link.length > NAME_BYTES) records.push(record('linkpath', link))
-  if (size === undefined) records.push(record('size', Buffer.from(String(entry.sizeBytes))))
-  if (mtime === undefined) records.push(record('mtime', Buffer.from(String(entry.mtimeSeconds))))
+  const isAscii = Buffer.byteLength(name) === name.length
+  const plain = plainHeader(cut, TYPES[entry.kind], entry)
+  if (isAscii && cut >= 0 && linkTarget.length <= NAME_BYTES && fits(sizeBytes) && fits(mtimeSeconds)) {
+    return plain
+  }
+  const texts: Buffer[] = []
+  const numbers: Buffer[] = []
+  const nameBytes = Buffer.from(name, 'latin1')
+  // Readers without extended headers take the plain fields as bytes, so those are filled in any case. They suffice for a short
+  // name that is no UTF-8 either, which everybody takes as bytes then.
+  if (cut < 0 || (!isAscii && isUtf8(nameBytes))) texts.push(record('path', nameBytes))
+  if (linkTarget.length > NAME_BYTES) texts.push(record('linkpath', Buffer.from(linkTarget, 'latin1')))
+  if (!fits(sizeBytes)) numbers.push(record('size', Buffer.from(String(sizeBytes))))
+  if (!fits(mtimeSeconds)) numbers.push(record('mtime', Buffer.from(String(mtimeSeconds))))
+  if (!texts.every(isUtf8)) texts.unshift(record('hdrcharset', Buffer.from('BINARY')))
+  const records = [...texts, ...numbers]
   return records.length === 0 ? plain : withExtended(Buffer.concat(records), Buffer.from(plain))
 }
 
@@ -68,20 +64,19 @@ export function tarPadding(sizeBytes: number): number {
 }
 
 /** How much of a name goes into the prefix field; negative when name and prefix together cannot hold it. */
-function prefixLength(name: Buffer): number {
+function prefixLength(name: string): number {
   if (name.length <= NAME_BYTES) return 0
   // The slash at the cut is implied, and what follows it must not be empty.
   const least = Math.max(1, name.length - 1 - NAME_BYTES)
   for (let cut = Math.min(PREFIX_BYTES, name.length - 2); cut >= least; cut--) {
-    if (name[cut] === SLASH) return cut
+    if (name[cut] === '/') return cut
   }
   return -1
 }
 
-/** Eleven digits, or `undefined` for a number that has none such. */
-function octal(value: number): string | undefined {
-  if (value < 0 || value > LARGEST_OCTAL) return undefined
-  return value.toString(8).padStart(11, '0')
+/** Whether a field of eleven octal digits can hold a number. */
+function fits(value: number): boolean {
+  return value >= 0 && value <= LARGEST_OCTAL
 }
 
 /** `{length} {keyword}={value}\n`, where the length counts its own digits. */
@@ -93,52 +88,55 @@ function record(keyword: string, value: Buffer): Buffer {
 }
 
 function withExtended(records: Buffer, plain: Buffer): Buffer {
-  const header = plainHeader({
-    prefix: NOTHING,
-    name: Buffer.from('PaxHeader'),
-    type: TYPES.extended,
+  const header = plainHeader(0, TYPES.extended, {
+    name: 'PaxHeader',
     mode: 0o644,
-    size: octal(records.length) ?? ZERO,
-    mtime: ZERO,
-    link: NOTHING,
+    sizeBytes: records.length,
+    mtimeSeconds: 0,
   })
   return Buffer.concat([header, records, Buffer.alloc(tarPadding(records.length)), plain])
 }
 
-interface PlainFields {
-  readonly prefix: Buffer
-  /** Cut off where the field ends. */
-  readonly name: Buffer
-  readonly type: string
-  readonly mode: number
-  readonly size: string
-  readonly mtime: string
-  readonly link: Buffer
-}
-
 const block = Buffer.alloc(TAR_BLOCK_BYTES)
 
-function plainHeader({ prefix, name, type, mode, size, mtime, link }: PlainFields): Buffer {
+/** Fills the block; what has no room in its field is cut off, and a number that does not fit is zero. */
+function plainHeader(cut: number, type: string, entry: Omit<TarEntry, 'kind'>): Buffer {
+  const { name, mode, sizeBytes, mtimeSeconds, linkTarget = '' } = entry
   TEMPLATE.copy(block)
-  let sum = TEMPLATE_SUM
-  const put = (bytes: Buffer, at: number, roomBytes: number): void => {
-    const end = bytes.copy(block, at, 0, roomBytes)
-    for (let i = 0; i < end; i++) sum += bytes[i] ?? 0
-  }
-  const putAscii = (text: string, at: number): void => {
-    for (let i = 0; i < text.length; i++) {
-      const unit = text.charCodeAt(i)
-      block[at + i] = unit
-      sum += unit
-    }
-  }
-  put(name, 0, NAME_BYTES)
-  putAscii(mode.toString(8).padStart(7, '0'), 100)
-  putAscii(size, 124)
-  putAscii(mtime, 136)
-  putAscii(type, 156)
-  put(link, 157, NAME_BYTES)
-  put(prefix, 345, PREFIX_BYTES)
-  putAscii(sum.toString(8).padStart(6, '0'), 148)
+  let sum = TEMPLATE_SUM + type.charCodeAt(0)
+  block[156] = type.charCodeAt(0)
+  sum +=
+    cut > 0
+      ? putText(name, cut + 1, 0, NAME_BYTES) + putText(name, 0, 345, cut)
+      : putText(name, 0, 0, NAME_BYTES)
+  sum += putOctal(mode, 100, 7)
+  sum += putOctal(fits(sizeBytes) ? sizeBytes : 0, 124, 11)
+  sum += putOctal(fits(mtimeSeconds) ? mtimeSeconds : 0, 136, 11)
+  sum += putText(linkTarget, 0, 157, NAME_BYTES)
+  putOctal(sum, 148, 6)
   return block
+}
+
+/** Writes a text's bytes from a place of it on, as far as there is room; gives their sum. */
+function putText(bytes: string, from: number, at: number, roomBytes: number): number {
+  const length = Math.min(bytes.length - from, roomBytes)
+  let sum = 0
+  for (let i = 0; i < length; i++) {
+    const byte = bytes.charCodeAt(from + i)
+    block[at + i] = byte
+    sum += byte
+  }
+  return sum
+}
+
+/** Writes a number with leading zeros; gives the sum of its digits' bytes. */
+function putOctal(value: number, at: number, digits: number): number {
+  let sum = 0
+  for (let i = digits - 1, left = value; i >= 0; i--) {
+    const byte = 0x30 + (left % 8)
+    block[at + i] = byte
+    sum += byte
+    left = Math.floor(left / 8)
+  }
+  return sum
 }

@@ -12,7 +12,7 @@ import {
 import { systemCode } from '../fs-error.js'
 import { readAt } from '../spool/disk.js'
 import { TAR_BLOCK_BYTES, tarHeader, tarPadding } from './tar-header.js'
-import { reasonOf, toPath, type WalkEntry, walk } from './walk.js'
+import { reasonOf, toBytes, toPath, toText, type WalkEntry, walk } from './walk.js'
 
 /** Handed on at once: each piece costs the compressor a round over another thread. */
 const PIECE_BYTES = 512 * 1024
@@ -85,7 +85,7 @@ export async function* packTar(
   warn: (line: string) => void,
 ): AsyncGenerator<Buffer> {
   const piece = new Piece()
-  for (const entry of walk(Buffer.from(path).toString('latin1'), name, warn)) {
+  for (const entry of walk(toBytes(path), toBytes(name), warn)) {
     if (entry.kind === 'file') {
       const file = openFile(entry, warn)
       if (file === undefined) continue
@@ -105,20 +105,30 @@ export async function* packTar(
   yield piece.take()
 }
 
-function metadataOf({ mode, mtimeMs }: Stats): { mode: number; mtimeSeconds: number } {
-  return { mode: mode & 0o7777, mtimeSeconds: Math.floor(mtimeMs / 1000) }
+function permissions({ mode }: Stats): number {
+  return mode & 0o7777
+}
+
+function seconds({ mtimeMs }: Stats): number {
+  return Math.floor(mtimeMs / 1000)
 }
 
 function leftOut({ name }: WalkEntry, error: unknown, warn: (line: string) => void): void {
   // Anything but the system's refusal is a defect of ours and must not pass for one of the file's.
   if (systemCode(error) === undefined) throw error
-  warn(`${name}: left out (${reasonOf(error)})`)
+  warn(`${toText(name)}: left out (${reasonOf(error)})`)
 }
 
 function directoryHeader(entry: WalkEntry, warn: (line: string) => void): Buffer {
   try {
     const stats = statSync(toPath(entry.bytes))
-    return tarHeader({ ...metadataOf(stats), name: `${entry.name}/`, kind: 'directory', sizeBytes: 0 })
+    return tarHeader({
+      name: `${entry.name}/`,
+      kind: 'directory',
+      mode: permissions(stats),
+      mtimeSeconds: seconds(stats),
+      sizeBytes: 0,
+    })
   } catch (error) {
     leftOut(entry, error, warn)
     return NOTHING
@@ -128,11 +138,13 @@ function directoryHeader(entry: WalkEntry, warn: (line: string) => void): Buffer
 function linkHeader(entry: WalkEntry, warn: (line: string) => void): Buffer {
   try {
     const path = toPath(entry.bytes)
-    const linkTarget = readlinkSync(path, 'buffer')
+    const linkTarget = readlinkSync(path, 'latin1')
+    const stats = lstatSync(path)
     return tarHeader({
-      ...metadataOf(lstatSync(path)),
       name: entry.name,
       kind: 'symlink',
+      mode: permissions(stats),
+      mtimeSeconds: seconds(stats),
       sizeBytes: 0,
       linkTarget,
     })
@@ -153,7 +165,7 @@ function openFile(entry: WalkEntry, warn: (line: string) => void): OpenEntry | u
     const stats = fstatSync(descriptor)
     if (stats.isFile()) return { descriptor, stats }
     closeSync(descriptor)
-    warn(`${entry.name}: left out (changed)`)
+    warn(`${toText(entry.name)}: left out (changed)`)
   } catch (error) {
     leftOut(entry, error, warn)
   }
@@ -161,7 +173,13 @@ function openFile(entry: WalkEntry, warn: (line: string) => void): OpenEntry | u
 }
 
 function fileHeader(entry: WalkEntry, stats: Stats): Buffer {
-  return tarHeader({ ...metadataOf(stats), name: entry.name, kind: 'file', sizeBytes: stats.size })
+  return tarHeader({
+    name: entry.name,
+    kind: 'file',
+    mode: permissions(stats),
+    mtimeSeconds: seconds(stats),
+    sizeBytes: stats.size,
+  })
 }
 
 /** Adds a small file; the piece has room for it. Exactly as many bytes as the header promises, whatever the file does. */
@@ -179,7 +197,7 @@ function addWhole(
     const read = piece.readInto(descriptor, size + 1)
     // What one read of one page gives is how the file was at that moment; anything longer may have been changed in between.
     const steady = read === size && (size <= ONE_PAGE_BYTES || !hasChanged(descriptor, stats))
-    if (!steady) warn(`${entry.name}: changed while being read`)
+    if (!steady) warn(`${toText(entry.name)}: changed while being read`)
     piece.lengthBytes += Math.min(read, size)
     piece.addZeros(size - Math.min(read, size) + tarPadding(size))
   } catch (error) {
@@ -224,8 +242,8 @@ async function* addInPieces(
         problem = `cannot be read to its end (${reasonOf(error)})`
       }
     }
-    if (problem !== undefined) warn(`${entry.name}: ${problem}; the rest is zeros`)
-    else if (hasChanged(descriptor, stats)) warn(`${entry.name}: changed while being read`)
+    if (problem !== undefined) warn(`${toText(entry.name)}: ${problem}; the rest is zeros`)
+    else if (hasChanged(descriptor, stats)) warn(`${toText(entry.name)}: changed while being read`)
     for (left += tarPadding(stats.size); left > 0; ) {
       if (piece.roomBytes === 0) yield piece.take()
       left -= piece.addZeros(left)

@@ -46,6 +46,9 @@ const FILES = [
   `${'é'.repeat(60)}/${'ü'.repeat(100)}`,
 ]
 
+/** Names that are no UTF-8; the long one needs an extended header. */
+const RAW = ['caf\xe9.txt', `${'\xff'.repeat(150)}.txt`]
+
 async function plant(test: Cleanup): Promise<{ folder: string; tree: string }> {
   const folder = await scratch(test)
   const tree = join(folder, 'tree')
@@ -53,6 +56,7 @@ async function plant(test: Cleanup): Promise<{ folder: string; tree: string }> {
     await mkdir(join(tree, name, '..'), { recursive: true })
     await writeFile(join(tree, name), `content of ${name}`)
   }
+  for (const name of RAW) await writeFile(Buffer.from(join(tree, name), 'latin1'), name)
   await writeFile(join(tree, 'big'), Buffer.alloc(1_500_001, 'big'))
   await writeFile(join(tree, 'page'), Buffer.alloc(4096, 'p'))
   await writeFile(join(tree, 'empty'), '')
