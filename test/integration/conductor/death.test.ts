@@ -23,7 +23,7 @@ describe('a worker that does not end by itself', () => {
       taskId: 'warned',
       command: 'trap "echo saved >work; exit 4" TERM; echo on >&2; while :; do sleep 0.02; done',
       outputs: ['work'],
-      timeoutMs: 6_000,
+      timeoutMs: 8_000,
       graceMs: 5_000,
     })
     const warned = new Promise<Date>((told) => worker.once('deadline', told))
@@ -33,7 +33,7 @@ describe('a worker that does not end by itself', () => {
       signal: null,
       cause: 'deadline',
     })
-    expect((await warned).getTime()).toBeGreaterThan(Date.now() - 5_000)
+    expect((await warned).getTime()).toBeGreaterThan(Date.now() - 8_000)
     const receipt = await worker.terminate()
     expect(receipt.cause).toBe('deadline')
     expect(await (await conductor.results('warned').latest('work'))?.text()).toBe('saved\n')

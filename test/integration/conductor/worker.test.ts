@@ -118,7 +118,8 @@ describe('a worker', () => {
       taskId: 'too-long',
       command: 'echo partial > out; trap "" TERM; while true; do sleep 0.05; done',
       outputs: ['out'],
-      timeoutMs: 600,
+      // Time enough for the command to get to its trap, also where much else is going on.
+      timeoutMs: 3_200,
       graceMs: 200,
     })
     expect(await worker.wait()).toMatchObject({ outcome: 'timed_out', signal: 'SIGKILL' })
