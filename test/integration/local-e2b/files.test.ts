@@ -83,6 +83,18 @@ describe.each(ISOLATIONS)('files (%s)', (isolation) => {
     expect(read.digest('hex')).toBe(hash.digest('hex'))
   })
 
+  it('breaks off a file that shrinks while it is read, instead of leaving its reader to wait', async () => {
+    await sandbox.commands.run('head -c 50000000 /dev/zero >/workspace/shrinks')
+    const stream = await sandbox.files.read('/workspace/shrinks', { format: 'stream' })
+    const reader = stream.getReader()
+    await reader.read()
+    await sandbox.commands.run(': >/workspace/shrinks')
+    const readOn = async (): Promise<void> => {
+      for (;;) if ((await reader.read()).done) return
+    }
+    await expect(readOn()).rejects.toThrow()
+  })
+
   it('takes and gives compressed bodies', async () => {
     await sandbox.files.write('/workspace/zipped', 'squeeze '.repeat(10_000), { gzip: true })
     expect(await sandbox.files.read('/workspace/zipped', { gzip: true })).toBe('squeeze '.repeat(10_000))

@@ -76,7 +76,7 @@ describe.each(ISOLATIONS)('lifecycle (%s)', (isolation) => {
   it('pauses at the end of the timeout when asked to, and resumes where it was', async () => {
     const sandbox = await harness().create({ timeoutMs: 3000, lifecycle: { onTimeout: 'pause' } })
     const handle = await sandbox.commands.run(
-      'i=0; while :; do i=$((i+1)); echo $i >/workspace/n; sleep 0.02; done',
+      'i=0; while :; do i=$((i+1)); echo $i >/workspace/next; mv /workspace/next /workspace/n; sleep 0.02; done',
       {
         background: true,
       },

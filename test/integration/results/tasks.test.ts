@@ -237,7 +237,8 @@ describeEachS3(
     it('are left alone when something newer came', async () => {
       await plant('old', { a: 'x' }, { outcome: 'succeeded' })
       await nextSecond()
-      // Half-way between the two, whose times are whole seconds.
+      await nextSecond()
+      // Well between the two, also where times are whole seconds.
       const cutoff = Math.floor(Date.now() / 1000) * 1000 - 500
       await plant('old', { late: 'y' }, { timestamp: '20260114-130000' })
       const days = (Date.now() - cutoff) / 86_400_000

@@ -21,8 +21,12 @@ export async function sendFile(
     res.end()
     return
   }
-  // Never more than announced, should the file grow meanwhile; one that shrinks breaks the connection.
+  // Never more than announced, should the file grow meanwhile.
   const body = handle.createReadStream({ end: sizeBytes - 1 })
+  // One that shrinks breaks the connection: its client would wait for the rest for ever.
+  body.once('end', () => {
+    if (body.bytesRead < sizeBytes) res.destroy()
+  })
   if (gzip) await pipeline(body, createGzip(), res)
   else await pipeline(body, res)
 }
