@@ -1,6 +1,7 @@
 import { isConductorError } from '../errors.js'
 import type { ResultRecord } from '../protocol/record.js'
 import { spoolFileName } from '../protocol/spool-layout.js'
+import { nowMs } from './clock.js'
 import { type Courier, type Requirement, satisfies } from './courier.js'
 import { describeError } from './fs-error.js'
 import type { DeliveryContext } from './remote/remote-store.js'
@@ -66,9 +67,9 @@ async function noteDelivery(settings: Settings, record: ResultRecord): Promise<v
 
 /** Delivers what earlier calls left behind, as long as it goes well; called after something new got through. */
 export async function catchUp(settings: Settings, courier: Courier, taskId: string): Promise<void> {
-  const startedMs = performance.now()
+  const startedMs = nowMs()
   for (const file of listMarked(settings.localDir, taskId)) {
-    if (performance.now() - startedMs > CATCH_UP_MS) return
+    if (nowMs() - startedMs > CATCH_UP_MS) return
     const record = readResult(settings.localDir, taskId, file)
     if (record === undefined) continue
     if (record.stored.length > 0) {

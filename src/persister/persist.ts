@@ -60,12 +60,27 @@ export function makeDraft(source: Source, description: Description): Draft {
 
 async function stage(settings: Settings, draft: Draft, source: Source): Promise<Body> {
   const folder = taskFolder(settings.localDir, draft.taskId)
+  const made = startFolder(folder)
+  const staged = await stageBody(folder, source.read())
   try {
-    await makeFolder(folder)
+    await made
+    return staged
+  } catch (error) {
+    removeFile(staged.path)
+    throw new SpoolFailure(error, folder)
+  }
+}
+
+/** Creates a folder, and syncs it while a body is being written there. */
+function startFolder(folder: string): Promise<void> {
+  try {
+    const made = makeFolder(folder)
+    // Awaited before the body counts; until then a failure must not count as unhandled.
+    made.catch(() => {})
+    return made
   } catch (error) {
     throw new SpoolFailure(error, folder)
   }
-  return await stageBody(folder, source.read())
 }
 
 /**

@@ -22,11 +22,14 @@ export async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Creates a folder with its parents and makes all of them survive a crash. */
-export async function makeFolder(folder: string): Promise<void> {
+/** Creates a folder with its parents, at once; resolves when all of them survive a crash. */
+export function makeFolder(folder: string): Promise<void> {
   const first = createFolder(folder)
-  if (first === undefined) return
-  for (let made = folder; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made))
+  const parents: string[] = []
+  if (first !== undefined) {
+    for (let made = folder; made.length >= first.length; made = dirname(made)) parents.push(dirname(made))
+  }
+  return Promise.all(parents.map(syncFolder)).then(() => {})
 }
 
 function createFolder(folder: string): string | undefined {
