@@ -12,7 +12,7 @@ import { removeFile } from './spool/disk.js'
 import { makeFolder } from './spool/durable-file.js'
 import { taskFolder } from './spool/record-file.js'
 import { assertOwnTask, assertUnsealed } from './spool/seal.js'
-import { type Body, digestFile, SpoolFailure, stageBody } from './spool/stage.js'
+import { digestFile, SpoolFailure, type Staged, stageBody } from './spool/stage.js'
 
 /** What the caller says about a result. */
 export interface Description {
@@ -58,24 +58,19 @@ export function makeDraft(source: Source, description: Description): Draft {
   }
 }
 
-async function stage(settings: Settings, draft: Draft, source: Source): Promise<Body> {
+async function stage(settings: Settings, draft: Draft, source: Source): Promise<Staged> {
   const folder = taskFolder(settings.localDir, draft.taskId)
   const made = startFolder(folder)
   const staged = await stageBody(folder, source.read())
-  try {
-    await made
-    return staged
-  } catch (error) {
-    removeFile(staged.path)
-    throw new SpoolFailure(error, folder)
-  }
+  const synced = Promise.all([made, staged.synced]).then(() => {})
+  synced.catch(() => {})
+  return { ...staged, synced }
 }
 
-/** Creates a folder, and syncs it while a body is being written there. */
+/** Creates a folder at once; it is safe on disk when this resolves, which need not be awaited. */
 function startFolder(folder: string): Promise<void> {
   try {
     const made = makeFolder(folder)
-    // Awaited before the body counts; until then a failure must not count as unhandled.
     made.catch(() => {})
     return made
   } catch (error) {

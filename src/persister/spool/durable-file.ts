@@ -49,7 +49,7 @@ export interface ReplaceOptions {
   /** Where it lies until it is whole. @default the file's own folder */
   readonly folder?: string
   /** It is not put in its place before this is done. */
-  readonly after?: Promise<void>
+  readonly after?: Promise<unknown>
 }
 
 /**
@@ -62,6 +62,8 @@ export async function replaceFile(
   { mode = 0o644, folder = dirname(path), after }: ReplaceOptions = {},
 ): Promise<void> {
   const temporary = temporaryPath(folder)
+  // What goes wrong before it is awaited is reported in its place.
+  after?.catch(() => {})
   try {
     const descriptor = createFile(temporary, mode)
     try {

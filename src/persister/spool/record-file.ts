@@ -20,7 +20,7 @@ export function bodyPath(localDir: string, record: ResultRecord): string {
 export async function writeRecord(
   localDir: string,
   record: ResultRecord,
-  after: Promise<void>,
+  after: Promise<unknown>,
 ): Promise<void> {
   const path = `${bodyPath(localDir, record)}${RECORD_SUFFIX}`
   await writeDurably(path, `${JSON.stringify(record)}\n`, { after })
