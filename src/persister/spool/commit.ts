@@ -1,4 +1,4 @@
-import { formatKey } from '../../protocol/key.js'
+import { formatKey, RECORD_SUFFIX } from '../../protocol/key.js'
 import type { JsonObject, ResultRecord } from '../../protocol/record.js'
 import { claimName } from './claim.js'
 import { removeFile } from './disk.js'
@@ -51,19 +51,29 @@ export function makeRecord(draft: Draft, body: Body, timestamp: string): ResultR
  */
 export async function commit(localDir: string, draft: Draft, body: Staged): Promise<Committed> {
   const folder = taskFolder(localDir, draft.taskId)
-  let claimed: { path: string; marker: PendingMarker } | undefined
+  let path: string | undefined
+  let marker: PendingMarker | undefined
   try {
     const { timestamp, file } = claimName(folder, body.path, draft.timestamp, draft.name)
-    const marker = markPending(localDir, draft.taskId, file)
-    claimed = { path: `${folder}/${file}`, marker }
+    path = `${folder}/${file}`
+    marker = markPending(localDir, draft.taskId, file)
     const record = makeRecord(draft, body, timestamp)
     await writeRecord(localDir, record, Promise.all([body.synced, syncFolder(folder)]))
     return { record, marker }
   } catch (error) {
-    if (!(error instanceof SpoolFailure)) throw new SpoolFailure(error, folder)
-    // The body itself did not reach the disk, and no record speaks of it.
-    claimed?.marker.settle()
-    if (claimed !== undefined) removeFile(claimed.path)
-    throw error
+    if (path !== undefined) withdraw(path, marker)
+    throw error instanceof SpoolFailure ? error : new SpoolFailure(error, folder)
+  }
+}
+
+/** Takes back what is not going to be acknowledged: it may yet be stored elsewhere, under another key. */
+function withdraw(path: string, marker: PendingMarker | undefined): void {
+  try {
+    removeFile(`${path}${RECORD_SUFFIX}`)
+    removeFile(path)
+    marker?.settle()
+  } catch {
+    // The disk refuses this as well, and has been complained of; without its record a body is no result.
+    marker?.release()
   }
 }
