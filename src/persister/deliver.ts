@@ -7,8 +7,9 @@ import { describeError } from './fs-error.js'
 import type { DeliveryContext } from './remote/remote-store.js'
 import type { Settings } from './settings.js'
 import type { Committed } from './spool/commit.js'
+import { DeliveryNote } from './spool/delivery-note.js'
 import { dropMarker, listMarked, takePending } from './spool/pending.js'
-import { bodyPath, readResult, updateRecord } from './spool/record-file.js'
+import { bodyPath, readResult } from './spool/record-file.js'
 import { rekey } from './spool/rekey.js'
 import { listUploads, resumeFile } from './spool/resume-file.js'
 import { listSpool, sweepAbandoned } from './spool/scan.js'
@@ -27,6 +28,7 @@ export async function deliverCommitted(
   context: DeliveryContext,
 ): Promise<ResultRecord> {
   let { record, marker } = committed
+  const note = new DeliveryNote(settings.localDir)
   try {
     for (let rekeys = 0; ; rekeys++) {
       const body = {
@@ -40,8 +42,9 @@ export async function deliverCommitted(
           record.task_id,
           spoolFileName(record.timestamp, record.name),
         )
-        const delivered = await courier.deliver(record, body, requirement, { ...context, resume })
-        if (delivered !== record) await noteDelivery(settings, delivered)
+        const foresee = (expected: ResultRecord): void => note.foresee(expected)
+        const delivered = await courier.deliver(record, body, requirement, { ...context, resume }, foresee)
+        if (delivered !== record) await noteDelivery(settings, note, delivered)
         if (delivered.stored.length === 0) return delivered
         if (!satisfies(delivered, 's3')) await courier.abandon(resume)
         marker.settle()
@@ -52,14 +55,15 @@ export async function deliverCommitted(
       }
     }
   } finally {
+    await note.discard()
     if (!marker.settled) marker.release()
   }
 }
 
 /** The result is where it is, whether or not that can be written down; at worst it is offered to the same key again. */
-async function noteDelivery(settings: Settings, record: ResultRecord): Promise<void> {
+async function noteDelivery(settings: Settings, note: DeliveryNote, record: ResultRecord): Promise<void> {
   try {
-    await updateRecord(settings.localDir, record)
+    await note.write(record)
   } catch (error) {
     settings.warn(`cannot note the delivery of ${record.key}: ${describeError(error)}`)
   }

@@ -60,7 +60,11 @@ export class HttpStore implements RemoteStore {
     this.#limits = limits
   }
 
-  async store(record: ResultRecord, body: Body, { signal, onSent }: DeliveryContext): Promise<string> {
+  async store(record: ResultRecord, body: Body, context: DeliveryContext): Promise<string> {
+    const { signal, onSent } = context
+    const { secure, path } = this.#address
+    const location = `${secure ? 'https' : 'http'}://${hostOf(this.#address)}${path.replace(/\?.*$/, '')}`
+    context.foresee?.(location)
     const post = async (): Promise<void> => {
       const form = makeForm(
         {
@@ -94,7 +98,6 @@ export class HttpStore implements RemoteStore {
     }
     const deadlineAtMs = nowMs() + tierDeadlineMs(this.#limits, body.sizeBytes)
     await withRetry(post, { attempts: ATTEMPTS, deadlineAtMs, signal })
-    const { secure, path } = this.#address
-    return `${secure ? 'https' : 'http'}://${hostOf(this.#address)}${path.replace(/\?.*$/, '')}`
+    return location
   }
 }

@@ -48,6 +48,8 @@ export class S3PolicyStore implements RemoteStore {
       deadlineAtMs: nowMs() + tierDeadlineMs(this.#limits, body.sizeBytes),
       signal: context.signal,
     }
+    const location = `s3://${this.#s3.bucket}/${objectKey}`
+    context.foresee?.(location)
     const common = { fileName: record.name, metadata: values }
     if (sidecar) {
       const text = Buffer.from(`${JSON.stringify(record)}\n`)
@@ -71,7 +73,7 @@ export class S3PolicyStore implements RemoteStore {
       sha256: body.sha256,
     }
     await withRetry(() => this.#post(object, context), retry)
-    return `s3://${this.#s3.bucket}/${objectKey}`
+    return location
   }
 
   async #post(object: PostedObject, { signal, onSent }: DeliveryContext): Promise<void> {

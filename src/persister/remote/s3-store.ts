@@ -74,9 +74,11 @@ export class S3Store implements RemoteStore {
       deadlineAtMs: nowMs() + tierDeadlineMs(this.#limits, body.sizeBytes),
       signal: context.signal,
     }
+    const location = `s3://${this.#client.place.bucket}/${objectKey}`
+    context.foresee?.(location)
     if (sidecar) await this.#putSidecar(s3SidecarKey(objectKey), record, context, retry)
     await this.#putBody({ objectKey, record, metadata: values, body, context, retry })
-    return `s3://${this.#client.place.bucket}/${objectKey}`
+    return location
   }
 
   /**
