@@ -54,24 +54,32 @@ export class Courier {
 
   /**
    * Tries the tiers in order until one has the result and the requirement is met. Gives the record with what happened;
-   * rejects only with `EXISTS`, when a store has another result under the key and none has this one.
+   * rejects only with `EXISTS`, when a store has another result under the key and none has this one. `foresee` is told the
+   * record as it will be if the tier that is being tried takes it.
    */
   async deliver(
     record: ResultRecord,
     body: Body,
     requirement: Requirement,
     context: DeliveryContext,
+    foresee?: (record: ResultRecord) => void,
   ): Promise<ResultRecord> {
     let current = record
     for (const tier of ['s3', 'http'] as const) {
       if (current.stored.length > 0 && satisfies(current, requirement)) break
       if (current.stored.some((stored) => stored.tier === tier)) continue
       const at = new Date().toISOString()
+      const before = current
+      const storedAt = (location: string): ResultRecord => {
+        const { [tier]: _settled, ...errors } = before.errors
+        return { ...before, stored: [...before.stored, { tier, location, at }], errors }
+      }
       try {
-        const location = await this.#tryTier(tier, current, body, context)
-        if (location === undefined) continue
-        const { [tier]: _settled, ...errors } = current.errors
-        current = { ...current, stored: [...current.stored, { tier, location, at }], errors }
+        const location = await this.#tryTier(tier, current, body, {
+          ...context,
+          foresee: (expected) => foresee?.(storedAt(expected)),
+        })
+        if (location !== undefined) current = storedAt(location)
       } catch (error) {
         context.signal?.throwIfAborted()
         const typed = isConductorError(error)

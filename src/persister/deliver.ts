@@ -1,13 +1,15 @@
 import { isConductorError } from '../errors.js'
 import type { ResultRecord } from '../protocol/record.js'
 import { spoolFileName } from '../protocol/spool-layout.js'
+import { nowMs } from './clock.js'
 import { type Courier, type Requirement, satisfies } from './courier.js'
 import { describeError } from './fs-error.js'
 import type { DeliveryContext } from './remote/remote-store.js'
 import type { Settings } from './settings.js'
 import type { Committed } from './spool/commit.js'
+import { DeliveryNote } from './spool/delivery-note.js'
 import { dropMarker, listMarked, takePending } from './spool/pending.js'
-import { bodyPath, readResult, updateRecord } from './spool/record-file.js'
+import { bodyPath, readResult } from './spool/record-file.js'
 import { rekey } from './spool/rekey.js'
 import { listUploads, resumeFile } from './spool/resume-file.js'
 import { listSpool, sweepAbandoned } from './spool/scan.js'
@@ -26,6 +28,7 @@ export async function deliverCommitted(
   context: DeliveryContext,
 ): Promise<ResultRecord> {
   let { record, marker } = committed
+  const note = new DeliveryNote(settings.localDir)
   try {
     for (let rekeys = 0; ; rekeys++) {
       const body = {
@@ -39,8 +42,9 @@ export async function deliverCommitted(
           record.task_id,
           spoolFileName(record.timestamp, record.name),
         )
-        const delivered = await courier.deliver(record, body, requirement, { ...context, resume })
-        if (delivered !== record) await noteDelivery(settings, delivered)
+        const foresee = (expected: ResultRecord): void => note.foresee(expected)
+        const delivered = await courier.deliver(record, body, requirement, { ...context, resume }, foresee)
+        if (delivered !== record) await noteDelivery(settings, note, delivered)
         if (delivered.stored.length === 0) return delivered
         if (!satisfies(delivered, 's3')) await courier.abandon(resume)
         marker.settle()
@@ -51,14 +55,15 @@ export async function deliverCommitted(
       }
     }
   } finally {
+    await note.discard()
     if (!marker.settled) marker.release()
   }
 }
 
 /** The result is where it is, whether or not that can be written down; at worst it is offered to the same key again. */
-async function noteDelivery(settings: Settings, record: ResultRecord): Promise<void> {
+async function noteDelivery(settings: Settings, note: DeliveryNote, record: ResultRecord): Promise<void> {
   try {
-    await updateRecord(settings.localDir, record)
+    await note.write(record)
   } catch (error) {
     settings.warn(`cannot note the delivery of ${record.key}: ${describeError(error)}`)
   }
@@ -66,9 +71,9 @@ async function noteDelivery(settings: Settings, record: ResultRecord): Promise<v
 
 /** Delivers what earlier calls left behind, as long as it goes well; called after something new got through. */
 export async function catchUp(settings: Settings, courier: Courier, taskId: string): Promise<void> {
-  const startedMs = performance.now()
+  const startedMs = nowMs()
   for (const file of listMarked(settings.localDir, taskId)) {
-    if (performance.now() - startedMs > CATCH_UP_MS) return
+    if (nowMs() - startedMs > CATCH_UP_MS) return
     const record = readResult(settings.localDir, taskId, file)
     if (record === undefined) continue
     if (record.stored.length > 0) {

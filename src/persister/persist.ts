@@ -13,7 +13,7 @@ import { removeFile } from './spool/disk.js'
 import { makeFolder } from './spool/durable-file.js'
 import { taskFolder } from './spool/record-file.js'
 import { assertOwnTask, assertUnsealed } from './spool/seal.js'
-import { type Body, digestFile, SpoolFailure, stageBody } from './spool/stage.js'
+import { digestFile, SpoolFailure, type Staged, stageBody } from './spool/stage.js'
 
 /** What the caller says about a result. */
 export interface Description {
@@ -75,16 +75,25 @@ export async function prepare(
   return sealSource(encryptionKey, draft, source)
 }
 
-async function stage(settings: Settings, draft: Draft, source: Source): Promise<Body> {
+async function stage(settings: Settings, draft: Draft, source: Source): Promise<Staged> {
   const folder = taskFolder(settings.localDir, draft.taskId)
+  const made = startFolder(folder)
+  const staged = await stageBody(folder, source.read())
+  source.sealing?.staged(staged)
+  const synced = Promise.all([made, staged.synced]).then(() => {})
+  synced.catch(() => {})
+  return { ...staged, synced }
+}
+
+/** Creates a folder at once; it is safe on disk when this resolves, which need not be awaited. */
+function startFolder(folder: string): Promise<void> {
   try {
-    await makeFolder(folder)
+    const made = makeFolder(folder)
+    made.catch(() => {})
+    return made
   } catch (error) {
     throw new SpoolFailure(error, folder)
   }
-  const body = await stageBody(folder, source.read())
-  source.sealing?.staged(body)
-  return body
 }
 
 /**

@@ -1,4 +1,5 @@
 import { fstatSync } from 'node:fs'
+import { nowMs } from '../clock.js'
 import { lenient } from './output.js'
 
 const QUIET_FOR_MS = 1000
@@ -22,11 +23,11 @@ function isTerminal(): boolean {
 /** Starts counting; nothing is shown in the first second, nor anywhere but on a terminal. */
 export function startProgress(label: string, sizeBytes: number | undefined, quiet: boolean): Progress {
   if (quiet || !isTerminal()) return { sent: () => {}, end: () => {} }
-  const startedMs = performance.now()
+  const startedMs = nowMs()
   let sentBytes = 0
   let shown = false
   const timer = setInterval(() => {
-    if (performance.now() - startedMs < QUIET_FOR_MS) return
+    if (nowMs() - startedMs < QUIET_FOR_MS) return
     shown = true
     const state =
       sentBytes === 0

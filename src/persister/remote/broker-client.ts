@@ -11,6 +11,7 @@ import {
   parseBrokerAnswer,
 } from '../../protocol/broker.js'
 import type { GrantBroker } from '../../protocol/grant.js'
+import { nowMs } from '../clock.js'
 import { systemCode } from '../fs-error.js'
 import { createText, removeFile } from '../spool/disk.js'
 import { exchange, parseAddress, readAnswer } from './exchange.js'
@@ -64,20 +65,20 @@ export class BrokerClient {
     this.#sweep()
     const request = `${this.#folder}/${id}${BROKER_FILES.request}`
     const answer = `${this.#folder}/${id}${BROKER_FILES.answer}`
-    const startedMs = performance.now()
+    const startedMs = nowMs()
     const patienceMs = slow ? BROKER_LIMITS.slowPatienceMs : BROKER_LIMITS.patienceMs
     try {
       let writtenMs = Number.NEGATIVE_INFINITY
       for (let waitMs = FIRST_LOOK_MS; ; waitMs = Math.min(waitMs * 1.3, LONGEST_LOOK_MS)) {
         signal?.throwIfAborted()
-        if (performance.now() - writtenMs >= BROKER_LIMITS.repeatMs) {
+        if (nowMs() - writtenMs >= BROKER_LIMITS.repeatMs) {
           this.#write(request, text)
-          writtenMs = performance.now()
+          writtenMs = nowMs()
         }
         await sleep(waitMs)
         const found = parseBrokerAnswer(id, readIfThere(answer))
         if (found !== undefined) return found
-        if (performance.now() - startedMs > patienceMs) {
+        if (nowMs() - startedMs > patienceMs) {
           const line = `no conductor answered within ${patienceMs / 1000} s`
           throw new ConductorError('UNAVAILABLE', line, { retryable: true })
         }

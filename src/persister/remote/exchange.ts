@@ -222,6 +222,8 @@ export async function exchange<T>(
     hostname: address.hostname,
     port: address.port,
     path: address.path === '' ? '/' : address.path,
+    // Without TLS nobody asks for it, and finding it out takes an expression that is milliseconds in the making.
+    ...(address.secure ? {} : { servername: '' }),
     headers: {
       ...outgoing.headers,
       host,

@@ -1,5 +1,6 @@
 import { ConductorError, type ErrorCode } from '../../errors.js'
 import type { ResultRecord } from '../../protocol/record.js'
+import { nowMs } from '../clock.js'
 import type { Body } from '../spool/stage.js'
 import { type Address, type Answer, exchange, hostOf, parseAddress, readAnswer } from './exchange.js'
 import { makeForm } from './form.js'
@@ -59,7 +60,11 @@ export class HttpStore implements RemoteStore {
     this.#limits = limits
   }
 
-  async store(record: ResultRecord, body: Body, { signal, onSent }: DeliveryContext): Promise<string> {
+  async store(record: ResultRecord, body: Body, context: DeliveryContext): Promise<string> {
+    const { signal, onSent } = context
+    const { secure, path } = this.#address
+    const location = `${secure ? 'https' : 'http'}://${hostOf(this.#address)}${path.replace(/\?.*$/, '')}`
+    context.foresee?.(location)
     const post = async (): Promise<void> => {
       const form = makeForm(
         {
@@ -91,9 +96,8 @@ export class HttpStore implements RemoteStore {
       )
       if (answer.status < 200 || answer.status > 299) throw httpError(answer, this.#token)
     }
-    const deadlineAtMs = performance.now() + tierDeadlineMs(this.#limits, body.sizeBytes)
+    const deadlineAtMs = nowMs() + tierDeadlineMs(this.#limits, body.sizeBytes)
     await withRetry(post, { attempts: ATTEMPTS, deadlineAtMs, signal })
-    const { secure, path } = this.#address
-    return `${secure ? 'https' : 'http'}://${hostOf(this.#address)}${path.replace(/\?.*$/, '')}`
+    return location
   }
 }

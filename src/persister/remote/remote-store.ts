@@ -7,6 +7,8 @@ export interface DeliveryContext {
   /** Told how many more bytes were handed over; a retry may hand over the same ones again. */
   readonly onSent?: ((bytes: number) => void) | undefined
   readonly signal?: AbortSignal | undefined
+  /** Told, before anything is sent, the location that the result will have if all goes well. */
+  readonly foresee?: ((location: string) => void) | undefined
   /** Where an upload in several steps keeps how far it is; without it every attempt starts anew. */
   readonly resume?: ResumeState | undefined
 }

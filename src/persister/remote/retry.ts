@@ -1,4 +1,5 @@
 import { isConductorError } from '../../errors.js'
+import { nowMs } from '../clock.js'
 
 const FIRST_WAIT_MS = 150
 const LONGEST_WAIT_MS = 8_000
@@ -6,7 +7,7 @@ const LONGEST_WAIT_MS = 8_000
 /** How often and how long something is tried again. */
 export interface RetryOptions {
   readonly attempts: number
-  /** On the clock of `performance.now()`; no attempt starts after it. */
+  /** On the clock of {@link nowMs}; no attempt starts after it. */
   readonly deadlineAtMs: number
   readonly signal?: AbortSignal | undefined
 }
@@ -33,7 +34,7 @@ export async function withRetry<T>(
       if (!isConductorError(error) || !error.retryable || made >= attempts) throw error
       const backoffMs = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (made - 1)) * (0.5 + Math.random() / 2)
       const waitMs = Math.max(backoffMs, Math.min(waits.get(error) ?? 0, 20_000))
-      if (performance.now() + waitMs >= deadlineAtMs) throw error
+      if (nowMs() + waitMs >= deadlineAtMs) throw error
       const { setTimeout: sleep } = await import('node:timers/promises')
       await sleep(waitMs, undefined, signal === undefined ? {} : { signal })
     }

@@ -3,6 +3,7 @@ import type { SignedRequest } from '../../protocol/broker.js'
 import type { GrantBroker, GrantS3 } from '../../protocol/grant.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { s3ObjectKey } from '../../protocol/s3-layout.js'
+import { nowMs } from '../clock.js'
 import type { ResumeState } from '../spool/resume-file.js'
 import type { Body } from '../spool/stage.js'
 import type { BrokerClient } from './broker-client.js'
@@ -41,7 +42,7 @@ export class S3BrokerStore implements RemoteStore {
     }
     const retry: RetryOptions = {
       attempts: ATTEMPTS,
-      deadlineAtMs: performance.now() + tierDeadlineMs(this.#limits, body.sizeBytes),
+      deadlineAtMs: nowMs() + tierDeadlineMs(this.#limits, body.sizeBytes),
       signal: context.signal,
     }
     const begun = context.resume?.load() !== undefined

@@ -3,6 +3,7 @@ import { ConductorError } from '../../errors.js'
 import type { Grant, GrantPolicy, GrantS3 } from '../../protocol/grant.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { s3ObjectKey, s3SidecarKey, toPolicyFields, toS3Metadata } from '../../protocol/s3-layout.js'
+import { nowMs } from '../clock.js'
 import type { Body } from '../spool/stage.js'
 import { type BodyPart, exchange, parseAddress, readAnswer } from './exchange.js'
 import { makeForm } from './form.js'
@@ -44,9 +45,11 @@ export class S3PolicyStore implements RemoteStore {
     const objectKey = s3ObjectKey(this.#s3.prefix, record.key, { sidecar })
     const retry: RetryOptions = {
       attempts: S3_ATTEMPTS,
-      deadlineAtMs: performance.now() + tierDeadlineMs(this.#limits, body.sizeBytes),
+      deadlineAtMs: nowMs() + tierDeadlineMs(this.#limits, body.sizeBytes),
       signal: context.signal,
     }
+    const location = `s3://${this.#s3.bucket}/${objectKey}`
+    context.foresee?.(location)
     const common = { fileName: record.name, metadata: values }
     if (sidecar) {
       const text = Buffer.from(`${JSON.stringify(record)}\n`)
@@ -70,7 +73,7 @@ export class S3PolicyStore implements RemoteStore {
       sha256: body.sha256,
     }
     await withRetry(() => this.#post(object, context), retry)
-    return `s3://${this.#s3.bucket}/${objectKey}`
+    return location
   }
 
   async #post(object: PostedObject, { signal, onSent }: DeliveryContext): Promise<void> {

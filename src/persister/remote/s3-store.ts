@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { ConductorError, isConductorError } from '../../errors.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { s3ObjectKey, s3SidecarKey, toS3Metadata } from '../../protocol/s3-layout.js'
+import { nowMs } from '../clock.js'
 import type { ResumeState } from '../spool/resume-file.js'
 import type { Body } from '../spool/stage.js'
 import type { BodyPart } from './exchange.js'
@@ -70,12 +71,14 @@ export class S3Store implements RemoteStore {
     const objectKey = s3ObjectKey(this.#prefix, record.key, { sidecar })
     const retry: RetryOptions = {
       attempts: S3_ATTEMPTS,
-      deadlineAtMs: performance.now() + tierDeadlineMs(this.#limits, body.sizeBytes),
+      deadlineAtMs: nowMs() + tierDeadlineMs(this.#limits, body.sizeBytes),
       signal: context.signal,
     }
+    const location = `s3://${this.#client.place.bucket}/${objectKey}`
+    context.foresee?.(location)
     if (sidecar) await this.#putSidecar(s3SidecarKey(objectKey), record, context, retry)
     await this.#putBody({ objectKey, record, metadata: values, body, context, retry })
-    return `s3://${this.#client.place.bucket}/${objectKey}`
+    return location
   }
 
   /**

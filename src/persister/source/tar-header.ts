@@ -102,7 +102,7 @@ const block = Buffer.alloc(TAR_BLOCK_BYTES)
 /** Fills the block; what has no room in its field is cut off, and a number that does not fit is zero. */
 function plainHeader(cut: number, type: string, entry: Omit<TarEntry, 'kind'>): Buffer {
   const { name, mode, sizeBytes, mtimeSeconds, linkTarget = '' } = entry
-  TEMPLATE.copy(block)
+  block.set(TEMPLATE)
   let sum = TEMPLATE_SUM + type.charCodeAt(0)
   block[156] = type.charCodeAt(0)
   sum +=
@@ -132,11 +132,14 @@ function putText(bytes: string, from: number, at: number, roomBytes: number): nu
 /** Writes a number with leading zeros; gives the sum of its digits' bytes. */
 function putOctal(value: number, at: number, digits: number): number {
   let sum = 0
-  for (let i = digits - 1, left = value; i >= 0; i--) {
-    const byte = 0x30 + (left % 8)
+  // Ten digits are thirty bits, which machine integers hold: with doubles this takes several times as long.
+  let left = (value % 2 ** 30) | 0
+  for (let i = digits - 1; i >= 0; i--) {
+    if (digits - 1 - i === 10) left = (value / 2 ** 30) | 0
+    const byte = 0x30 + (left & 7)
     block[at + i] = byte
     sum += byte
-    left = Math.floor(left / 8)
+    left >>= 3
   }
   return sum
 }

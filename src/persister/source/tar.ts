@@ -46,7 +46,8 @@ class Piece {
   }
 
   put(bytes: Buffer): void {
-    this.lengthBytes += bytes.copy(this.#buffer, this.lengthBytes)
+    this.#buffer.set(bytes, this.lengthBytes)
+    this.lengthBytes += bytes.length
   }
 
   /** Adds as many zeros as there is room for. */

@@ -1,10 +1,11 @@
-import { formatKey } from '../../protocol/key.js'
+import { formatKey, RECORD_SUFFIX } from '../../protocol/key.js'
 import type { JsonObject, ResultRecord } from '../../protocol/record.js'
 import { claimName } from './claim.js'
+import { removeFile } from './disk.js'
 import { syncFolder } from './durable-file.js'
 import { markPending, type PendingMarker } from './pending.js'
 import { taskFolder, writeRecord } from './record-file.js'
-import { type Body, SpoolFailure } from './stage.js'
+import { type Body, SpoolFailure, type Staged } from './stage.js'
 
 /** What a result is to be called and described as; its key is found when it is committed. */
 export interface Draft {
@@ -44,16 +45,35 @@ export function makeRecord(draft: Draft, body: Body, timestamp: string): ResultR
   }
 }
 
-/** Makes a staged body a result: name, then record, each safe on disk before the next is in its place. */
-export async function commit(localDir: string, draft: Draft, body: Body): Promise<Committed> {
+/**
+ * Makes a staged body a result. The record is put in its place last, when body and name are safe on disk: a name without a
+ * record is no result, so the disk can be at work on all three at a time.
+ */
+export async function commit(localDir: string, draft: Draft, body: Staged): Promise<Committed> {
   const folder = taskFolder(localDir, draft.taskId)
+  let path: string | undefined
+  let marker: PendingMarker | undefined
   try {
     const { timestamp, file } = claimName(folder, body.path, draft.timestamp, draft.name)
-    const marker = markPending(localDir, draft.taskId, file)
+    path = `${folder}/${file}`
+    marker = markPending(localDir, draft.taskId, file)
     const record = makeRecord(draft, body, timestamp)
-    await writeRecord(localDir, record, syncFolder(folder))
+    await writeRecord(localDir, record, Promise.all([body.synced, syncFolder(folder)]))
     return { record, marker }
   } catch (error) {
-    throw new SpoolFailure(error, folder)
+    if (path !== undefined) withdraw(path, marker)
+    throw error instanceof SpoolFailure ? error : new SpoolFailure(error, folder)
+  }
+}
+
+/** Takes back what is not going to be acknowledged: it may yet be stored elsewhere, under another key. */
+function withdraw(path: string, marker: PendingMarker | undefined): void {
+  try {
+    removeFile(`${path}${RECORD_SUFFIX}`)
+    removeFile(path)
+    marker?.settle()
+  } catch {
+    // The disk refuses this as well, and has been complained of; without its record a body is no result.
+    marker?.release()
   }
 }

@@ -22,11 +22,14 @@ export async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Creates a folder with its parents and makes all of them survive a crash. */
-export async function makeFolder(folder: string): Promise<void> {
+/** Creates a folder with its parents, at once; resolves when all of them survive a crash. */
+export function makeFolder(folder: string): Promise<void> {
   const first = createFolder(folder)
-  if (first === undefined) return
-  for (let made = folder; made.length >= first.length; made = dirname(made)) await syncFolder(dirname(made))
+  const parents: string[] = []
+  if (first !== undefined) {
+    for (let made = folder; made.length >= first.length; made = dirname(made)) parents.push(dirname(made))
+  }
+  return Promise.all(parents.map(syncFolder)).then(() => {})
 }
 
 function createFolder(folder: string): string | undefined {
@@ -46,18 +49,22 @@ export interface ReplaceOptions {
   /** Where it lies until it is whole. @default the file's own folder */
   readonly folder?: string
   /** It is not put in its place before this is done. */
-  readonly after?: Promise<void>
+  readonly after?: Promise<unknown>
 }
 
-/**
- * Replaces a file whole: readers see the old text or the new, also after a crash. Which of the two a crash leaves is open
- * until its folder is synced.
- */
-export async function replaceFile(
+/** A new text of a file, safe on disk but not yet in its place. */
+export interface PreparedFile {
+  /** Replaces the file whole: readers see the old text or the new, also after a crash. */
+  put(): void
+  discard(): void
+}
+
+/** Writes a file's new text beside it; the caller puts it in its place, or discards it. */
+export async function prepareFile(
   path: string,
   text: string,
-  { mode = 0o644, folder = dirname(path), after }: ReplaceOptions = {},
-): Promise<void> {
+  { mode = 0o644, folder = dirname(path) }: Omit<ReplaceOptions, 'after'> = {},
+): Promise<PreparedFile> {
   const temporary = temporaryPath(folder)
   try {
     const descriptor = createFile(temporary, mode)
@@ -67,10 +74,30 @@ export async function replaceFile(
     } finally {
       closeSync(descriptor)
     }
-    await after
-    renameSync(temporary, path)
   } catch (error) {
     removeFile(temporary)
+    throw error
+  }
+  return { put: () => renameSync(temporary, path), discard: () => removeFile(temporary) }
+}
+
+/**
+ * Replaces a file whole: readers see the old text or the new, also after a crash. Which of the two a crash leaves is open
+ * until its folder is synced.
+ */
+export async function replaceFile(
+  path: string,
+  text: string,
+  { after, ...options }: ReplaceOptions = {},
+): Promise<void> {
+  // What goes wrong before it is awaited is reported in its place.
+  after?.catch(() => {})
+  const prepared = await prepareFile(path, text, options)
+  try {
+    await after
+    prepared.put()
+  } catch (error) {
+    prepared.discard()
     throw error
   }
 }

@@ -14,8 +14,9 @@ export interface Owner {
 
 function readStart(pid: number | 'self'): string | undefined {
   try {
-    // The second field is the command's name in parentheses and may hold anything, so count from its end.
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // The second field is the command's name in parentheses and may hold anything, so count from its end. Node has a short cut
+    // for UTF-8.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     // A zombie does no more work.
     return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19]
@@ -32,7 +33,7 @@ export function ownOwner(): Owner {
   if (self !== undefined) return self
   let place = `${process.platform}`
   try {
-    place = `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()} ${readlinkSync('/proc/self/ns/pid')}`
+    place = `${readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()} ${readlinkSync('/proc/self/ns/pid')}`
   } catch {
     // Not Linux: process ids of this machine are all there is to go by.
   }

@@ -4,7 +4,7 @@ import type { ResultRecord, StoredAt } from '../../protocol/record.js'
 import { spoolFileName } from '../../protocol/spool-layout.js'
 import { systemCode } from '../fs-error.js'
 import { isObject } from '../json.js'
-import { replaceFile, writeDurably } from './durable-file.js'
+import { writeDurably } from './durable-file.js'
 
 /** Folder of a task's results in the spool. */
 export function taskFolder(localDir: string, taskId: string): string {
@@ -16,19 +16,23 @@ export function bodyPath(localDir: string, record: ResultRecord): string {
   return `${taskFolder(localDir, record.task_id)}/${spoolFileName(record.timestamp, record.name)}`
 }
 
+/** Where a result's record lies in the spool. */
+export function recordPath(localDir: string, record: ResultRecord): string {
+  return `${bodyPath(localDir, record)}${RECORD_SUFFIX}`
+}
+
+/** A record as its file's text. */
+export function recordText(record: ResultRecord): string {
+  return `${JSON.stringify(record)}\n`
+}
+
 /** Writes a record beside its body, once `after` is done; when this resolves the result is stored. */
 export async function writeRecord(
   localDir: string,
   record: ResultRecord,
-  after: Promise<void>,
+  after: Promise<unknown>,
 ): Promise<void> {
-  const path = `${bodyPath(localDir, record)}${RECORD_SUFFIX}`
-  await writeDurably(path, `${JSON.stringify(record)}\n`, { after })
-}
-
-/** Notes in a record what became of its result. A crash may undo the note, never the record. */
-export async function updateRecord(localDir: string, record: ResultRecord): Promise<void> {
-  await replaceFile(`${bodyPath(localDir, record)}${RECORD_SUFFIX}`, `${JSON.stringify(record)}\n`)
+  await writeDurably(recordPath(localDir, record), recordText(record), { after })
 }
 
 function isStoredAt(value: unknown): value is StoredAt {

@@ -19,6 +19,12 @@ export interface Body {
   readonly sha256: string
 }
 
+/** A body that the disk may still be at work on. */
+export interface Staged extends Body {
+  /** Resolves once a crash of the machine leaves the bytes; rejects with {@link SpoolFailure}. Need not be awaited. */
+  readonly synced: Promise<void>
+}
+
 /** An open regular file, to be read from its beginning to its end, wherever that is by then. */
 export interface OpenFile {
   /** Descriptor. */
@@ -69,19 +75,29 @@ class Stage {
     }
   }
 
-  async finish(): Promise<Body> {
+  /** Nothing is added any more; the file is closed once it is synced. */
+  finish(): Staged {
+    const synced = this.#sync()
+    synced.catch(() => {})
+    return { path: this.#path, sizeBytes: this.#sizeBytes, sha256: this.#hash.digest('hex'), synced }
+  }
+
+  async #sync(): Promise<void> {
     try {
       await this.#syncing
       await sync(this.#descriptor)
     } catch (error) {
       throw new SpoolFailure(error, this.#folder)
+    } finally {
+      closeSync(this.#descriptor)
     }
-    return { path: this.#path, sizeBytes: this.#sizeBytes, sha256: this.#hash.digest('hex') }
   }
 
-  async close(): Promise<void> {
+  /** Instead of {@link finish}. */
+  async giveUp(): Promise<void> {
     await this.#syncing?.catch(() => {})
     closeSync(this.#descriptor)
+    removeFile(this.#path)
   }
 }
 
@@ -126,24 +142,19 @@ export class SpoolFailure extends Error {
 }
 
 /**
- * Copies a body into an unfinished file of the folder, hashing it on the way, and syncs it; the caller owns that file.
- * Rejects with {@link SpoolFailure} when the folder is at fault, and with the source's own error when that is.
+ * Copies a body into an unfinished file of the folder, hashing it on the way; the caller owns that file. Rejects with
+ * {@link SpoolFailure} when the folder is at fault, and with the source's own error when that is.
  */
-export async function stageBody(folder: string, source: BodySource): Promise<Body> {
-  const path = temporaryPath(folder)
+export async function stageBody(folder: string, source: BodySource): Promise<Staged> {
+  const stage = new Stage(temporaryPath(folder), folder)
   try {
-    const stage = new Stage(path, folder)
-    try {
-      await fill(stage, source)
-      return await stage.finish()
-    } finally {
-      await stage.close()
-    }
+    await fill(stage, source)
   } catch (error) {
-    removeFile(path)
+    await stage.giveUp()
     if (error instanceof SpoolFailure) throw error
     throw mapFsError(error, 'cannot read what is to be stored')
   }
+  return stage.finish()
 }
 
 /** Digest of a file's bytes, read from disk; the open file is left to its owner. */

@@ -47,8 +47,18 @@ export const entry = {
         for (const [name, ...args] of SHELLS) {
           if ((await find(name)) === undefined) continue
           for (const [way, env] of Object.entries(ways)) {
-            const words = /** @type {const} */ ([name, ...args, SCRIPT, '--quiet', '--require', 's3', file])
-            contestants[`${name}, ${way}`] = () => timeCommand(words, env)
+            const words = /** @type {const} */ ([
+              name,
+              ...args,
+              SCRIPT,
+              '--quiet',
+              '--require',
+              's3',
+              '--name',
+            ])
+            // Names of their own, since one name is stored once a second.
+            contestants[`${name}, ${way}`] = (round) =>
+              timeCommand([...words, `${name}-${way}-${round}.bin`, file], env)
           }
         }
         const { curl, ...ours } = await sideBySide(21, contestants)

@@ -21,7 +21,7 @@ export const entry = {
         const env = { ...s3.env, WORKER_RESULTS_LOCAL_DIR: join(folder, 'spool'), WORKER_ID: 'bench' }
         return await forEachPersister(async (persister) => {
           const { ours, theirs } = await sideBySide(11, {
-            ours: () => timeCommand(storeToS3(persister, file), env),
+            ours: (round) => timeCommand(storeToS3(persister, file, `${persister.name}-${round}.bin`), env),
             theirs: (round) =>
               timeCommand([aws, 's3', 'cp', '--quiet', file, `s3://${s3.bucket}/bare/${round}.bin`], s3.env),
           })

@@ -17,9 +17,15 @@ export const entry = {
       const s3 = await startS3()
       try {
         const env = { ...s3.env, WORKER_RESULTS_LOCAL_DIR: join(folder, 'spool'), WORKER_ID: 'bench' }
-        const words = /** @type {const} */ ([process.execPath, BUNDLE, '--quiet', '--require', 's3', file])
+        // Names of their own, since one name is stored once a second.
+        const words = (/** @type {number} */ round) =>
+          /** @type {const} */ ([
+            process.execPath,
+            BUNDLE,
+            ...['--quiet', '--require', 's3', '--name', `${round}.bin`, file],
+          ])
         const { ours, bare } = await sideBySide(31, {
-          ours: () => timeCommand(words, env),
+          ours: (round) => timeCommand(words(round), env),
           bare: () => timeCommand([process.execPath, '-e', '0']),
         })
         return [

@@ -30,14 +30,16 @@ const persisters = [
 ]
 
 /**
- * A command line that stores a path and fails unless S3 has it.
+ * A command line that stores a path and fails unless S3 has it. Whoever measures many of them gives each a name of its own:
+ * one name is stored once a second, so that others would first have to look for a second that is free.
  *
  * @param {Persister} persister
  * @param {string} path
+ * @param {string} [name]
  * @returns {[string, ...string[]]}
  */
-export function storeToS3({ argv: [file, ...args] }, path) {
-  return [file, ...args, '--quiet', '--require', 's3', path]
+export function storeToS3({ argv: [file, ...args] }, path, name) {
+  return [file, ...args, '--quiet', '--require', 's3', ...(name === undefined ? [] : ['--name', name]), path]
 }
 
 /**

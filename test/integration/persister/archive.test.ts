@@ -148,8 +148,8 @@ describe('an archive', () => {
       expect(Number(stdout)).toBe(name === 'many' ? 20_001 : 101)
       return Number(await readFile(join(folder, 'peak'), 'utf8')) / 1024
     }
-    // Names are sorted, so a folder's own list is held, and V8 gives garbage up to 48 MB of room; nothing else may grow.
-    expect((await peak('many')) - (await peak('few'))).toBeLessThan(60)
+    // Names are sorted, so a folder's own list is held, and V8 makes more room for garbage as it comes; nothing else may grow.
+    expect((await peak('many')) - (await peak('few'))).toBeLessThan(25)
   }, 60_000)
 })
 

@@ -1,18 +1,14 @@
-import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { readFile, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
+import { makeAuthority } from '../../support/persister/authority.js'
 import { startHttpReceiver } from '../../support/persister/http-receiver.js'
 import { type RunResult, run } from '../../support/persister/program.js'
 import { type Cleanup, scratch } from '../../support/persister/scratch.js'
 import { SCRIPT, shells } from './shells.js'
-
-const exec = promisify(execFile)
 
 interface Endpoint {
   readonly url: string
@@ -47,44 +43,6 @@ async function startEndpoint(
   const { port } = server.address() as AddressInfo
   endpoint.url = tls === undefined ? `http://127.0.0.1:${port}` : `https://localhost:${port}`
   return endpoint
-}
-
-/** A private authority and a certificate of it for `localhost`. */
-async function makeAuthority(folder: string): Promise<{ key: string; cert: string; authority: string }> {
-  const path = (name: string): string => join(folder, name)
-  const openssl = (...args: string[]): Promise<unknown> => exec('openssl', args)
-  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2']
-  await openssl(
-    ...[
-      'req',
-      '-x509',
-      ...ec,
-      '-keyout',
-      path('ca.key'),
-      '-out',
-      path('ca.pem'),
-      '-subj',
-      '/CN=test authority',
-    ],
-  )
-  await openssl('req', ...ec, '-keyout', path('key'), '-out', path('csr'), '-subj', '/CN=localhost')
-  await writeFile(path('ext'), 'subjectAltName=DNS:localhost\n')
-  await openssl(
-    ...[
-      'x509',
-      '-req',
-      '-in',
-      path('csr'),
-      '-CA',
-      path('ca.pem'),
-      '-CAkey',
-      path('ca.key'),
-      '-CAcreateserial',
-    ],
-    ...['-days', '2', '-extfile', path('ext'), '-out', path('cert')],
-  )
-  const [key, cert] = await Promise.all(['key', 'cert'].map((name) => readFile(path(name), 'utf8')))
-  return { key: key ?? '', cert: cert ?? '', authority: path('ca.pem') }
 }
 
 describe.concurrent.each(shells)('an endpoint that misbehaves, $name', ({ argv }) => {
