@@ -47,9 +47,9 @@ describe('a conductor with a key', () => {
     const worker = await conductor.spawnWorker({ taskId: 'sealed', outputs: ['report.txt', 'plots'] })
     const first = await worker.run(
       `printf '${SECRET}' > report.txt && mkdir plots && printf '${SECRET}' > plots/a.svg &&
-       persist-result -q --require s3 --metadata '{"n":"${'x'.repeat(2500)}"}' report.txt &&
+       key=$(persist-result -q --require s3 --metadata '{"n":"${'x'.repeat(2500)}"}' report.txt) &&
        node -e 'require("persist-result.js").persistResult(Buffer.from("${SECRET}"), { name: "module.txt" })' && env &&
-       grep -rl '${SECRET}' .results; persist-result -r "$(persist-result -l | head -n 1)"`,
+       grep -rl '${SECRET}' .results; persist-result -r "$key"`,
       { outputs: ['report.txt', 'plots'] },
     )
     expect(first.stderr).toMatch(/^persist-result: sealed\/\S+ is encrypted: .*\n$/)
