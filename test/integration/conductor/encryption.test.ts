@@ -52,7 +52,7 @@ describe('a conductor with a key', () => {
     })
     const first = await worker.run(
       `printf '${SECRET}' > report.txt && printf 'forgotten: ${SECRET}' > forgotten.txt && mkdir plots &&
-       printf 'other: ${SECRET}' > kept.txt && persist-result -q kept.txt >/dev/null && printf '${SECRET}' > plots/a.svg &&
+       printf 'other: ${SECRET}' > kept.txt && env -u WORKER_RESULTS_ENCRYPTION_KEY persist-result -q kept.txt >/dev/null && printf '${SECRET}' > plots/a.svg &&
        key=$(persist-result -q --require s3 --metadata '{"n":"${'x'.repeat(2500)}"}' report.txt) &&
        node -e 'require("persist-result.js").persistResult(Buffer.from("${SECRET}"), { name: "module.txt" })' && env &&
        grep -rl '${SECRET}' .results; persist-result -r "$key"`,
