@@ -71,6 +71,10 @@ export async function provision(
   }
   const publicKey = conductor.encryption?.publicKey
   if (publicKey !== undefined) envs[ENV.encryptionKey] = publicKey
+  // A volume may hold an earlier worker's.
+  if (publicKey !== undefined || (spawn.volume ?? conductor.volume) !== undefined) {
+    files.push({ path: `${folder}/${WORKER_FILES.encryptionKey}`, data: publicKey ?? '' })
+  }
   if (access === 'env') {
     const http = httpEnv(httpFor(conductor.http, taskId, expiresAt))
     Object.assign(envs, await credentialsEnv(s3, options), http)

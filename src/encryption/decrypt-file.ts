@@ -7,8 +7,8 @@ import {
 } from '../protocol/encryption/sealed-format.js'
 import { type Decryptor, damaged } from './decryptor.js'
 
-/** Chunks that are read and written at once. */
-const BATCH = 16
+/** How much is read at once: whole chunks. */
+const BATCH_BYTES = 32 * SEALED_CHUNK_BYTES
 
 /**
  * Turns a file that holds a whole encrypted result into its content, in place; resolves with that one's size. A chunk is written
@@ -22,10 +22,13 @@ export async function decryptFile(
 ): Promise<number> {
   const size = contentSize(sealedBytes)
   if (size === undefined) throw damaged(result)
-  const buffer = Buffer.allocUnsafeSlow(BATCH * SEALED_CHUNK_BYTES)
-  const opener = decryptor.open(result, await readFully(file, buffer.subarray(0, HEADER_BYTES), 0))
+  const opener = decryptor.open(result, await readFully(file, Buffer.alloc(HEADER_BYTES), 0))
+  const read = (buffer: Buffer, at: number): Promise<Buffer> =>
+    readFully(file, buffer.subarray(0, Math.max(0, Math.min(buffer.length, sealedBytes - at))), at)
+  const bufferBytes = Math.min(BATCH_BYTES, sealedBytes)
+  let [buffer, spare] = [Buffer.allocUnsafeSlow(bufferBytes), Buffer.allocUnsafeSlow(bufferBytes)]
+  let batch = await read(buffer, HEADER_BYTES)
   for (let at = HEADER_BYTES, index = 0; at < sealedBytes; ) {
-    const batch = await readFully(file, buffer.subarray(0, Math.min(buffer.length, sealedBytes - at)), at)
     if (batch.length === 0) throw damaged(result)
     const parts: Buffer[] = []
     const writeAt = index * CHUNK_BYTES
@@ -34,7 +37,15 @@ export async function decryptFile(
       parts.push(opener.open(batch.subarray(i, i + SEALED_CHUNK_BYTES), index++, last))
     }
     at += batch.length
-    await writeFully(file, Buffer.concat(parts), writeAt)
+    // What is written ends before what is read begins. Both are over before anything is thrown, since the file is closed then.
+    const [ahead, written] = await Promise.allSettled([
+      read(spare, at),
+      writeFully(file, Buffer.concat(parts), writeAt),
+    ])
+    if (written.status === 'rejected') throw written.reason
+    if (ahead.status === 'rejected') throw ahead.reason
+    batch = ahead.value
+    ;[buffer, spare] = [spare, buffer]
   }
   await file.truncate(size)
   return size

@@ -61,11 +61,16 @@ export class Decryptor {
 
   /**
    * Opens a result by its header. Throws `INTEGRITY` when that is not the header of an encrypted result of this task and name,
-   * and `DECRYPTION_KEY_MISSING` when it is for another key.
+   * `DECRYPTION_KEY_MISSING` when it is for another key, and `UNSUPPORTED` when it is of another version.
    */
   open(result: string, bytes: Buffer): ContentOpener {
-    const isWhole = bytes.length === HEADER_BYTES && bytes.subarray(0, MAGIC.length).equals(MAGIC)
-    if (!isWhole) throw new ConductorError('INTEGRITY', `${result} is not encrypted, although it is to be`)
+    const begins = (magic: Buffer): boolean => bytes.subarray(0, magic.length).equals(magic)
+    if (bytes.length !== HEADER_BYTES || !begins(MAGIC.subarray(0, -1))) {
+      throw new ConductorError('INTEGRITY', `${result} is not encrypted, although it says so`)
+    }
+    if (!begins(MAGIC)) {
+      throw new ConductorError('UNSUPPORTED', `${result} is encrypted in a form that is not known here`)
+    }
     const header = decodeHeader(bytes)
     const key = this.#keys.get(header.keyId)
     if (key === undefined) throw keyMissing(result, header.keyId)

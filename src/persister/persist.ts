@@ -4,6 +4,7 @@ import { ARCHIVE_SUFFIX, assertName, assertTaskId, formatTimestamp } from '../pr
 import type { JsonObject, ResultRecord } from '../protocol/record.js'
 import { Courier, type Requirement } from './courier.js'
 import { catchUp, deliverCommitted } from './deliver.js'
+import { readKeyFile } from './encryption/key-file.js'
 import type { DeliveryContext } from './remote/remote-store.js'
 import type { Settings } from './settings.js'
 import { contentTypeOf, contentTypeProblem } from './source/content-type.js'
@@ -62,14 +63,14 @@ function makeDraft(source: Source, description: Description): Draft {
   }
 }
 
-/** What goes into the spool: a source as it is, or encrypted where the environment says so. */
+/** What goes into the spool: a source as it is, or encrypted where the environment or the conductor says so. */
 export async function prepare(
   settings: Settings,
   source: Source,
   description: Description,
 ): Promise<{ readonly draft: Draft; readonly source: Source }> {
   const draft = makeDraft(source, description)
-  const { encryptionKey } = settings.env
+  const encryptionKey = settings.env.encryptionKey ?? readKeyFile(settings.localDir, draft.taskId)
   if (encryptionKey === undefined) return { draft, source }
   const { sealSource } = await import('./encryption/seal-source.js')
   return sealSource(encryptionKey, draft, source)

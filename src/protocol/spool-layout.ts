@@ -32,6 +32,8 @@ export const SPOOL_FOLDERS = {
 /** Names inside a worker's folder. */
 export const WORKER_FILES = {
   grant: 'grant.json',
+  /** Public; results of the task are encrypted for it. Empty where they are not. */
+  encryptionKey: 'encryption-key',
   /** What another conductor needs to go on with this worker. */
   worker: 'worker.json',
   /** Written before anything runs; what changed later is newer. */

@@ -202,8 +202,8 @@ store_without_spool() {
 
 # Stores path $1 under the name asked for, or its own; the caller has set task, require and the metadata.
 store() {
-  if [ -n "${WORKER_RESULTS_ENCRYPTION_KEY-}" ]; then
-    complain 'WORKER_RESULTS_ENCRYPTION_KEY says to encrypt, which needs Node.js 18 or later: nothing is stored'
+  if [ -n "${WORKER_RESULTS_ENCRYPTION_KEY-}" ] || [ -s "$dir/.worker/$task/encryption-key" ]; then
+    complain 'results are to be encrypted, which needs Node.js 18 or later: nothing is stored'
     return 1
   fi
   inspect "$1" || return

@@ -1,12 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { parseSealedType } from '../../../src/protocol/encryption/sealed-type.js'
 import { parseKey } from '../../../src/protocol/key.js'
 import { parseRecord } from '../../../src/protocol/parse.js'
 import { describeEachTarget } from '../../support/persister/targets.js'
 import { makeWorker, type Worker } from '../../support/persister/worker.js'
 import { s3Servers } from '../../support/s3/servers.js'
+import { makeKeys, open } from '../../support/sealed.js'
 import { choose, last } from '../../support/thorough.js'
 import { implementations } from './implementations.js'
 
@@ -62,6 +64,39 @@ describe.concurrent.each(implementations)('persist-result, $name', ({ name, argv
       expect(result.stdout).toMatch(/^task-[\d-]+\/\d{8}-\d{6}-output\.json\n$/)
       await expectStored(worker, result.key, { bytes, contentType: 'application/json', metadata: {} })
     })
+
+    it.runIf(name === 'node')(
+      'stores encrypted what it has a key for, and reads none of it back',
+      async (test) => {
+        const keys = makeKeys()
+        const worker = await makeWorker(test, argv, target(), {
+          WORKER_RESULTS_ENCRYPTION_KEY: keys.publicKey,
+        })
+        const bytes = randomBytes(200_000)
+        await writeFile(join(worker.folder, 'output.json'), bytes)
+        const { status, key } = await worker.persist(['--quiet', 'output.json'])
+        expect(status).toBe(0)
+        const [record] = await worker.records()
+        expect(parseSealedType(record?.content_type ?? '')).toEqual({
+          keyId: keys.keyId,
+          contentType: 'application/json',
+        })
+        const remote = await target().read(key)
+        const isLocal = target().tier === undefined
+        const sealed = isLocal ? await worker.spooled(key) : (remote?.bytes ?? Buffer.alloc(0))
+        expect(sha256(sealed)).toBe(record?.sha256)
+        expect((await open(keys, key, [sealed])).equals(bytes)).toBe(true)
+        // The parser behind the HTTP target drops a type's parameters.
+        const expected = target().tier === 'http' ? record?.content_type.split(';')[0] : record?.content_type
+        if (!isLocal) expect(remote?.contentType).toBe(expected)
+        if (target().tier === 's3') await rm(worker.localDir, { recursive: true })
+        const read = await worker.persist(['--retrieve', key])
+        expect(read).toMatchObject({ status: 1, stdout: '' })
+        // A grant does not reach what it has stored.
+        const reads = worker.env.WORKER_RESULTS_GRANT === undefined || target().tier === 'http'
+        if (reads) expect(read.stderr).toMatch(/^persist-result: \S+ is encrypted: /)
+      },
+    )
 
     it('stores an empty file', async (test) => {
       const worker = await makeWorker(test, argv, target())

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { ConductorOptions } from '../../../src/conductor/options.js'
 import type { Worker } from '../../../src/conductor/worker.js'
 import { type ResultsServer, serveResults } from '../../../src/endpoint/index.js'
+import type { Result } from '../../../src/results/result.js'
 import { makeKeys } from '../../support/sealed.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { makeTempDir, type TempDir } from '../../support/temp-dir.js'
@@ -44,12 +45,17 @@ describe('a conductor with a key', () => {
 
   it('has workers store nothing in clear and nothing that they could read, once each, and reads all of it', async () => {
     await using conductor = stack.conductor({ encryption })
-    const worker = await conductor.spawnWorker({ taskId: 'sealed', outputs: ['report.txt', 'plots'] })
+    const worker = await conductor.spawnWorker({
+      taskId: 'sealed',
+      outputs: ['report.txt', 'plots'],
+      undeclared: {},
+    })
     const first = await worker.run(
-      `printf '${SECRET}' > report.txt && mkdir plots && printf '${SECRET}' > plots/a.svg &&
-       persist-result -q --require s3 --metadata '{"n":"${'x'.repeat(2500)}"}' report.txt &&
+      `printf '${SECRET}' > report.txt && printf 'forgotten: ${SECRET}' > forgotten.txt && mkdir plots &&
+       printf 'other: ${SECRET}' > kept.txt && env -u WORKER_RESULTS_ENCRYPTION_KEY persist-result -q kept.txt >/dev/null && printf '${SECRET}' > plots/a.svg &&
+       key=$(persist-result -q --require s3 --metadata '{"n":"${'x'.repeat(2500)}"}' report.txt) &&
        node -e 'require("persist-result.js").persistResult(Buffer.from("${SECRET}"), { name: "module.txt" })' && env &&
-       grep -rl '${SECRET}' .results; persist-result -r "$(persist-result -l | head -n 1)"`,
+       grep -rl '${SECRET}' .results; persist-result -r "$key"`,
       { outputs: ['report.txt', 'plots'] },
     )
     expect(first.stderr).toMatch(/^persist-result: sealed\/\S+ is encrypted: .*\n$/)
@@ -59,26 +65,37 @@ describe('a conductor with a key', () => {
     await worker.run(`printf '${SECRET}'; kill -9 $$`)
     const receipt = await worker.terminate()
     expect(receipt.results.map(({ tiers, verified }) => [tiers, verified])).toEqual(
-      Array.from({ length: 4 }, () => [['s3'], true]),
+      Array.from({ length: 6 }, () => [['s3'], true]),
     )
     expect(await stored('sealed')).not.toContain(SECRET)
 
     const results = await conductor.results('sealed').list({ strict: true })
     expect(results.map(({ name, encrypted }) => [name, encrypted]).sort()).toEqual(
-      ['death-certificate.json', 'module.txt', 'plots.tar.gz', 'report.txt'].map((name) => [name, true]),
+      [
+        'death-certificate.json',
+        'kept.txt',
+        'module.txt',
+        'plots.tar.gz',
+        'report.txt',
+        'undeclared-outputs.tar.gz',
+      ].map((name) => [name, true]),
     )
+    const named = (wanted: string): Result | undefined => results.find(({ name }) => name === wanted)
     const texts = results.filter(({ name }) => name.endsWith('.txt')).map((result) => result.text())
-    expect(await Promise.all(texts)).toEqual([SECRET, SECRET])
-    const certificate = results.find(({ name }) => name === 'death-certificate.json')
+    expect((await Promise.all(texts)).sort()).toEqual([SECRET, SECRET, `other: ${SECRET}`])
+    const certificate = named('death-certificate.json')
     expect(await certificate?.json()).toMatchObject({
       cause: 'signal',
       log_tail: { stdout: expect.any(String) },
     })
     expect(certificate?.contentType).toBe('application/json')
     await using out = await makeTempDir()
-    const plots = results.find(({ name }) => name === 'plots.tar.gz')
-    expect(await plots?.extract(`${out.path}/plots`)).toMatchObject({ files: 1, bytes: SECRET.length })
-    const report = results.find(({ name }) => name === 'report.txt')
+    const plots = await named('plots.tar.gz')?.extract(`${out.path}/plots`)
+    expect(plots).toMatchObject({ files: 1, bytes: SECRET.length })
+    // What is a result already is not kept twice.
+    const undeclared = await named('undeclared-outputs.tar.gz')?.extract(`${out.path}/undeclared`)
+    expect(undeclared).toMatchObject({ files: 1, bytes: `forgotten: ${SECRET}`.length })
+    const report = named('report.txt')
     expect(report).toMatchObject({ contentType: 'text/plain; charset=utf-8', contentSize: SECRET.length })
     expect(report?.metadata).toEqual({ n: 'x'.repeat(2500) })
 

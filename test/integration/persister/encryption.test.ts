@@ -199,7 +199,7 @@ describe.each(implementations.filter(({ name }) => name !== 'node'))(
         ...sealing.env,
         WORKER_ID: sealing.taskId,
       })
-      const refusal = /^persist-result: WORKER_RESULTS_ENCRYPTION_KEY says to encrypt, which needs Node\.js/
+      const refusal = /^persist-result: results are to be encrypted, which needs Node\.js/
       await writeFile(join(worker.folder, 's.txt'), SECRET)
       const stored = await worker.persist(['s.txt'])
       expect(stored).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(refusal) })
@@ -212,6 +212,12 @@ describe.each(implementations.filter(({ name }) => name !== 'node'))(
       expect(ran).toMatchObject({ status: 7, stderr: expect.stringMatching(/needs Node\.js/) })
       const read = await worker.persist(['-r', key])
       expect(read).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('is encrypted') })
+      // As the conductor leaves it, for an environment that has lost it.
+      const folder = join(sealing.localDir, '.worker', sealing.taskId)
+      await mkdir(folder, { recursive: true })
+      await writeFile(join(folder, 'encryption-key'), keys.publicKey)
+      const bare = await worker.persist(['s.txt'], { env: { WORKER_RESULTS_ENCRYPTION_KEY: '' } })
+      expect(bare).toMatchObject({ status: 1, stdout: '', stderr: expect.stringMatching(refusal) })
       expect(Buffer.concat(await allFiles(sealing.localDir)).includes(SECRET)).toBe(false)
     })
   },
