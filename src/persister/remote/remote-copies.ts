@@ -1,18 +1,26 @@
 import type { IncomingMessage } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { isConductorError } from '../../errors.js'
-import { s3ObjectKey } from '../../protocol/s3-layout.js'
+import type { Grant, GrantHttp } from '../../protocol/grant.js'
+import { assertKey } from '../../protocol/key.js'
 import type { Copy } from '../copy.js'
 import { describeError } from '../fs-error.js'
 import type { Settings } from '../settings.js'
+import { loadGrant } from './grant-file.js'
+import { type S3Reader, s3Reader } from './s3-reader.js'
 
-/** The remote places that this environment can read from; a grant's policy only writes. */
+/** The remote places that the environment and the task's grant can be read from; a policy alone only writes. */
 export async function* remoteCopies(settings: Settings, key: string): AsyncGenerator<Copy> {
-  const { env } = settings
-  for (const open of [env.s3?.credentials && s3Copy, env.http && httpCopy]) {
-    if (!open) continue
+  const { taskId } = assertKey(key)
+  // Read only where the environment does not say all.
+  const grant = (): Grant | undefined => loadGrant(settings.env, taskId, settings.warn)
+  const places = [
+    async () => s3Copy(await s3Reader(settings, key, taskId, grant)),
+    () => httpCopy(settings, key, settings.env.http ?? grant()?.http),
+  ]
+  for (const open of places) {
     try {
-      const copy = await open(settings, key)
+      const copy = await open()
       if (copy !== undefined) yield copy
     } catch (error) {
       if (isConductorError(error) && error.code === 'NOT_FOUND') continue
@@ -21,18 +29,10 @@ export async function* remoteCopies(settings: Settings, key: string): AsyncGener
   }
 }
 
-async function s3Copy(settings: Settings, key: string): Promise<Copy | undefined> {
-  const s3 = settings.env.s3
-  if (s3?.credentials === undefined) return undefined
-  const [{ isAnswer, S3Client }, { s3Error }] = await Promise.all([
-    import('./s3-client.js'),
-    import('./s3-error.js'),
-  ])
-  const { bucket, region, endpoint } = s3
-  const client = new S3Client({ bucket, region, endpoint }, s3.credentials, settings.limits)
-  const objectKey = s3ObjectKey(s3.prefix, key)
-  const head = await client.call({ method: 'HEAD', objectKey })
-  if (head.status === 404) return undefined
+async function s3Copy(reader: S3Reader | undefined): Promise<Copy | undefined> {
+  const head = await reader?.look()
+  if (reader === undefined || head === undefined) return undefined
+  const [{ isAnswer }, { s3Error }] = await Promise.all([import('./s3-client.js'), import('./s3-error.js')])
   if (head.status !== 200) throw s3Error(head, 'HEAD')
   const sha256 = head.headers['x-amz-meta-sha256']
   return {
@@ -41,19 +41,19 @@ async function s3Copy(settings: Settings, key: string): Promise<Copy | undefined
     sha256: typeof sha256 === 'string' ? sha256 : undefined,
     contentType: head.headers['content-type'] ?? '',
     read: async (sink) => {
-      const refusal = await client.download(
-        { method: 'GET', objectKey },
-        async (response: IncomingMessage) => {
-          await pipeline(response, sink)
-        },
-      )
+      const refusal = await reader.download(async (response: IncomingMessage) => {
+        await pipeline(response, sink)
+      })
       if (isAnswer(refusal)) throw s3Error(refusal, 'GET')
     },
   }
 }
 
-async function httpCopy(settings: Settings, key: string): Promise<Copy | undefined> {
-  const http = settings.env.http
+async function httpCopy(
+  settings: Settings,
+  key: string,
+  http: GrantHttp | undefined,
+): Promise<Copy | undefined> {
   if (http === undefined) return undefined
   const [{ exchange, parseAddress, readAnswer }, { authorization, httpError }, { encodeObjectKey }] =
     await Promise.all([import('./exchange.js'), import('./http-store.js'), import('./s3-address.js')])

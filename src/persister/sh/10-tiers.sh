@@ -168,7 +168,11 @@ deliver_committed() {
     if deliver "$1"; then
       [ -z "$changed" ] || save_record "$b_path" || remark "cannot note the delivery of $r_key"
       # Only now is anybody told of it; what a remote tier has needs nothing of this disk.
-      [ -n "$r_tiers" ] || sync_folder
+      [ -n "$r_tiers" ] || sync_folder || {
+        release
+        complain "$stage_error"
+        return 1
+      }
       if [ -n "$spooled" ]; then
         if [ -n "$r_tiers" ] && ! satisfied s3; then abandon_unfinished; fi
         if [ -n "$r_tiers" ]; then rm -f -- "$folder/.pending/$r_file" 2>/dev/null; else release; fi
@@ -184,7 +188,11 @@ deliver_committed() {
   done
 }
 
-sync_folder() { [ -z "$spooled" ] || sync_files "$folder"; }
+sync_folder() {
+  [ -z "$spooled" ] || sync_files "$folder" && return
+  stage_error="cannot write $folder: $said"
+  return 1
+}
 
 # Gives the result the next free key, because a store has another's under its own. At every moment one whole result is in
 # the spool, and a second process doing the same ends with the same new key.

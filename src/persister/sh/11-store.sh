@@ -235,9 +235,10 @@ store() {
     r_size=$b_size r_sha256=$b_sha
     if commit; then
       if [ -n "$later" ]; then
-        sync_folder
         release
-        return 0
+        sync_folder && return
+        complain "$stage_error"
+        return 1
       fi
       deliver_committed "$require" || return 1
       # Asked after the record was written, so that whoever seals later has this result in its list.

@@ -103,7 +103,7 @@ download_s3() {
       ;;
     broker | both)
       give_up_at=$((now_epoch + deadline_s))
-      repeat $S3_ATTEMPTS ask get "\"key\":\"$task/$r_timestamp-$n_json\"" && expect_signed GET || {
+      ask get "\"key\":\"$task/$r_timestamp-$n_json\"" && expect_signed GET || {
         failed=1
         complain "cannot read $key: $e_message" && return 1
       }

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ListMultipartUploadsCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import { describe, expect, it, vi } from 'vitest'
@@ -55,6 +55,16 @@ describe.each(faultedImplementations)('$name', ({ name, argv }) => {
         expect(at.asked).toEqual(['put'])
         expect(at.proxy.requests.filter((line) => line.includes(worker.taskId))).toHaveLength(1)
         const [record] = await worker.records()
+        await rm(join(worker.localDir, worker.taskId), { recursive: true })
+        expect(await worker.persist(['--retrieve', stored.key])).toMatchObject({
+          status: 0,
+          stdout: 'hello',
+          stderr: '',
+        })
+        expect(at.asked).toEqual(['put', 'get'])
+        const missing = await worker.persist(['--retrieve', `${stored.key}x`])
+        expect(missing).toMatchObject({ status: 1, stdout: '' })
+        expect(missing.stderr).toMatch(/^persist-result: no result has the key [^\n]+\n$/)
         expect(record?.stored).toMatchObject([
           { tier: 's3', location: `s3://${at.place.bucket}/out/put/${stored.key}` },
         ])

@@ -94,10 +94,12 @@ describeEachS3('a worker without credentials', (server) => {
       await using conductor = stack.conductor({ s3, access: 'session', session: { roleArn } })
       const worker = await conductor.spawnWorker({ taskId: `by-session-${name}` })
       const { exitCode, stderr, stdout } = await worker.run(
-        `truncate -s 65M big && echo hi > small && p='${program} -q --require s3' && $p small && $p big && env`,
+        `truncate -s 65M big && echo hi > small && p='${program} -q --require s3' && key=$($p small) && $p big &&
+       WORKER_RESULTS_GRANT_FILE=$PWD/.results/.worker/by-session-${name}/grant.json WORKER_RESULTS_LOCAL_DIR=/tmp/none $p --retrieve "$key" && env`,
       )
       expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' })
       expect(stdout).not.toMatch(/AWS_(ACCESS|SECRET|SESSION)/)
+      expect(stdout).toMatch(/^hi$/m)
       expect((await worker.terminate()).results.map(({ tiers }) => tiers)).toEqual([['s3'], ['s3']])
     },
   )

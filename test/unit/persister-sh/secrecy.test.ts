@@ -15,6 +15,7 @@ const SECRETS = {
   session: 'SESSIONtokenSESSIONtoken',
   bearer: 'BEARERtokenBEARERtoken',
   signature: 'POLICYsignaturePOLICYsignature',
+  signed: 'SIGNEDbyBROKERsignedBYbroker',
 }
 const TOOLS = [
   'curl',
@@ -68,24 +69,72 @@ exec ${path} "$@"
   return bin
 }
 
-const grantTo = (url: string): object => ({
+const grantOf = (url: string, means: object): object => ({
   v: 1,
   task_id: 't',
   expires_at: '2099-01-01T00:00:00.000Z',
-  s3: {
-    bucket: 'b',
-    prefix: 'p',
-    region: 'r',
-    policy: { url, fields: { key: '', 'x-amz-signature': SECRETS.signature }, max_bytes: 1e9 },
-  },
+  s3: { bucket: 'b', prefix: 'p', region: 'r', endpoint: url, ...means },
   http: { endpoint: url, token: SECRETS.bearer },
 })
+const grantTo = (url: string): object =>
+  grantOf(url, { policy: { url, fields: { key: '', 'x-amz-signature': SECRETS.signature }, max_bytes: 1e9 } })
+const grants = {
+  grant: grantTo,
+  session: (url: string) =>
+    grantOf(url, {
+      session: {
+        access_key_id: 'AKIDEXAMPLE',
+        secret_access_key: SECRETS.secretKey,
+        session_token: SECRETS.session,
+        expires_at: '2099-01-01T00:00:00.000Z',
+      },
+    }),
+  broker: () =>
+    grantOf(broker.url, {
+      broker: { v: 1, url: broker.url, token: SECRETS.bearer, max_bytes: 1e9, put_bytes: 1e9 },
+    }),
+}
+
+/** A broker that signs for itself, and is the store besides. */
+async function startBroker(): Promise<{ url: string; seen: string[]; close: () => Promise<void> }> {
+  const seen: string[] = []
+  let url = ''
+  const server = createServer((request, response) => {
+    const said: Buffer[] = []
+    request.on('data', (chunk: Buffer) => said.push(chunk))
+    request.once('end', () => {
+      seen.push(`${request.method} ${request.headers.authorization}`)
+      if (request.method === 'PUT') return response.end()
+      const { id } = JSON.parse(Buffer.concat(said).toString()) as { id: string }
+      const lines = [
+        `stu-broker 1 ${id}`,
+        'expires 2099-01-01T00:00:00.000Z',
+        `request - PUT ${url}store?X-Amz-Signature=${SECRETS.signature}`,
+        `header authorization ${SECRETS.signed}`,
+        `end ${id}`,
+      ]
+      response.end(lines.map((line) => `${line}\n`).join(''))
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
+  const close = async (): Promise<void> => {
+    server.closeAllConnections()
+    server.close()
+    await once(server, 'close')
+  }
+  return { url, seen, close }
+}
 
 let receiver: HttpReceiver
+let broker: Awaited<ReturnType<typeof startBroker>>
 beforeAll(async () => {
   receiver = await startHttpReceiver()
+  broker = await startBroker()
 })
 afterAll(async () => {
+  await broker.close()
   await receiver[Symbol.asyncDispose]()
 })
 
@@ -99,6 +148,8 @@ describe.each(shells)('secrets in $name', ({ argv }) => {
     },
     bearer: { WORKER_RESULTS_TOKEN: SECRETS.bearer },
     grant: {},
+    session: {},
+    broker: {},
   }
   it.each([
     ['credentials', [] as string[]],
@@ -106,6 +157,9 @@ describe.each(shells)('secrets in $name', ({ argv }) => {
     ['credentials', ['perl', 'sha256sum']],
     ['bearer', []],
     ['grant', []],
+    ['session', []],
+    ['session', ['perl']],
+    ['broker', []],
   ] as const)('of %s are in no argument and no file, without %j', async (way, without) => {
     const cleanups: (() => unknown)[] = []
     try {
@@ -123,13 +177,19 @@ describe.each(shells)('secrets in $name', ({ argv }) => {
         WORKER_RESULTS_DEADLINE_SECONDS: '1',
         ...ways[way],
         ...(way === 'bearer' ? { WORKER_RESULTS_ENDPOINT: url } : {}),
-        ...(way === 'grant' ? { WORKER_RESULTS_GRANT: JSON.stringify(grantTo(url)) } : {}),
+        ...(way in grants
+          ? { WORKER_RESULTS_GRANT: JSON.stringify(grants[way as keyof typeof grants](url)) }
+          : {}),
       }
       const long = JSON.stringify({ a: 'x'.repeat(5000) })
       const result = await run([...argv, SCRIPT, '-', '-n', 'f', '-m', long], { env, input: 'x' })
       expect(result.status).toBe(0)
       const words = await readFile(join(folder, 'arguments'), 'utf8')
       expect(words).toContain('curl\n-q\n')
+      if (way === 'broker') {
+        const asked = [`POST Bearer ${SECRETS.bearer}`, `PUT ${SECRETS.signed}`]
+        expect(broker.seen.splice(0)).toEqual(asked)
+      }
       for (const secret of Object.values(SECRETS)) {
         expect(words).not.toContain(secret)
         expect(words).not.toContain(Buffer.from(secret).toString('hex'))

@@ -84,6 +84,39 @@ async function pathWithoutPerl(folder: string): Promise<string> {
 }
 
 describe.each(shells)('signatures in $name', ({ argv }) => {
+  it('cover the headers that a session is to send, wherever in the alphabet', async (test) => {
+    const folder = await scratch(test)
+    const { port } = server.address() as AddressInfo
+    const headers = {
+      'x-amz-tagging': 'team=a%20%26%20b',
+      'x-amz-acl': 'private',
+      'x-amz-server-side-encryption-aws-kms-key-id': 'arn:aws:kms:us-east-1:1:key/k',
+      'x-amz-server-side-encryption': 'aws:kms',
+    }
+    const session = {
+      access_key_id: 'AKIDEXAMPLE',
+      secret_access_key: 'secret',
+      session_token: 'token/+=',
+      expires_at: '2099-01-01T00:00:00.000Z',
+    }
+    const endpoint = `http://127.0.0.1:${port}`
+    const s3 = { bucket: 'bucket', prefix: 'p', region: 'eu-central-2', endpoint, session, headers }
+    const WORKER_RESULTS_GRANT = JSON.stringify({ v: 1, task_id: 't', expires_at: session.expires_at, s3 })
+    seen = []
+    const env = { WORKER_ID: 't', WORKER_RESULTS_LOCAL_DIR: join(folder, 'spool'), WORKER_RESULTS_GRANT }
+    const words = [...argv, SCRIPT, '--require', 's3', '-', '-n', 'x']
+    expect(await run(words, { input: 'x', env })).toMatchObject({ status: 0, stderr: '' })
+    const [request] = seen
+    if (request === undefined) throw new Error('no request')
+    expect(request.url).toMatch(/^\/bucket\/p\/t\//)
+    expect(request.headers).toMatchObject({ ...headers, 'x-amz-security-token': session.session_token })
+    const credentials = { accessKeyId: 'AKIDEXAMPLE', secretAccessKey: 'secret', sessionToken: undefined }
+    expect(request.headers.authorization?.replaceAll(', ', ',')).toBe(
+      expectedAuthorization(request, s3.region, credentials)?.replaceAll(', ', ','),
+    )
+    for (const name of Object.keys(headers)) expect(request.headers.authorization).toMatch(`;${name}`)
+  })
+
   it.each(['with perl', 'without perl'])(
     'are what another signer computes, %s',
     async (how) => {

@@ -5,9 +5,20 @@ import { run } from '../../support/persister/program.js'
 import { type Cleanup, scratch } from '../../support/persister/scratch.js'
 import { findProgram, SCRIPT, shells } from './shells.js'
 
+/** What is run, and how it ends. */
+interface Wanted {
+  readonly args?: readonly string[]
+  readonly status?: number
+  readonly stderr?: RegExp
+}
+
 describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
   /** Stores a result where `sync` and `fsync` are scripts that note their arguments. */
-  async function store(test: Cleanup, tools: Readonly<Record<string, string>>): Promise<string[]> {
+  async function store(
+    test: Cleanup,
+    tools: Readonly<Record<string, string>>,
+    { args, status = 0, stderr = /^$/ }: Wanted = {},
+  ): Promise<string[]> {
     const folder = await scratch(test)
     const bin = join(folder, 'bin')
     await mkdir(bin)
@@ -23,6 +34,9 @@ describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
       'tr',
       'awk',
       'wc',
+      'find',
+      'sort',
+      'cut',
     ]) {
       await symlink(findProgram(name) ?? name, join(bin, name))
     }
@@ -34,10 +48,9 @@ describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
     await mkdir(spool)
     await writeFile(join(folder, 'f'), 'content')
     const env = { PATH: bin, WORKER_ID: 't', WORKER_RESULTS_LOCAL_DIR: spool }
-    expect(await run([...argv, SCRIPT, '-q', join(folder, 'f')], { env })).toMatchObject({
-      status: 0,
-      stderr: '',
-    })
+    const result = await run([...argv, SCRIPT, ...(args ?? ['-q', join(folder, 'f')])], { env })
+    expect(result.status).toBe(status)
+    expect(result.stderr.replaceAll(spool, 'S')).toMatch(stderr)
     return (await readFile(join(folder, 'calls'), 'utf8')).trimEnd().replaceAll(spool, 'S').split('\n')
   }
   const record = expect.stringMatching(/^(sync|fsync) S\/t\/\.tmp-\S+$/)
@@ -54,10 +67,24 @@ describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
     expect(calls[1]).toMatch(/^fsync/)
   })
 
-  it('need not have a folder that cannot be synced, but every file', async (test) => {
-    const sync =
-      'for path; do [ ! -d "$path" ] || { echo "sync: error syncing: Invalid argument" >&2; exit 1; }; done'
-    const calls = await store(test, { sync })
-    expect(calls).toEqual(['sync S S/t', record, 'sync S/t'])
+  const failing = (why: string): string =>
+    `for path; do [ ! -d "$path" ] || { echo "sync: error syncing '$path': ${why}" >&2; exit 1; }; done`
+
+  it('need not have a folder that cannot be synced', async (test) => {
+    const calls = await store(test, { sync: failing('Invalid argument') }, { args: ['drain', '--seal'] })
+    const seal = 'S/.worker/t/sealed'
+    expect(calls.slice(-3)).toEqual([
+      'sync S/.worker S/.worker/t',
+      `sync ${seal} S/.worker/t`,
+      `sync ${seal}`,
+    ])
+  })
+
+  it('has to have a folder that can, or nothing is stored', async (test) => {
+    const tools = { sync: failing('Input/output error') }
+    await store(test, tools, {
+      status: 1,
+      stderr: /^persist-result: cannot write S\/t: .*Input\/output error\n$/,
+    })
   })
 })
