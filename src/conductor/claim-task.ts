@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { Intent } from '../protocol/intent.js'
+import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
 import type { ManifestStore } from '../stores/manifest-store.js'
 import type { S3Intents } from '../stores/s3/s3-intents.js'
@@ -19,6 +20,8 @@ export interface ClaimOptions extends CallOptions {
   readonly findSandboxes: () => Promise<readonly SandboxSummary[]>
   /** Whether to wait for a worker that another conductor is starting, instead of rejecting with `EXISTS`. */
   readonly waits: boolean
+  /** Of the lost sandbox that this claim is to follow: nobody else's unless they have claimed the task since. */
+  readonly previous?: WorkerRecord | undefined
 }
 
 /** The task is this conductor's to start. */
@@ -36,7 +39,7 @@ export interface Claim {
  * sandboxes instead when it has some.
  */
 export async function claimTask(options: ClaimOptions): Promise<Claim | readonly SandboxSummary[]> {
-  const { intent, intents, manifests, findSandboxes, waits, signal } = options
+  const { intent, intents, manifests, findSandboxes, waits, previous, signal } = options
   const taskId = intent.task_id
   let expected: string | null | undefined = null
   let attempt = 1
@@ -58,7 +61,9 @@ export async function claimTask(options: ClaimOptions): Promise<Claim | readonly
     const found = await findSandboxes()
     if (found.length > 0) return found
     const attempts = (await manifests.read(taskId, { signal }))?.attempts ?? []
-    const isOver = other.released || attempts.some(({ spawn_id }) => spawn_id === other.spawn_id)
+    const isFollowed = other.spawn_id === previous?.spawn_id
+    const isOver =
+      isFollowed || other.released || attempts.some(({ spawn_id }) => spawn_id === other.spawn_id)
     const ageMs = Date.now() - new Date(other.created_at).getTime()
     if (isOver || ageMs > START_WINDOW_MS) {
       attempt = attempts.length + 1

@@ -8,6 +8,7 @@ import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import type { SpoolStore } from '../stores/spool-store.js'
 import { type Delivery, deliverAll } from './deliver.js'
 import { drainSandbox } from './drain.js'
+import { findDelivered } from './found-results.js'
 import { LEASE_MS } from './lease.js'
 import type { TaskPlaces } from './places.js'
 import type { Receipt, WorkerExit } from './receipt.js'
@@ -72,10 +73,16 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   const undelivered = drained.deliveries.filter((delivery) => delivery.undelivered !== undefined)
   if (undelivered.length > 0 && !force) throw refusal(taskId, undelivered)
   const kept = drained.deliveries.filter((delivery) => delivery.undelivered === undefined)
-  const before = gone ? await sealedBefore(options) : undefined
-  if (before !== undefined) return receiptOf(taskId, before, drained, kept, { sealed: true })
+  if (gone) {
+    const manifest = await readManifest(options)
+    const before = endOf(options.sandboxId, manifest)
+    if (before !== undefined) return receiptOf(taskId, before, drained, kept, { sealed: true })
+    const known = new Set(manifest?.results.map(({ key }) => key))
+    kept.push(...(await findDelivered(taskId, places, known, { signal })))
+  }
   const certificate = await options.certify(exit)
-  if (certificate !== undefined) kept.push(certificate)
+  const isNew = kept.every(({ record }) => record.key !== certificate?.record.key)
+  if (certificate !== undefined && isNew) kept.push(certificate)
   const manifest = await seal(options, exit, kept, !gone && drained !== NOTHING)
   if (!gone) await sandbox?.kill({ signal })
   return receiptOf(taskId, exit, drained, kept, {
@@ -134,18 +141,18 @@ async function seal(
   }
 }
 
-/** How a sandbox that is gone ended by the word of another conductor, which drained it before it went. */
-async function sealedBefore({
-  taskId,
-  sandboxId,
-  places,
-  signal,
-}: FinishOptions): Promise<WorkerExit | undefined> {
-  const manifest = await places.manifests?.read(taskId, { signal }).catch((error: unknown) => {
+async function readManifest({ taskId, places, signal }: FinishOptions): Promise<Manifest | undefined> {
+  try {
+    return await places.manifests?.read(taskId, { signal })
+  } catch (error) {
     // Whether it can be written is another question, which sealing asks.
     if (!isConductorError(error)) throw error
     return undefined
-  })
+  }
+}
+
+/** How a sandbox that is gone ended by the word of another conductor, which drained it before it went. */
+function endOf(sandboxId: string, manifest: Manifest | undefined): WorkerExit | undefined {
   const found = manifest?.attempts.find(({ sandbox_id }) => sandbox_id === sandboxId)
   if (found === undefined) return undefined
   const { outcome, exit, cause } = found

@@ -12,7 +12,7 @@ export interface SealOptions extends CallOptions {
   readonly sandboxId: string
   readonly spawnId: string
   readonly exit: WorkerExit
-  /** Kept results that the sandbox held. */
+  /** Kept results that the sandbox held, or that were found of one that is gone. */
   readonly records: readonly ResultRecord[]
   /** False when the sandbox was gone before anybody asked what it holds. */
   readonly drained: boolean
@@ -38,6 +38,8 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
   const others = before.filter(({ sandbox_id }) => sandbox_id !== sandboxId)
   const status =
     exit.exitCode === null && exit.signal === null ? null : { code: exit.exitCode, signal: exit.signal }
+  // A spool on a volume holds what earlier sandboxes left as well.
+  const attributed = new Set(others.flatMap(({ keys }) => keys))
   const mine: ManifestAttempt = {
     attempt,
     sandbox_id: sandboxId,
@@ -46,7 +48,7 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     outcome: exit.outcome,
     exit: status,
     cause: exit.cause ?? null,
-    keys: records.map(({ key }) => key),
+    keys: records.flatMap(({ key }) => (attributed.has(key) ? [] : [key])),
   }
   const byKey = new Map([...(present?.results ?? []), ...records].map((record) => [record.key, record]))
   return {

@@ -139,12 +139,24 @@ export class SupervisedCommand {
     }
   }
 
-  /** Sees no more of the command, which goes on; `ended` rejects with `CLOSED`. */
-  async leave(): Promise<void> {
-    this.#left.abort(
-      new ConductorError('CLOSED', `run ${this.runId} of ${this.#spec.taskId} was left to itself`),
-    )
+  /** Sees no more of the command, whatever becomes of it; `ended` rejects with the reason. */
+  async leave(
+    reason = new ConductorError('CLOSED', `run ${this.runId} of ${this.#spec.taskId} was left to itself`),
+  ): Promise<void> {
+    this.#left.abort(reason)
     await this.#running?.disconnect()
+  }
+
+  /** Stops the command when its caller gives it up. */
+  stopOnAbort(signal: AbortSignal): void {
+    const stop = (): void => {
+      // A command that cannot be stopped is one whose end cannot be seen, which whoever awaits it hears.
+      this.stop().catch(() => {})
+    }
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop, { once: true })
+    const forget = (): void => signal.removeEventListener('abort', stop)
+    this.ended.then(forget, forget)
   }
 
   /** Over the live connection while there is one, and once that broke by the logs that the supervisor keeps. */

@@ -14,7 +14,7 @@ export interface ManifestAttempt {
   readonly exit: ExitStatus | null
   /** Null when it ended by itself. */
   readonly cause: DeathCause | null
-  /** Keys of what this sandbox held when it was drained. */
+  /** Keys of what this sandbox held when it was drained, or, gone before that, of what was found elsewhere and no other had left. */
   readonly keys: readonly string[]
 }
 

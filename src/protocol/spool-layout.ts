@@ -16,6 +16,14 @@ export function spoolFileName(timestamp: string, name: string): string {
   return `${timestamp}-~${createHash('sha256').update(name).digest('hex')}`
 }
 
+/** Folder, in that for temporary files, of a file for each key that is taken by a result outside the spool; by {@link claimToken}. */
+export const CLAIMS_FOLDER = 'persist-result-claims'
+
+/** Stands for a result's file name in {@link CLAIMS_FOLDER}. */
+export function claimToken(taskId: string, file: string): string {
+  return createHash('sha256').update(`${taskId}/${file}`).digest('hex')
+}
+
 /** Folder of one worker inside the spool: grant, tools, and a folder for each command it ran. */
 export function workerFolder(localDir: string, taskId: string): string {
   return `${localDir}/${WORKER_FOLDER}/${taskId}`
