@@ -24,6 +24,8 @@ export interface AttemptParts {
   readonly record: WorkerRecord
   /** Ended with the attempt. */
   readonly grant?: WorkerGrant | undefined
+  /** Tag of the task's intent; undefined where it has to be read first. */
+  readonly intentEtag?: Promise<string | undefined> | undefined
   /** Called once more at its end: removes sandboxes that were made along with it and came late. */
   readonly removeStrays?: (() => Promise<void>) | undefined
 }
@@ -57,6 +59,7 @@ export class Attempt {
   readonly signs: LifeSigns
   readonly #places: TaskPlaces
   readonly #grant: WorkerGrant | undefined
+  readonly #intentEtag: Promise<string | undefined> | undefined
   readonly #removeStrays: (() => Promise<void>) | undefined
   readonly #lease: Lease
   readonly #announcer: Announcer
@@ -64,11 +67,12 @@ export class Attempt {
   #receipt: Receipt | undefined
 
   constructor(parts: AttemptParts, { places, results, takenOver, onResult, onGone }: AttemptOptions) {
-    const { sandbox, record, grant, removeStrays } = parts
+    const { sandbox, record, grant, intentEtag, removeStrays } = parts
     this.sandbox = sandbox
     this.#record = record
     this.#places = places
     this.#grant = grant
+    this.#intentEtag = intentEtag
     this.#removeStrays = removeStrays
     this.spool = new SpoolStore(
       `sandbox ${sandbox.id}`,
@@ -135,6 +139,7 @@ export class Attempt {
       record: this.#record,
       sandboxId: this.sandbox.id,
       force,
+      intentEtag: this.#intentEtag,
       lost: () => this.signs.lost(),
       certify: (end) => this.signs.certify(end, { signal }),
       onRecord: (record) => this.#announcer.announce(record),

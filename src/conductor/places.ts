@@ -3,6 +3,7 @@ import { E2bVolumeFiles } from '../sandbox/e2b-volume.js'
 import { HttpStore, type HttpStoreOptions } from '../stores/http/http-store.js'
 import type { ManifestStore } from '../stores/manifest-store.js'
 import type { ResultStore } from '../stores/result-store.js'
+import { S3Intents } from '../stores/s3/s3-intents.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
 import { S3Manifests } from '../stores/s3/s3-manifests.js'
 import { S3Store } from '../stores/s3/s3-store.js'
@@ -19,6 +20,7 @@ export interface TaskPlaces {
   readonly s3: S3Store | undefined
   readonly http: HttpStore | undefined
   readonly manifests: ManifestStore | undefined
+  readonly intents: S3Intents | undefined
   /** Name of the volume that is the task's spool, if one is. */
   readonly volume: string | undefined
 }
@@ -48,6 +50,7 @@ export function placesOf(
     s3: store,
     http,
     manifests: s3 === undefined ? undefined : new S3Manifests(s3),
+    intents: s3 === undefined ? undefined : new S3Intents(s3),
     volume,
   }
 }

@@ -5,6 +5,7 @@ import { type ConductorError, isConductorError } from '../errors.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
 import type { Receipt } from './receipt.js'
+import { recoverVanished } from './recover-vanished.js'
 import { identityOf, METADATA } from './sandbox-metadata.js'
 import { Worker } from './worker.js'
 import type { FoundWorker, WorkerFactory } from './worker-factory.js'
@@ -19,14 +20,20 @@ const FROM_START = { stdout: 0, stderr: 0 }
 export interface Recovery {
   /** Workers whose command still runs: followed from now on, from the first byte of its output; the caller ends them as its own. */
   readonly workers: readonly Worker[]
-  /** Of workers whose command had ended: drained, sealed, and gone. */
+  /**
+   * Of workers whose command had ended: drained, sealed, and gone. With S3 also of those whose sandbox had vanished, unless they
+   * were started in the last two minutes: certified, and sealed with what they had delivered.
+   */
   readonly receipts: readonly Receipt[]
   /** Sandboxes that were left as they are, paused once their lease is over. */
   readonly failures: readonly {
     readonly taskId: string
+    /** Empty for one that had vanished. */
     readonly sandboxId: string
     readonly error: ConductorError
   }[]
+  /** Why workers whose sandbox had vanished could not be looked for, if so; another call does. */
+  readonly unlisted?: ConductorError | undefined
 }
 
 interface Progress {
@@ -82,7 +89,19 @@ export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> 
   }
   signal?.throwIfAborted()
   const workers = done.running.map(({ worker }) => worker)
-  return { workers, receipts: done.receipts, failures: done.failures }
+  const found: Recovery = { workers, receipts: done.receipts, failures: done.failures }
+  try {
+    const isSeenTo = (taskId: string): boolean => byTask.has(taskId) || isKnown(taskId)
+    const { receipts, failures } = await recoverVanished({ conductorId, factory, isSeenTo, signal })
+    return {
+      ...found,
+      receipts: [...found.receipts, ...receipts],
+      failures: [...found.failures, ...failures.map((failure) => ({ ...failure, sandboxId: '' }))],
+    }
+  } catch (error) {
+    if (!isConductorError(error)) throw error
+    return { ...found, unlisted: error }
+  }
 }
 
 async function recoverTask(

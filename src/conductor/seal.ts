@@ -9,6 +9,7 @@ import type { WorkerExit } from './receipt.js'
 export interface SealOptions extends CallOptions {
   readonly taskId: string
   readonly attempt: number
+  /** Empty where nobody lived to see which it was; the spawn then tells. */
   readonly sandboxId: string
   readonly spawnId: string
   readonly exit: WorkerExit
@@ -33,9 +34,11 @@ export async function sealTask(manifests: ManifestStore, options: SealOptions): 
 function addAttempt(present: Manifest | undefined, options: SealOptions): Manifest | undefined {
   const { taskId, sandboxId, spawnId, attempt, exit, records, drained } = options
   const before = present?.attempts ?? []
-  if (!drained && before.some(({ sandbox_id }) => sandbox_id === sandboxId)) return undefined
+  const isThis = ({ sandbox_id, spawn_id }: ManifestAttempt): boolean =>
+    sandboxId === '' ? spawn_id === spawnId : sandbox_id === sandboxId
+  if (!drained && before.some(isThis)) return undefined
   const now = new Date().toISOString()
-  const others = before.filter(({ sandbox_id }) => sandbox_id !== sandboxId)
+  const others = before.filter((other) => !isThis(other))
   const status =
     exit.exitCode === null && exit.signal === null ? null : { code: exit.exitCode, signal: exit.signal }
   // A spool on a volume holds what earlier sandboxes left as well.

@@ -3,13 +3,14 @@ import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { Granter } from '../grants/granter.js'
 import type { WorkerGrant } from '../grants/worker-grant.js'
+import type { Intent } from '../protocol/intent.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
 import type { RemoteSandbox, SandboxSummary } from '../sandbox/remote-sandbox.js'
 import { S3Intents } from '../stores/s3/s3-intents.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
 import type { AttemptParts } from './attempt.js'
-import { type Claim, claimTask } from './claim-task.js'
+import { type Claim, claimTask, noteTask } from './claim-task.js'
 import { discard, Equipper } from './equipper.js'
 import { type Inspection, inspectWorker } from './inspect.js'
 import { LEASE_MS } from './lease.js'
@@ -50,6 +51,11 @@ export class WorkerFactory {
     return placesOf({ taskId, volume }, this.#options, this.#s3)
   }
 
+  /** Who has which task's worker, where there is a place to say so. */
+  get intents(): S3Intents | undefined {
+    return this.#s3 === undefined ? undefined : new S3Intents(this.#s3)
+  }
+
   /** Sandboxes of a task, whoever made them, the oldest first. */
   async findSandboxes(taskId: string, { signal }: CallOptions = {}): Promise<SandboxSummary[]> {
     const found: SandboxSummary[] = []
@@ -69,12 +75,14 @@ export class WorkerFactory {
     const places = this.placesOf(spawn.taskId, spawn.volume)
     const spawnId = newSpawnId()
     // Nobody else can know a name that was made up here.
-    const claim = isNamed ? await this.#claim(spawn, { spawnId, places, signal }) : undefined
+    const claim = isNamed
+      ? await this.#claim(spawn, { spawnId, places, signal })
+      : this.#note(spawn.taskId, spawnId, places)
     if (claim !== undefined && !('release' in claim)) return claim
     try {
       for (let left = spawn.retries.lost; ; left--) {
         try {
-          return await this.#bringUp({ spawn, isNamed, spawnId, places, claim, signal, onClosed })
+          return await this.#bringUp({ spawn, spawnId, places, claim, signal, onClosed })
         } catch (error) {
           // Nothing of the command has been seen yet, so that this sandbox counts for none.
           if (left === 0 || !isConductorError(error) || error.code !== 'SANDBOX_GONE') throw error
@@ -130,24 +138,17 @@ export class WorkerFactory {
     },
   ): Promise<Claim | readonly SandboxSummary[] | undefined> {
     const { spawnId, previous, signal } = wanted
-    const { manifests } = wanted.places
+    const { manifests, intents } = wanted.places
     const findSandboxes = (): Promise<SandboxSummary[]> => this.findSandboxes(taskId, { signal })
     const askE2b = async (): Promise<SandboxSummary[] | undefined> => {
       const found = await findSandboxes()
       return found.length > 0 ? found : undefined
     }
-    if (this.#s3 === undefined || manifests === undefined) return askE2b()
+    if (intents === undefined || manifests === undefined) return askE2b()
     try {
       return await claimTask({
-        intent: {
-          v: 1,
-          task_id: taskId,
-          spawn_id: spawnId,
-          conductor: this.#options.id,
-          created_at: new Date().toISOString(),
-          released: false,
-        },
-        intents: new S3Intents(this.#s3),
+        intent: this.#intentOf(taskId, spawnId),
+        intents,
         manifests,
         findSandboxes,
         waits: previous === undefined && ifExists === 'attach',
@@ -161,6 +162,16 @@ export class WorkerFactory {
     }
   }
 
+  #note(taskId: string, spawnId: string, { intents }: TaskPlaces): Claim | undefined {
+    if (intents === undefined) return undefined
+    return noteTask({ intent: this.#intentOf(taskId, spawnId), intents })
+  }
+
+  #intentOf(taskId: string, spawnId: string): Intent {
+    const created_at = new Date().toISOString()
+    return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#options.id, created_at }
+  }
+
   async #bringUp(spawning: Spawning & { readonly onClosed: () => void }): Promise<Worker> {
     const { spawn, spawnId, places, claim, signal, onClosed } = spawning
     const { command, outputs, retries } = spawn
@@ -169,7 +180,12 @@ export class WorkerFactory {
     const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, confirm, signal })
     const { sandbox, grant } = parts
     let isUp = false
-    const worker = new Worker({ ...parts, places, onClosed: () => isUp && onClosed() })
+    const worker = new Worker({
+      ...parts,
+      places,
+      intentEtag: claim?.etag,
+      onClosed: () => isUp && onClosed(),
+    })
     const launch = async (): Promise<void> => {
       if (command === undefined) return
       const renew = (options: RenewOptions): Promise<AttemptParts> => this.#renew(spawning, options)
@@ -190,11 +206,11 @@ export class WorkerFactory {
 
   /** The next sandbox of a worker whose last one was lost. */
   async #renew(
-    { spawn, isNamed, places }: Spawning,
+    { spawn, places }: Spawning,
     { previous, endsAt, onGrant, signal }: RenewOptions,
   ): Promise<AttemptParts> {
     const spawnId = newSpawnId()
-    const claim = isNamed ? await this.#claim(spawn, { spawnId, places, previous, signal }) : undefined
+    const claim = await this.#claim(spawn, { spawnId, places, previous, signal })
     if (claim !== undefined && !('release' in claim)) {
       throw new ConductorError('EXISTS', `task ${spawn.taskId} has a worker in sandbox ${claim[0]?.id}`)
     }
@@ -205,7 +221,7 @@ export class WorkerFactory {
       try {
         await parts.grant?.serve(parts.sandbox, onGrant)
         signal.throwIfAborted()
-        return parts
+        return { ...parts, intentEtag: claim?.etag }
       } catch (error) {
         await parts.grant?.end()
         await discard(parts.sandbox, error)
@@ -221,8 +237,6 @@ export class WorkerFactory {
 /** What a worker is being made from. */
 interface Spawning {
   readonly spawn: ResolvedSpawn
-  /** Whether its name is the caller's, so that others may know it. */
-  readonly isNamed: boolean
   readonly spawnId: string
   readonly places: TaskPlaces
   readonly claim: Claim | undefined

@@ -5,6 +5,7 @@ import type { ResultRecord } from './record.js'
 export interface ManifestAttempt {
   /** From 1. */
   readonly attempt: number
+  /** Empty where it vanished before any conductor that lives now had seen it. */
   readonly sandbox_id: string
   /** Of the spawn that made the sandbox. */
   readonly spawn_id: string

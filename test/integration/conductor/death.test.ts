@@ -150,7 +150,7 @@ describe('a worker that does not end by itself', () => {
     const taken = await spawn('taken')
     const intent = { task_id: 'taken', spawn_id: 'theirs', conductor: 'other' } as const
     const created_at = new Date().toISOString()
-    await new S3Intents(stack.at).write({ v: 1, ...intent, created_at, released: false }, undefined)
+    await new S3Intents(stack.at).write({ v: 1, ...intent, created_at }, undefined)
     await lose(taken)
     await expect(taken.wait()).rejects.toMatchObject({ code: 'SANDBOX_GONE', message: /by conductor other/ })
     await taken.terminate()
