@@ -9,6 +9,7 @@ import { readLimited } from '../sandbox/sandbox-files.js'
 import { followLogs, LOG_LIMIT_BYTES, type LogOffsets } from './follow-log.js'
 import { inspectWorker } from './inspect.js'
 import { LEASE_MS } from './lease.js'
+import { noteKills } from './memory-kills.js'
 import { OutputStream } from './output-stream.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
@@ -236,5 +237,6 @@ function commandLine(spec: CommandSpec): string {
   const run = `${folder}/${WORKER_FILES.runs}/${spec.runId}`
   // By its number another conductor finds the supervisor, which is what this shell is about to become.
   const pid = `mkdir -p ${quote(run)}; echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}`
-  return `${modes}; ${pid}; exec ${words.map(quote).join(' ')}`
+  const before = noteKills(`${run}/${RUN_FILES.before}`)
+  return `${modes}; ${pid}; ${before}; exec ${words.map(quote).join(' ')}`
 }

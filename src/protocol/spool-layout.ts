@@ -58,6 +58,8 @@ export const RUN_FILES = {
   heartbeat: 'heartbeat',
   /** Process id of the supervisor, written before it starts. */
   pid: 'pid',
+  /** How often the kernel had killed for memory before it started, and how long the machine was up: two numbers. */
+  before: 'before',
 } as const
 
 /** How a supervised command ended; written once, with sync and rename, as `exit.json`. */
