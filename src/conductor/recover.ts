@@ -13,6 +13,8 @@ import type { FoundWorker, WorkerFactory } from './worker-factory.js'
 const CONCURRENT_SANDBOXES = 8
 /** How long a conductor may take from having a sandbox to having put its tools there. */
 const EQUIP_WINDOW_MS = 20_000
+/** The same, from having done so to its command's first sign of life. */
+const START_WINDOW_MS = 1_000
 const LOOK_EVERY_MS = 500
 const FROM_START = { stdout: 0, stderr: 0 }
 
@@ -155,6 +157,11 @@ export function isEquipped(found: FoundWorker): found is EquippedWorker {
   return found.inspection.record !== undefined
 }
 
+/** Whether a command may be on its way to a worker that seems never to have had one. */
+function isFresh({ inspection: { lastRun, record } }: EquippedWorker): boolean {
+  return lastRun === 0 && Date.now() - Date.parse(record.created_at) < START_WINDOW_MS
+}
+
 /** A sandbox that its conductor never came to equip holds nothing, and is removed once it is sure that nobody is at it. */
 async function findEquipped(
   summary: SandboxSummary,
@@ -162,8 +169,9 @@ async function findEquipped(
 ): Promise<EquippedWorker | undefined> {
   for (;;) {
     const found = await factory.find(summary, { signal })
-    if (isEquipped(found)) return found
-    if (Date.now() - summary.startedAt.getTime() > EQUIP_WINDOW_MS) break
+    if (isEquipped(found)) {
+      if (!isFresh(found)) return found
+    } else if (Date.now() - summary.startedAt.getTime() > EQUIP_WINDOW_MS) break
     await delay(LOOK_EVERY_MS, undefined, { signal })
   }
   await factory.sandboxes.kill(summary.id, { signal })

@@ -235,8 +235,8 @@ function commandLine(spec: CommandSpec): string {
   // E2B writes files as 0644: the tools must be executable, and the grant is nobody else's business.
   const modes = `chmod 755 ${quote(bin)}/*; chmod 600 ${quote(`${folder}/${WORKER_FILES.grant}`)} 2>/dev/null; chmod 700 ${quote(`${folder}/broker`)} 2>/dev/null`
   const run = `${folder}/${WORKER_FILES.runs}/${spec.runId}`
-  // By its number another conductor finds the supervisor, which is what this shell is about to become.
+  // By its number another conductor finds the supervisor, which is what this shell is about to become; so that comes first.
   const pid = `mkdir -p ${quote(run)}; echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}`
   const before = noteKills(`${run}/${RUN_FILES.before}`)
-  return `${modes}; ${pid}; ${before}; exec ${words.map(quote).join(' ')}`
+  return `${pid}; ${modes}; ${before}; exec ${words.map(quote).join(' ')}`
 }

@@ -30,10 +30,14 @@ export const entry = {
           const next = new Conductor({ env, id: `left-${count}`, maxWorkers: count })
           e2b.take()
           s3.take()
-          const { workers } = await next.recover()
+          const { workers, failures } = await next.recover()
           await Promise.all(workers.map((worker) => once(worker, 'stdout')))
           const requests = [...e2b.take(), ...s3.take()]
-          if (workers.length !== count) throw new Error(`followed ${workers.length} workers of ${count}`)
+          if (workers.length !== count) {
+            throw new Error(
+              `followed ${workers.length} of ${count} workers: ${failures[0]?.error ?? 'no failure'}`,
+            )
+          }
           await Promise.all(workers.map((worker) => worker.kill()))
           return requests
         }

@@ -107,6 +107,24 @@ describe('a conductor that comes after another', () => {
     expect(await intents.read('crash-exited')).toEqual({ intent: undefined, etag: expect.any(String) })
   })
 
+  it('does not take a command for ended that is about to start', async () => {
+    await using first = stack.conductor({ id: 'starting' })
+    const wait = 'until [ -e /workspace/go ]; do sleep 0.02; done'
+    const left = await first.spawnWorker({
+      taskId: 'starting',
+      // What comes before the supervisor takes its time, as on a machine with much to do.
+      files: { '/home/user/.bash_profile': `chmod() { ${wait}; command chmod "$@"; }\n` },
+      command: 'exit 6',
+    })
+    await left.detach()
+    await using second = stack.conductor({ id: 'starting' })
+    const { workers, receipts } = await second.recover()
+    expect(receipts).toEqual([])
+    await stack.inSandbox(left.sandboxId, 'command touch /workspace/go')
+    expect(await workers[0]?.wait()).toMatchObject({ outcome: 'failed', exitCode: 6 })
+    await workers[0]?.terminate()
+  })
+
   it('may be two at once: each sandbox is finished once, and its manifest tells how', async () => {
     await using first = stack.conductor({ id: 'twice' })
     for (const n of [1, 2, 3, 4]) {
