@@ -21,10 +21,13 @@ export async function sendFile(
     res.end()
     return
   }
-  // Never more than announced, should the file grow meanwhile; one that shrinks breaks the connection.
+  // Never more than announced, should the file grow meanwhile.
   const body = handle.createReadStream({ end: sizeBytes - 1 })
-  if (gzip) await pipeline(body, createGzip(), res)
-  else await pipeline(body, res)
+  if (gzip) return await pipeline(body, createGzip(), res)
+  await pipeline(body, res, { end: false })
+  // One that shrinks breaks the connection: else the client would wait for the rest of it.
+  if (body.bytesRead < sizeBytes) res.destroy()
+  else res.end()
 }
 
 /**
