@@ -29,7 +29,7 @@ done`
 export function noteKills(file: string, kernel = KERNEL): string {
   return `${countKills(kernel)}
 read -r up _ 2>/dev/null <${quote(kernel.uptime)}
-echo "\${kills:-0} \${up:-0}" >${quote(file)}`
+{ echo "\${kills:-0} \${up:-0}" >${quote(file)}; } 2>/dev/null`
 }
 
 /** Shell that tells, a line each, of kills since that was written down; of all there were where it was not. */

@@ -236,7 +236,7 @@ function commandLine(spec: CommandSpec): string {
   const modes = `chmod 755 ${quote(bin)}/*; chmod 600 ${quote(`${folder}/${WORKER_FILES.grant}`)} 2>/dev/null; chmod 700 ${quote(`${folder}/broker`)} 2>/dev/null`
   const run = `${folder}/${WORKER_FILES.runs}/${spec.runId}`
   // By its number another conductor finds the supervisor, which is what this shell is about to become; so that comes first.
-  const pid = `mkdir -p ${quote(run)}; echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}`
+  const pid = `mkdir -p ${quote(run)}; { echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}; } 2>/dev/null`
   const before = noteKills(`${run}/${RUN_FILES.before}`)
   return `${pid}; ${modes}; ${before}; exec ${words.map(quote).join(' ')}`
 }

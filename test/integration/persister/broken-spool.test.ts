@@ -65,7 +65,7 @@ describe.each(faultedImplementations)(
     describe.skipIf(!canMount).each([
       ['full', full, /no space left|disk full/i],
       ['read-only', readOnly, /read-only/i],
-    ])('%s', (_what, mount, why) => {
+    ])('%s', (what, mount, why) => {
       it('fails in one line when there is no other storage', async (test) => {
         const worker = await broken(test, mount, {})
         await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
@@ -107,6 +107,19 @@ describe.each(faultedImplementations)(
 
       // The shell has no record of what it stored so, and stores such an output again.
       if (implementation !== 'node') return
+      if (what === 'full')
+        it('keeps all of a command’s output and its exit while somebody else fills it for a moment', async (test) => {
+          const command =
+            'cd "$WORKER_RESULTS_LOCAL_DIR"; cat /dev/zero >ballast 2>/dev/null; (sleep 0.4; rm ballast) & seq 1 2000; exit 3'
+          const supervised = [...argv, 'run', '--run-id', '1', '--', 'sh', '-c', command].map(quote).join(' ')
+          const read = 'cd "$S/.worker/w/runs/1" && cat stdout.log exit.json'
+          const worker = await broken(test, `${mount}; ${supervised} >/dev/null; ${read}; exit`, {})
+          const { stdout, stderr } = await worker.run([])
+          expect(stderr).toBe('')
+          const lines = stdout.trimEnd().split('\n')
+          expect(JSON.parse(lines.pop() ?? '')).toMatchObject({ code: 3 })
+          expect(lines).toEqual(Array.from({ length: 2000 }, (_, i) => String(i + 1)))
+        })
       it('stores a declared output once, and takes stock of it', async (test) => {
         const place = await openS3Place(await startLocalServer())
         test.onTestFinished(() => place[Symbol.asyncDispose]())
