@@ -8,6 +8,7 @@ export type { DeliveredResult, Receipt, WorkerExit } from './conductor/receipt.j
 export type { RecoverOptions, Recovery } from './conductor/recover.js'
 export type { RehomedResult, RehomeOptions, RehomeReport } from './conductor/rehome.js'
 export type { SandboxReading, TaskResultsOptions } from './conductor/results-options.js'
+export type { WorkerRetry } from './conductor/retrier.js'
 export type { RetryOptions, SpawnOptions } from './conductor/spawn-options.js'
 export type { RunResult } from './conductor/supervised-command.js'
 export type { UndeclaredOptions } from './conductor/undeclared.js'

@@ -2,12 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { Intent } from '../protocol/intent.js'
+import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
 import type { ManifestStore } from '../stores/manifest-store.js'
 import type { S3Intents } from '../stores/s3/s3-intents.js'
 
 /** How long a conductor may take from saying that it starts a worker to having its sandbox. */
-const START_WINDOW_MS = 120_000
+export const START_WINDOW_MS = 120_000
 const LOOK_EVERY_MS = 500
 
 /** Where to look and what to write. */
@@ -19,12 +20,16 @@ export interface ClaimOptions extends CallOptions {
   readonly findSandboxes: () => Promise<readonly SandboxSummary[]>
   /** Whether to wait for a worker that another conductor is starting, instead of rejecting with `EXISTS`. */
   readonly waits: boolean
+  /** Of the lost sandbox that this claim is to follow: nobody else's unless they have claimed the task since. */
+  readonly previous?: WorkerRecord | undefined
 }
 
 /** The task is this conductor's to start. */
 export interface Claim {
   /** Numbers this sandbox among the task's. */
   readonly attempt: number
+  /** Tag of the intent as it was written; undefined where that failed, or the store sends none. */
+  readonly etag: Promise<string | undefined>
   /** Says that nothing came of it, so that the next one need not wait. */
   release(): Promise<void>
   /** Rejects with `EXISTS` when another conductor, tired of waiting, has taken the task over. */
@@ -36,14 +41,14 @@ export interface Claim {
  * sandboxes instead when it has some.
  */
 export async function claimTask(options: ClaimOptions): Promise<Claim | readonly SandboxSummary[]> {
-  const { intent, intents, manifests, findSandboxes, waits, signal } = options
+  const { intent, intents, manifests, findSandboxes, waits, previous, signal } = options
   const taskId = intent.task_id
   let expected: string | null | undefined = null
   let attempt = 1
   for (;;) {
     try {
       const etag = await intents.write(intent, expected, { signal })
-      return claimOf(options, attempt, etag)
+      return claimOf(options, attempt, Promise.resolve(etag))
     } catch (error) {
       if (!isConductorError(error) || error.code !== 'EXISTS') throw error
     }
@@ -54,13 +59,13 @@ export async function claimTask(options: ClaimOptions): Promise<Claim | readonly
     }
     const other = present.intent
     // Our own, by an attempt whose answer was lost.
-    if (other.spawn_id === intent.spawn_id) return claimOf(options, attempt, present.etag)
+    if (other?.spawn_id === intent.spawn_id) return claimOf(options, attempt, Promise.resolve(present.etag))
     const found = await findSandboxes()
     if (found.length > 0) return found
     const attempts = (await manifests.read(taskId, { signal }))?.attempts ?? []
-    const isOver = other.released || attempts.some(({ spawn_id }) => spawn_id === other.spawn_id)
-    const ageMs = Date.now() - new Date(other.created_at).getTime()
-    if (isOver || ageMs > START_WINDOW_MS) {
+    const isSealed = attempts.some(({ spawn_id }) => spawn_id === other?.spawn_id)
+    const isOver = other === undefined || other.spawn_id === previous?.spawn_id || isSealed
+    if (isOver || Date.now() - Date.parse(other.created_at) > START_WINDOW_MS) {
       attempt = attempts.length + 1
       expected = present.etag
       continue
@@ -78,13 +83,29 @@ export async function claimTask(options: ClaimOptions): Promise<Claim | readonly
   }
 }
 
-function claimOf({ intent, intents }: ClaimOptions, attempt: number, etag: string | undefined): Claim {
+/** Writes down a task whose name nobody else can know, without waiting for that: its worker is to be missed when it vanishes. */
+export function noteTask(options: Pick<ClaimOptions, 'intent' | 'intents'>): Claim {
+  const { intent, intents } = options
+  const etag = intents.write(intent, null).catch((error: unknown) => {
+    // A store that is away must not keep work from starting.
+    if (!isConductorError(error)) throw error
+    return undefined
+  })
+  return { ...claimOf(options, 1, etag), confirm: async () => {} }
+}
+
+function claimOf(
+  { intent, intents }: Pick<ClaimOptions, 'intent' | 'intents'>,
+  attempt: number,
+  etag: Promise<string | undefined>,
+): Claim {
   const claimedAt = Date.now()
   return {
     attempt,
+    etag,
     release: async () => {
       try {
-        await intents.write({ ...intent, released: true }, etag)
+        await intents.close(intent, { etag: await etag })
       } catch (error) {
         // Whoever wants the task waits until the window is over; nothing worse comes of it.
         if (!isConductorError(error)) throw error
@@ -93,10 +114,10 @@ function claimOf({ intent, intents }: ClaimOptions, attempt: number, etag: strin
     confirm: async () => {
       if (Date.now() - claimedAt < START_WINDOW_MS / 2) return
       const present = await intents.read(intent.task_id)
-      if (present?.intent.spawn_id === intent.spawn_id) return
+      if (present?.intent?.spawn_id === intent.spawn_id) return
       throw new ConductorError(
         'EXISTS',
-        `task ${intent.task_id} was taken over by conductor ${present?.intent.conductor}`,
+        `task ${intent.task_id} was taken over by conductor ${present?.intent?.conductor ?? 'unknown'}`,
       )
     },
   }

@@ -1,5 +1,7 @@
 import type { CallOptions } from '../call-options.js'
+import type { ConductorError } from '../errors.js'
 import type { DeathCause, Outcome } from '../protocol/outcome.js'
+import type { Inspection } from './inspect.js'
 import type { WorkerExit } from './receipt.js'
 import type { RunResult, SupervisedCommand } from './supervised-command.js'
 
@@ -11,7 +13,9 @@ export interface SlotEvents {
   /** Says why it ended, if not by itself; must not reject. */
   readonly examine: (exit: WorkerExit, run: RunResult) => Promise<DeathCause | undefined>
   readonly end: (exit: WorkerExit) => void
-  /** Its end cannot be seen. */
+  /** Its end cannot be seen: another go at the same, which then counts in its place, unless that is not to be. */
+  readonly again: (error: unknown) => Promise<SupervisedCommand> | undefined
+  /** Its end cannot be seen, and that is that. */
   readonly failure: (error: unknown) => void
 }
 
@@ -52,13 +56,21 @@ export class CommandSlot {
     await this.#end
   }
 
-  /** Sees no more of the present command, which goes on; whoever waits for its end is told `CLOSED`. */
-  async leave(): Promise<void> {
+  /** Sees no more of the present command, whatever becomes of it; whoever waits for its end is told the reason, else `CLOSED`. */
+  async leave(reason?: ConductorError): Promise<void> {
     try {
-      await (await this.#command)?.leave()
+      await (await this.#command)?.leave(reason)
     } catch {
       // It was never started, which whoever started it hears.
     }
+  }
+
+  /** Resolves once the present command runs, or never will. */
+  async settled(): Promise<void> {
+    await this.#command?.then(
+      () => {},
+      () => {},
+    )
   }
 
   /** Resolves when the last command has ended, at once when none ever ran. */
@@ -75,24 +87,33 @@ export class CommandSlot {
   }
 
   async #watch(command: Promise<SupervisedCommand>, on: SlotEvents): Promise<WorkerExit> {
-    try {
-      const run = await (await command).ended
-      const exit = exitOf(run, this.#stopOutcome)
-      const cause = await on.examine(exit, run)
-      this.#exit = cause === undefined ? exit : { ...exit, cause }
-      on.end(this.#exit)
-      return this.#exit
-    } catch (error) {
-      on.failure(error)
-      throw error
+    for (let current = command; ; ) {
+      try {
+        const run = await (await current).ended
+        const exit = exitOf(run, this.#stopOutcome)
+        const cause = await on.examine(exit, run)
+        this.#exit = cause === undefined ? exit : { ...exit, cause }
+        on.end(this.#exit)
+        return this.#exit
+      } catch (error) {
+        const next = this.#stopOutcome === undefined ? on.again(error) : undefined
+        if (next === undefined) {
+          on.failure(error)
+          throw error
+        }
+        this.#command = next
+        current = next
+      }
     }
   }
 }
 
+/** How a command ended that others started; nobody sees any more whether somebody stopped it. */
+export function foundExit({ exit }: Inspection): WorkerExit {
+  return exitOf({ exitCode: exit?.code ?? null, signal: exit?.signal ?? null })
+}
+
 /** What a command's end means for its worker; `stopped` is why somebody ended it. */
-export function exitOf(
-  { exitCode, signal }: Pick<RunResult, 'exitCode' | 'signal'>,
-  stopped?: Outcome,
-): WorkerExit {
+function exitOf({ exitCode, signal }: Pick<RunResult, 'exitCode' | 'signal'>, stopped?: Outcome): WorkerExit {
   return { outcome: stopped ?? (exitCode === 0 ? 'succeeded' : 'failed'), exitCode, signal }
 }

@@ -1,10 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { isConductorError } from '../errors.js'
 import type { CreateSandboxOptions, RemoteSandbox, SandboxProvider } from '../sandbox/remote-sandbox.js'
+import { backOffMs } from './back-off.js'
 import { METADATA } from './sandbox-metadata.js'
-
-const FIRST_PAUSE_MS = 500
-const MAX_PAUSE_MS = 30_000
 
 /** A new sandbox, and what to do about others that the same spawn may have made. */
 export interface CreatedSandbox {
@@ -40,8 +38,7 @@ export async function createSandbox(
     } catch (error) {
       if (!isConductorError(error) || !error.retryable || retry === retries) throw error
       isUncertain = true
-      const pauseMs = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** retry)
-      await delay(pauseMs * (0.5 + Math.random() / 2), undefined, { signal })
+      await delay(backOffMs(retry), undefined, { signal })
       for await (const { id } of provider.list(mark, { signal })) {
         return created(await provider.connect(id, timeoutMs, { signal }))
       }

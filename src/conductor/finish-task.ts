@@ -8,9 +8,10 @@ import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import type { SpoolStore } from '../stores/spool-store.js'
 import { type Delivery, deliverAll } from './deliver.js'
 import { drainSandbox } from './drain.js'
+import { findDelivered } from './found-results.js'
 import { LEASE_MS } from './lease.js'
 import type { TaskPlaces } from './places.js'
-import type { Receipt, WorkerExit } from './receipt.js'
+import type { DeliveredResult, Receipt, WorkerExit } from './receipt.js'
 import { sealTask } from './seal.js'
 import { keepUndeclared, UNDECLARED_NAME } from './undeclared.js'
 
@@ -25,6 +26,8 @@ export interface FinishOptions extends CallOptions {
   readonly record: WorkerRecord
   readonly sandboxId: string
   readonly force: boolean
+  /** Tag of the task's intent; undefined where it has to be read first. */
+  readonly intentEtag: Promise<string | undefined> | undefined
   /** Called when the sandbox turns out to be gone: what that means for the worker's end. */
   readonly lost: () => WorkerExit
   /** Stores what is known of its death, once; undefined when it ended by itself, or nothing takes it. */
@@ -72,12 +75,21 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   const undelivered = drained.deliveries.filter((delivery) => delivery.undelivered !== undefined)
   if (undelivered.length > 0 && !force) throw refusal(taskId, undelivered)
   const kept = drained.deliveries.filter((delivery) => delivery.undelivered === undefined)
-  const before = gone ? await sealedBefore(options) : undefined
-  if (before !== undefined) return receiptOf(taskId, before, drained, kept, { sealed: true })
+  if (gone) {
+    const manifest = await readManifest(options)
+    const before = endOf(options.sandboxId, manifest)
+    if (before !== undefined) return receiptOf(taskId, before, drained, kept, { sealed: true })
+    const known = new Set(manifest?.results.map(({ key }) => key))
+    kept.push(...(await findDelivered(taskId, places, known, { signal })))
+  }
   const certificate = await options.certify(exit)
-  if (certificate !== undefined) kept.push(certificate)
+  const isNew = kept.every(({ record }) => record.key !== certificate?.record.key)
+  if (certificate !== undefined && isNew) kept.push(certificate)
   const manifest = await seal(options, exit, kept, !gone && drained !== NOTHING)
-  if (!gone) await sandbox?.kill({ signal })
+  await Promise.all([
+    manifest === undefined ? undefined : closeIntent(options),
+    gone ? undefined : sandbox?.kill({ signal }),
+  ])
   return receiptOf(taskId, exit, drained, kept, {
     sealed: manifest !== undefined,
     certificateKey: certificate?.record.key,
@@ -134,18 +146,28 @@ async function seal(
   }
 }
 
-/** How a sandbox that is gone ended by the word of another conductor, which drained it before it went. */
-async function sealedBefore({
-  taskId,
-  sandboxId,
-  places,
-  signal,
-}: FinishOptions): Promise<WorkerExit | undefined> {
-  const manifest = await places.manifests?.read(taskId, { signal }).catch((error: unknown) => {
+/** Says that the end of what was begun is written down. */
+async function closeIntent({ places, record, intentEtag, signal }: FinishOptions): Promise<void> {
+  try {
+    await places.intents?.close(record, { etag: await intentEtag, signal })
+  } catch (error) {
+    // Whoever goes through open intents finds the task sealed.
+    if (!isConductorError(error)) throw error
+  }
+}
+
+async function readManifest({ taskId, places, signal }: FinishOptions): Promise<Manifest | undefined> {
+  try {
+    return await places.manifests?.read(taskId, { signal })
+  } catch (error) {
     // Whether it can be written is another question, which sealing asks.
     if (!isConductorError(error)) throw error
     return undefined
-  })
+  }
+}
+
+/** How a sandbox that is gone ended by the word of another conductor, which drained it before it went. */
+function endOf(sandboxId: string, manifest: Manifest | undefined): WorkerExit | undefined {
   const found = manifest?.attempts.find(({ sandbox_id }) => sandbox_id === sandboxId)
   if (found === undefined) return undefined
   const { outcome, exit, cause } = found
@@ -163,13 +185,7 @@ function receiptOf(
     taskId,
     ...exit,
     ...written,
-    results: kept.map(({ record, tiers, verified }) => ({
-      key: record.key,
-      sizeBytes: record.size,
-      sha256: record.sha256,
-      tiers,
-      verified,
-    })),
+    results: kept.map(toDeliveredResult),
     missingOutputs: outputs.filter(({ status }) => status === 'missing').map(({ path }) => path),
     failedOutputs: [
       ...outputs
@@ -181,6 +197,11 @@ function receiptOf(
       reason === undefined ? [] : [{ key: record.key, reason }],
     ),
   }
+}
+
+/** As a receipt tells it. */
+export function toDeliveredResult({ record, tiers, verified }: Delivery): DeliveredResult {
+  return { key: record.key, sizeBytes: record.size, sha256: record.sha256, tiers, verified }
 }
 
 function refusal(taskId: string, undelivered: readonly Delivery[]): ConductorError {

@@ -8,6 +8,9 @@ import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 
 /** Larger ones are nobody's honest records. */
 const MAX_BYTES = 1 << 20
+/** Before a supervisor that cannot be found counts as killed. */
+const MAX_LOOKS = 5
+const LOOK_EVERY_SECONDS = 0.1
 
 /** What a worker's folder says of it to somebody who never saw the worker. */
 export interface Inspection {
@@ -23,12 +26,15 @@ export interface Inspection {
   readonly heartbeatAt: Date | undefined
 }
 
-/** Shell that leaves the number of the process that supervises run `$n` in `pid`, empty unless it lives: numbers are used again. */
+/**
+ * Shell that leaves the number of the process that supervises run `$n` in `pid`, or of the shell that is about to become it;
+ * empty unless it lives: numbers are used again.
+ */
 export const FIND_SUPERVISOR = `pid=$(head -c 20 "runs/$n/${RUN_FILES.pid}" 2>/dev/null)
 case $pid in '' | *[!0-9]*) pid= ;; esac
 if [ -n "$pid" ]; then
   case $(tr '\\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
-    *" run --run-id $n "*) ;;
+    *" run --run-id $n "* | *" 'run' '--run-id' '$n' "*) ;;
     *) pid= ;;
   esac
 fi`
@@ -49,7 +55,14 @@ for d in ${WORKER_FILES.runs}/*/; do
   case $r in '' | 0* | *[!0-9]* | ?????????*) ;; *) if [ "$r" -gt "$n" ]; then n=$r; fi ;; esac
 done
 echo "run $n"
-${FIND_SUPERVISOR}
+# Its folder is there a moment before its number.
+looks=0
+while :; do
+  ${FIND_SUPERVISOR}
+  if [ "$n" = 0 ] || [ -n "$pid" ] || [ -e "runs/$n/${RUN_FILES.exit}" ] || [ $looks -ge ${MAX_LOOKS} ]; then break; fi
+  looks=$((looks + 1))
+  sleep ${LOOK_EVERY_SECONDS} 2>/dev/null || sleep 1
+done
 echo "pid $pid"
 echo "exit $(b "runs/$n/${RUN_FILES.exit}")"
 echo "heartbeat $(date -r "runs/$n/${RUN_FILES.heartbeat}" +%s 2>/dev/null)"`

@@ -30,6 +30,7 @@ export class LifeSigns {
   #lastSeenMs = Date.now()
   #lifeEndsMs = Date.now() + LEASE_MS
   #death: PostMortem | undefined
+  #loss: WorkerExit | undefined
   #stored: Promise<Delivery | undefined> | undefined
 
   constructor(options: LifeSignsOptions) {
@@ -64,6 +65,7 @@ export class LifeSigns {
 
   /** The sandbox is gone; why, as far as the clock tells. */
   lost(): WorkerExit {
+    if (this.#loss !== undefined) return this.#loss
     const isOver = Date.now() > this.#lifeEndsMs
     const cause: DeathCause = isOver ? 'sandbox_timeout' : 'sandbox_vanished'
     const ends = new Date(this.#lifeEndsMs).toISOString()
@@ -71,19 +73,24 @@ export class LifeSigns {
       ? `its life ended at ${ends}`
       : `it was to live until ${ends}, and E2B knows it no more`
     this.#death = { cause, evidence: [finding], lastHeartbeatAt: undefined }
-    return { outcome: 'lost', exitCode: null, signal: null, cause }
+    this.#loss = { outcome: 'lost', exitCode: null, signal: null, cause }
+    return this.#loss
   }
 
   /** Stores the certificate, once; undefined when the worker ended by itself or no tier takes it. */
   async certify(exit: WorkerExit, options: CallOptions = {}): Promise<Delivery | undefined> {
-    if (this.#death === undefined) return undefined
-    this.#stored ??= storeCertificate(this.#certificate(this.#death, exit), this.#options.places, options)
+    const certificate = this.certificate(exit)
+    if (certificate === undefined) return undefined
+    this.#stored ??= storeCertificate(certificate, this.#options.places, options)
     const stored = await this.#stored
     if (stored === undefined) this.#stored = undefined
     return stored
   }
 
-  #certificate(death: PostMortem, { outcome, exitCode, signal }: WorkerExit): DeathCertificate {
+  /** All that is known of its death; undefined when it ended by itself. */
+  certificate({ outcome, exitCode, signal }: WorkerExit): DeathCertificate | undefined {
+    const death = this.#death
+    if (death === undefined) return undefined
     const { sandbox, record, takenOver } = this.#options
     return {
       v: 1,

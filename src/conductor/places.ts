@@ -3,6 +3,7 @@ import { E2bVolumeFiles } from '../sandbox/e2b-volume.js'
 import { HttpStore, type HttpStoreOptions } from '../stores/http/http-store.js'
 import type { ManifestStore } from '../stores/manifest-store.js'
 import type { ResultStore } from '../stores/result-store.js'
+import { S3Intents } from '../stores/s3/s3-intents.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
 import { S3Manifests } from '../stores/s3/s3-manifests.js'
 import { S3Store } from '../stores/s3/s3-store.js'
@@ -22,6 +23,7 @@ export interface TaskPlaces {
   readonly manifests: ManifestStore | undefined
   /** Reads what lies there encrypted; undefined where nothing is said about encryption. */
   readonly encryption: ResolvedEncryption | undefined
+  readonly intents: S3Intents | undefined
   /** Name of the volume that is the task's spool, if one is. */
   readonly volume: string | undefined
 }
@@ -52,6 +54,7 @@ export function placesOf(
     http,
     manifests: s3 === undefined ? undefined : new S3Manifests(s3),
     encryption: options.encryption,
+    intents: s3 === undefined ? undefined : new S3Intents(s3),
     volume,
   }
 }

@@ -3,6 +3,7 @@ import type { DeathCause } from '../protocol/outcome.js'
 import { RUN_FILES, WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
 import { quote } from '../sandbox/quote.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
+import { tellKills } from './memory-kills.js'
 import type { WorkerExit } from './receipt.js'
 
 /** A shell's word for a child that SIGKILL ended, the kernel's signal to who has used too much memory. */
@@ -48,7 +49,7 @@ export async function examineEnd(
   return { cause, evidence, lastHeartbeatAt: heartbeat }
 
   function causeOf(): DeathCause {
-    // The kernel's memory killer sends SIGKILL and nothing else; its count is of the sandbox's whole life.
+    // The kernel's memory killer sends SIGKILL and nothing else.
     const bySigkill = isKilled && (signal === null || signal === 'SIGKILL')
     if (!saysFull && bySigkill && memory.some((line) => /oom_kill [1-9]|[Kk]illed process/.test(line)))
       return 'out_of_memory'
@@ -69,10 +70,8 @@ interface Findings {
 
 async function look(sandbox: RemoteSandbox, { taskId, localDir, runId, cwd }: Deceased): Promise<Findings> {
   const run = `${workerFolder(localDir, taskId)}/${WORKER_FILES.runs}/${runId}`
-  const script = `for f in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
-  [ -r "$f" ] && sed -n 's/^oom_kill /memory oom_kill /p' "$f"
-done
-dmesg 2>/dev/null | grep -i 'killed process' | tail -n 3 | cut -c 1-200 | sed 's/^/memory /'
+  const script = `{ ${tellKills(`${run}/${RUN_FILES.before}`)}
+} | sed 's/^/memory /'
 df -Pk -- ${quote(cwd)} ${quote(localDir)} 2>/dev/null | sed 1d | cut -c 1-200 | sort -u | sed 's/^/disk /'
 echo "heartbeat $(date -r ${quote(`${run}/${RUN_FILES.heartbeat}`)} +%s 2>/dev/null)"`
   let stdout = ''

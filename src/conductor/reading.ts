@@ -2,7 +2,7 @@ import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { assertTaskId } from '../protocol/key.js'
 import { createManyResults, type ManyTasksContext, type ResultsQuery } from '../results/many-tasks.js'
-import { type PruneOptions, type PruneReport, pruneTasks } from '../results/prune.js'
+import { type PruneContext, type PruneOptions, type PruneReport, pruneTasks } from '../results/prune.js'
 import { taskSource } from '../results/result-source.js'
 import { createResults, type Results } from '../results/results.js'
 import { createTasks, type Tasks, type TasksOptions } from '../results/tasks.js'
@@ -60,7 +60,9 @@ export class Reading {
     const isAlive = async (taskId: string, call: CallOptions): Promise<boolean> =>
       workers.has(taskId) ||
       (options.unsealed === true && (await factory.findSandboxes(taskId, call)).length > 0)
-    return pruneTasks({ ...this.#context(), isAlive }, options)
+    const forget: PruneContext['forget'] = async (taskId, call) =>
+      factory.placesOf(taskId).intents?.prune(taskId, call)
+    return pruneTasks({ ...this.#context(), isAlive, forget }, options)
   }
 
   async rehome(options: RehomeOptions): Promise<RehomeReport> {

@@ -37,4 +37,6 @@ export interface Receipt extends WorkerExit {
   readonly failedOutputs: readonly { readonly path: string; readonly reason: string }[]
   /** Results given up; only with `force`, or when the sandbox was lost. */
   readonly undelivered: readonly { readonly key: string; readonly reason: string }[]
+  /** Of the worker's sandboxes before this one, which were lost: what each of them left, the oldest first. */
+  readonly earlier?: readonly Receipt[] | undefined
 }

@@ -5,6 +5,7 @@ import { type ConductorError, isConductorError } from '../errors.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
 import type { Receipt } from './receipt.js'
+import { recoverVanished } from './recover-vanished.js'
 import { identityOf, METADATA } from './sandbox-metadata.js'
 import { Worker } from './worker.js'
 import type { FoundWorker, WorkerFactory } from './worker-factory.js'
@@ -12,6 +13,8 @@ import type { FoundWorker, WorkerFactory } from './worker-factory.js'
 const CONCURRENT_SANDBOXES = 8
 /** How long a conductor may take from having a sandbox to having put its tools there. */
 const EQUIP_WINDOW_MS = 20_000
+/** The same, from having done so to its command's first sign of life. */
+const START_WINDOW_MS = 1_000
 const LOOK_EVERY_MS = 500
 const FROM_START = { stdout: 0, stderr: 0 }
 
@@ -19,14 +22,20 @@ const FROM_START = { stdout: 0, stderr: 0 }
 export interface Recovery {
   /** Workers whose command still runs: followed from now on, from the first byte of its output; the caller ends them as its own. */
   readonly workers: readonly Worker[]
-  /** Of workers whose command had ended: drained, sealed, and gone. */
+  /**
+   * Of workers whose command had ended: drained, sealed, and gone. With S3 also of those whose sandbox had vanished, unless they
+   * were started in the last two minutes: certified, and sealed with what they had delivered.
+   */
   readonly receipts: readonly Receipt[]
   /** Sandboxes that were left as they are, paused once their lease is over. */
   readonly failures: readonly {
     readonly taskId: string
+    /** Empty for one that had vanished. */
     readonly sandboxId: string
     readonly error: ConductorError
   }[]
+  /** Why workers whose sandbox had vanished could not be looked for, if so; another call does. */
+  readonly unlisted?: ConductorError | undefined
 }
 
 interface Progress {
@@ -82,7 +91,19 @@ export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> 
   }
   signal?.throwIfAborted()
   const workers = done.running.map(({ worker }) => worker)
-  return { workers, receipts: done.receipts, failures: done.failures }
+  const found: Recovery = { workers, receipts: done.receipts, failures: done.failures }
+  try {
+    const isSeenTo = (taskId: string): boolean => byTask.has(taskId) || isKnown(taskId)
+    const { receipts, failures } = await recoverVanished({ conductorId, factory, isSeenTo, signal })
+    return {
+      ...found,
+      receipts: [...found.receipts, ...receipts],
+      failures: [...found.failures, ...failures.map((failure) => ({ ...failure, sandboxId: '' }))],
+    }
+  } catch (error) {
+    if (!isConductorError(error)) throw error
+    return { ...found, unlisted: error }
+  }
 }
 
 async function recoverTask(
@@ -136,6 +157,11 @@ export function isEquipped(found: FoundWorker): found is EquippedWorker {
   return found.inspection.record !== undefined
 }
 
+/** Whether a command may be on its way to a worker that seems never to have had one. */
+function isFresh({ inspection: { lastRun, record } }: EquippedWorker): boolean {
+  return lastRun === 0 && Date.now() - Date.parse(record.created_at) < START_WINDOW_MS
+}
+
 /** A sandbox that its conductor never came to equip holds nothing, and is removed once it is sure that nobody is at it. */
 async function findEquipped(
   summary: SandboxSummary,
@@ -143,8 +169,9 @@ async function findEquipped(
 ): Promise<EquippedWorker | undefined> {
   for (;;) {
     const found = await factory.find(summary, { signal })
-    if (isEquipped(found)) return found
-    if (Date.now() - summary.startedAt.getTime() > EQUIP_WINDOW_MS) break
+    if (isEquipped(found)) {
+      if (!isFresh(found)) return found
+    } else if (Date.now() - summary.startedAt.getTime() > EQUIP_WINDOW_MS) break
     await delay(LOOK_EVERY_MS, undefined, { signal })
   }
   await factory.sandboxes.kill(summary.id, { signal })

@@ -10,6 +10,7 @@ import type { Results } from '../results/results.js'
 import type { ManifestStore } from '../stores/manifest-store.js'
 import type { StoreTier } from '../stores/result-store.js'
 import { type CarryStore, carryOnce, holds } from './carry.js'
+import { recordOf } from './found-results.js'
 
 const CONCURRENT_MOVES = 8
 
@@ -89,25 +90,9 @@ export async function rehomeResults(
 }
 
 async function copy(result: Result, s3: CarryStore, options: CallOptions): Promise<ResultRecord> {
-  await result.load(options)
-  const { sha256 } = result
-  if (sha256 === undefined) {
+  const record = await recordOf(result, options)
+  if (record === undefined) {
     throw new ConductorError('INTEGRITY', `${result.key} has no digest to be checked by`)
-  }
-  const record: ResultRecord = {
-    v: 1,
-    task_id: result.taskId,
-    timestamp: result.timestamp,
-    name: result.name,
-    key: result.key,
-    size: result.size,
-    sha256,
-    content_type: result.storedType,
-    metadata: result.metadata,
-    created_at: result.createdAt.toISOString(),
-    archive: result.archive,
-    stored: [],
-    errors: {},
   }
   const cargo = {
     open: async () => result.stream({ ...options, decrypt: false }),

@@ -9,10 +9,11 @@ import type { WorkerExit } from './receipt.js'
 export interface SealOptions extends CallOptions {
   readonly taskId: string
   readonly attempt: number
+  /** Empty where nobody lived to see which it was; the spawn then tells. */
   readonly sandboxId: string
   readonly spawnId: string
   readonly exit: WorkerExit
-  /** Kept results that the sandbox held. */
+  /** Kept results that the sandbox held, or that were found of one that is gone. */
   readonly records: readonly ResultRecord[]
   /** False when the sandbox was gone before anybody asked what it holds. */
   readonly drained: boolean
@@ -33,11 +34,15 @@ export async function sealTask(manifests: ManifestStore, options: SealOptions): 
 function addAttempt(present: Manifest | undefined, options: SealOptions): Manifest | undefined {
   const { taskId, sandboxId, spawnId, attempt, exit, records, drained } = options
   const before = present?.attempts ?? []
-  if (!drained && before.some(({ sandbox_id }) => sandbox_id === sandboxId)) return undefined
+  const isThis = ({ sandbox_id, spawn_id }: ManifestAttempt): boolean =>
+    sandboxId === '' ? spawn_id === spawnId : sandbox_id === sandboxId
+  if (!drained && before.some(isThis)) return undefined
   const now = new Date().toISOString()
-  const others = before.filter(({ sandbox_id }) => sandbox_id !== sandboxId)
+  const others = before.filter((other) => !isThis(other))
   const status =
     exit.exitCode === null && exit.signal === null ? null : { code: exit.exitCode, signal: exit.signal }
+  // A spool on a volume holds what earlier sandboxes left as well.
+  const attributed = new Set(others.flatMap(({ keys }) => keys))
   const mine: ManifestAttempt = {
     attempt,
     sandbox_id: sandboxId,
@@ -46,7 +51,7 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     outcome: exit.outcome,
     exit: status,
     cause: exit.cause ?? null,
-    keys: records.map(({ key }) => key),
+    keys: records.flatMap(({ key }) => (attributed.has(key) ? [] : [key])),
   }
   const byKey = new Map([...(present?.results ?? []), ...records].map((record) => [record.key, record]))
   return {

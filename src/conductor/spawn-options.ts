@@ -8,6 +8,12 @@ import { type UndeclaredOptions, undeclaredSchema } from './undeclared.js'
 export interface RetryOptions {
   /** Creating the sandbox, when E2B is busy, down or out of reach; the pauses double from half a second to 30. @default 6 */
   readonly create?: number | undefined
+  /**
+   * Beginning `command` again, from the start and in a new sandbox with the same `files`, when its sandbox goes away while it
+   * runs. Not for a command that ended, however badly, or was stopped. `timeoutMs` is for all attempts together. Only the process
+   * that spawned the worker does so: one that `attach()` or `recover()` took up is lost for good. @default 0
+   */
+  readonly lost?: number | undefined
 }
 
 /** What one worker is to do. */
@@ -56,8 +62,7 @@ const fileData = z.custom<string | Uint8Array>(
 
 const ownNames: ReadonlySet<string> = new Set(Object.values(ENV).filter((name) => name.startsWith('WORKER_')))
 
-/** @internal */
-export const spawnOptionsSchema = z.strictObject({
+const spawnFields = z.strictObject({
   taskId: z
     .string()
     .superRefine((taskId, context) => {
@@ -66,7 +71,12 @@ export const spawnOptionsSchema = z.strictObject({
     })
     .optional(),
   ifExists: z.enum(['error', 'attach']).default('error'),
-  retries: z.strictObject({ create: z.number().int().min(0).max(100).default(6) }).prefault({}),
+  retries: z
+    .strictObject({
+      create: z.number().int().min(0).max(100).default(6),
+      lost: z.number().int().min(0).max(100).default(0),
+    })
+    .prefault({}),
   command: z.string().min(1).optional(),
   files: z.record(filePath, fileData).optional(),
   outputs: z
@@ -93,6 +103,12 @@ export const spawnOptionsSchema = z.strictObject({
   metadata: z.record(z.string(), z.string()).optional(),
   signal: z.instanceof(AbortSignal).optional(),
 })
+
+/** @internal */
+export const spawnOptionsSchema = spawnFields.refine(
+  ({ retries, command }) => retries.lost === 0 || command !== undefined,
+  { path: ['retries', 'lost'], message: 'needs a command that can be begun again' },
+)
 
 /** Spawn options as the worker sees them, checked and with defaults applied. */
 export type ResolvedSpawn = z.output<typeof spawnOptionsSchema> & { readonly taskId: string }

@@ -9,6 +9,7 @@ import { readLimited } from '../sandbox/sandbox-files.js'
 import { followLogs, LOG_LIMIT_BYTES, type LogOffsets } from './follow-log.js'
 import { inspectWorker } from './inspect.js'
 import { LEASE_MS } from './lease.js'
+import { noteKills } from './memory-kills.js'
 import { OutputStream } from './output-stream.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
@@ -139,12 +140,24 @@ export class SupervisedCommand {
     }
   }
 
-  /** Sees no more of the command, which goes on; `ended` rejects with `CLOSED`. */
-  async leave(): Promise<void> {
-    this.#left.abort(
-      new ConductorError('CLOSED', `run ${this.runId} of ${this.#spec.taskId} was left to itself`),
-    )
+  /** Sees no more of the command, whatever becomes of it; `ended` rejects with the reason. */
+  async leave(
+    reason = new ConductorError('CLOSED', `run ${this.runId} of ${this.#spec.taskId} was left to itself`),
+  ): Promise<void> {
+    this.#left.abort(reason)
     await this.#running?.disconnect()
+  }
+
+  /** Stops the command when its caller gives it up. */
+  stopOnAbort(signal: AbortSignal): void {
+    const stop = (): void => {
+      // A command that cannot be stopped is one whose end cannot be seen, which whoever awaits it hears.
+      this.stop().catch(() => {})
+    }
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop, { once: true })
+    const forget = (): void => signal.removeEventListener('abort', stop)
+    this.ended.then(forget, forget)
   }
 
   /** Over the live connection while there is one, and once that broke by the logs that the supervisor keeps. */
@@ -222,7 +235,8 @@ function commandLine(spec: CommandSpec): string {
   // E2B writes files as 0644: the tools must be executable, and the grant is nobody else's business.
   const modes = `chmod 755 ${quote(bin)}/*; chmod 600 ${quote(`${folder}/${WORKER_FILES.grant}`)} 2>/dev/null; chmod 700 ${quote(`${folder}/broker`)} 2>/dev/null`
   const run = `${folder}/${WORKER_FILES.runs}/${spec.runId}`
-  // By its number another conductor finds the supervisor, which is what this shell is about to become.
-  const pid = `mkdir -p ${quote(run)}; echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}`
-  return `${modes}; ${pid}; exec ${words.map(quote).join(' ')}`
+  // By its number another conductor finds the supervisor, which is what this shell is about to become; so that comes first.
+  const pid = `mkdir -p ${quote(run)}; { echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}; } 2>/dev/null`
+  const before = noteKills(`${run}/${RUN_FILES.before}`)
+  return `${pid}; ${modes}; ${before}; exec ${words.map(quote).join(' ')}`
 }

@@ -1,25 +1,25 @@
 import { randomBytes } from 'node:crypto'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
-import { type EgressRules, egressRules } from '../grants/egress.js'
 import type { Granter } from '../grants/granter.js'
 import type { WorkerGrant } from '../grants/worker-grant.js'
+import type { Intent } from '../protocol/intent.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
-import { ensureVolume } from '../sandbox/e2b-volume.js'
 import type { RemoteSandbox, SandboxSummary } from '../sandbox/remote-sandbox.js'
 import { S3Intents } from '../stores/s3/s3-intents.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
-import { type Claim, claimTask } from './claim-task.js'
-import { createSandbox } from './create-sandbox.js'
+import type { AttemptParts } from './attempt.js'
+import { type Claim, claimTask, noteTask } from './claim-task.js'
+import { discard, Equipper } from './equipper.js'
 import { type Inspection, inspectWorker } from './inspect.js'
 import { LEASE_MS } from './lease.js'
 import type { Access, ResolvedOptions } from './options.js'
 import { placesOf, type TaskPlaces } from './places.js'
-import { DEFAULT_CWD, grantEnd, issueGrant, provision, workerFiles } from './provision.js'
-import { identityOf, METADATA, toMetadata } from './sandbox-metadata.js'
+import { grantEnd, issueGrant } from './provision.js'
+import type { RenewOptions } from './retrier.js'
+import { identityOf, METADATA } from './sandbox-metadata.js'
 import type { ResolvedSpawn } from './spawn-options.js'
-import { toUndeclaredRecord } from './undeclared.js'
 import { Worker } from './worker.js'
 
 /** A sandbox of ours that runs, and where its worker stands. */
@@ -35,20 +35,25 @@ export class WorkerFactory {
   readonly sandboxes: E2bSandboxes
   readonly #options: ResolvedOptions
   readonly #s3: S3Location | undefined
-  readonly #volumes = new Map<string, Promise<void>>()
-
   readonly #granter: Granter
+  readonly #equipper: Equipper
 
   constructor(options: ResolvedOptions, s3: S3Location | undefined, granter: Granter) {
     this.#options = options
     this.#s3 = s3
     this.#granter = granter
     this.sandboxes = new E2bSandboxes(options.e2b)
+    this.#equipper = new Equipper(options, s3, granter, this.sandboxes)
   }
 
   /** Where a task's results lie, as far as the conductor's own settings say. */
   placesOf(taskId: string, volume = this.#options.volume): TaskPlaces {
     return placesOf({ taskId, volume }, this.#options, this.#s3)
+  }
+
+  /** Who has which task's worker, where there is a place to say so. */
+  get intents(): S3Intents | undefined {
+    return this.#s3 === undefined ? undefined : new S3Intents(this.#s3)
   }
 
   /** Sandboxes of a task, whoever made them, the oldest first. */
@@ -67,14 +72,22 @@ export class WorkerFactory {
     { signal, onClosed }: { readonly signal: AbortSignal; readonly onClosed: () => void },
   ): Promise<Worker | readonly SandboxSummary[]> {
     signal.throwIfAborted()
-    const { taskId } = spawn
-    const places = this.placesOf(taskId, spawn.volume)
-    const spawnId = randomBytes(8).toString('hex')
+    const places = this.placesOf(spawn.taskId, spawn.volume)
+    const spawnId = newSpawnId()
     // Nobody else can know a name that was made up here.
-    const claim = isNamed ? await this.#claim(spawn, spawnId, places, signal) : undefined
+    const claim = isNamed
+      ? await this.#claim(spawn, { spawnId, places, signal })
+      : this.#note(spawn.taskId, spawnId, places)
     if (claim !== undefined && !('release' in claim)) return claim
     try {
-      return await this.#bringUp({ spawn, spawnId, places, claim, signal, onClosed })
+      for (let left = spawn.retries.lost; ; left--) {
+        try {
+          return await this.#bringUp({ spawn, spawnId, places, claim, signal, onClosed })
+        } catch (error) {
+          // Nothing of the command has been seen yet, so that this sandbox counts for none.
+          if (left === 0 || !isConductorError(error) || error.code !== 'SANDBOX_GONE') throw error
+        }
+      }
     } catch (error) {
       await claim?.release()
       throw error
@@ -114,38 +127,32 @@ export class WorkerFactory {
     return worker
   }
 
-  #network(): EgressRules | undefined {
-    const { egress, http, broker } = this.#options
-    if (egress === undefined) return undefined
-    return egressRules(egress, { s3: this.#s3, httpEndpoint: http?.endpoint, brokerUrl: broker?.url })
-  }
-
   async #claim(
     { taskId, ifExists }: ResolvedSpawn,
-    spawnId: string,
-    { manifests }: TaskPlaces,
-    signal: AbortSignal,
+    wanted: {
+      readonly spawnId: string
+      readonly places: TaskPlaces
+      /** The lost sandbox that this one is to follow. */
+      readonly previous?: WorkerRecord | undefined
+      readonly signal: AbortSignal
+    },
   ): Promise<Claim | readonly SandboxSummary[] | undefined> {
+    const { spawnId, previous, signal } = wanted
+    const { manifests, intents } = wanted.places
     const findSandboxes = (): Promise<SandboxSummary[]> => this.findSandboxes(taskId, { signal })
     const askE2b = async (): Promise<SandboxSummary[] | undefined> => {
       const found = await findSandboxes()
       return found.length > 0 ? found : undefined
     }
-    if (this.#s3 === undefined || manifests === undefined) return askE2b()
+    if (intents === undefined || manifests === undefined) return askE2b()
     try {
       return await claimTask({
-        intent: {
-          v: 1,
-          task_id: taskId,
-          spawn_id: spawnId,
-          conductor: this.#options.id,
-          created_at: new Date().toISOString(),
-          released: false,
-        },
-        intents: new S3Intents(this.#s3),
+        intent: this.#intentOf(taskId, spawnId),
+        intents,
         manifests,
         findSandboxes,
-        waits: ifExists === 'attach',
+        waits: previous === undefined && ifExists === 'attach',
+        previous,
         signal,
       })
     } catch (error) {
@@ -155,86 +162,89 @@ export class WorkerFactory {
     }
   }
 
-  async #bringUp(parts: {
-    readonly spawn: ResolvedSpawn
-    readonly spawnId: string
-    readonly places: TaskPlaces
-    readonly claim: Claim | undefined
-    readonly signal: AbortSignal
-    readonly onClosed: () => void
-  }): Promise<Worker> {
-    const { spawn, spawnId, places, claim, signal, onClosed } = parts
-    const { taskId } = spawn
-    const access = spawn.access ?? this.#options.access
-    const { envs, files, grant } = await provision(this.#options, this.#s3, this.#granter, spawn, { signal })
-    const { volume, localDir } = places
-    if (volume !== undefined) await this.#ensureVolume(volume)
-    const identity = { taskId, spawnId, conductorId: this.#options.id, localDir, volume, access }
-    const { sandbox, removeStrays } = await createSandbox(
-      this.sandboxes,
-      {
-        template: spawn.template ?? this.#options.template,
-        timeoutMs: LEASE_MS,
-        metadata: { ...spawn.metadata, ...toMetadata(identity) },
-        envs,
-        ...(volume === undefined ? {} : { volumeMounts: { [localDir]: volume } }),
-        network: this.#network(),
-        signal,
-      },
-      spawn.retries.create,
-    )
-    // The worker's own time begins when it has a place.
-    const now = Date.now()
-    const record: WorkerRecord = {
-      v: 1,
-      task_id: taskId,
-      spawn_id: spawnId,
-      attempt: claim?.attempt ?? 1,
-      created_at: new Date(now).toISOString(),
-      deadline_at: new Date(now + spawn.timeoutMs).toISOString(),
-      grace_ms: spawn.graceMs,
-      cwd: spawn.cwd ?? DEFAULT_CWD,
-      outputs: spawn.outputs ?? [],
-      undeclared: spawn.undeclared === undefined ? null : toUndeclaredRecord(spawn.undeclared),
+  #note(taskId: string, spawnId: string, { intents }: TaskPlaces): Claim | undefined {
+    if (intents === undefined) return undefined
+    return noteTask({ intent: this.#intentOf(taskId, spawnId), intents })
+  }
+
+  #intentOf(taskId: string, spawnId: string): Intent {
+    const created_at = new Date().toISOString()
+    return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#options.id, created_at }
+  }
+
+  async #bringUp(spawning: Spawning & { readonly onClosed: () => void }): Promise<Worker> {
+    const { spawn, spawnId, places, claim, signal, onClosed } = spawning
+    const { command, outputs, retries } = spawn
+    const attempt = claim?.attempt ?? 1
+    const confirm = async (): Promise<void> => claim?.confirm()
+    const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, confirm, signal })
+    const { sandbox, grant } = parts
+    let isUp = false
+    const worker = new Worker({
+      ...parts,
+      places,
+      intentEtag: claim?.etag,
+      onClosed: () => isUp && onClosed(),
+    })
+    const launch = async (): Promise<void> => {
+      if (command === undefined) return
+      const renew = (options: RenewOptions): Promise<AttemptParts> => this.#renew(spawning, options)
+      await worker.launch(command, { outputs }, { times: retries.lost, renew })
     }
     try {
-      await removeStrays()
-      await claim?.confirm()
-      await sandbox.writeFiles([...files, ...workerFiles(record, localDir)], { signal })
-      const worker = new Worker({
-        sandbox,
-        record,
-        places,
-        grant,
-        onClosed: () => {
-          onClosed()
-          // One that came late is found here; one that cannot be removed now is paused by E2B, and recover() finds it.
-          removeStrays().catch(() => {})
-        },
-      })
-      await Promise.all([
-        grant?.serve(sandbox, (event) => worker.emit('grant', event)),
-        spawn.command === undefined ? undefined : worker.start(spawn.command, { outputs: spawn.outputs }),
-      ])
+      await Promise.all([grant?.serve(sandbox, (event) => worker.emit('grant', event)), launch()])
       signal.throwIfAborted()
+      isUp = true
       return worker
     } catch (error) {
+      await worker.detach()
       await grant?.end()
       await discard(sandbox, error)
       throw error
     }
   }
 
-  /** Once per volume, however many workers start side by side. */
-  async #ensureVolume(name: string): Promise<void> {
-    let made = this.#volumes.get(name)
-    if (made === undefined) {
-      made = ensureVolume(name, this.#options.e2b)
-      this.#volumes.set(name, made)
-      made.catch(() => this.#volumes.delete(name))
+  /** The next sandbox of a worker whose last one was lost. */
+  async #renew(
+    { spawn, places }: Spawning,
+    { previous, endsAt, onGrant, signal }: RenewOptions,
+  ): Promise<AttemptParts> {
+    const spawnId = newSpawnId()
+    const claim = await this.#claim(spawn, { spawnId, places, previous, signal })
+    if (claim !== undefined && !('release' in claim)) {
+      throw new ConductorError('EXISTS', `task ${spawn.taskId} has a worker in sandbox ${claim[0]?.id}`)
     }
-    await made
+    try {
+      const attempt = previous.attempt + 1
+      const confirm = async (): Promise<void> => claim?.confirm()
+      const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, endsAt, confirm, signal })
+      try {
+        await parts.grant?.serve(parts.sandbox, onGrant)
+        signal.throwIfAborted()
+        return { ...parts, intentEtag: claim?.etag }
+      } catch (error) {
+        await parts.grant?.end()
+        await discard(parts.sandbox, error)
+        throw error
+      }
+    } catch (error) {
+      await claim?.release()
+      throw error
+    }
   }
+}
+
+/** What a worker is being made from. */
+interface Spawning {
+  readonly spawn: ResolvedSpawn
+  readonly spawnId: string
+  readonly places: TaskPlaces
+  readonly claim: Claim | undefined
+  readonly signal: AbortSignal
+}
+
+function newSpawnId(): string {
+  return randomBytes(8).toString('hex')
 }
 
 /** A sandbox that takes no new grant, such as one whose disk is full, goes on with the one it has. */
@@ -245,17 +255,5 @@ async function install(grant: WorkerGrant, sandbox: RemoteSandbox, options: Call
     // What it then cannot deliver itself, the conductor carries.
     if (!isConductorError(error) || error.code === 'SANDBOX_GONE' || error.code === 'SANDBOX_PAUSED')
       throw error
-  }
-}
-
-/** Kills a sandbox that never became a worker. */
-async function discard(sandbox: RemoteSandbox, because: unknown): Promise<void> {
-  try {
-    await sandbox.kill()
-  } catch (error) {
-    const cause = new AggregateError([because, error])
-    throw new ConductorError('UNAVAILABLE', `sandbox ${sandbox.id} could neither be equipped nor killed`, {
-      cause,
-    })
   }
 }

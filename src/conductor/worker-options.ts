@@ -4,9 +4,21 @@ import type { ConductorError } from '../errors.js'
 import type { GrantEvent } from '../grants/broker/task-broker.js'
 import type { Result, TierProblem } from '../results/result.js'
 import type { WorkerExit } from './receipt.js'
+import type { WorkerRetry } from './retrier.js'
 
-/** Where a worker is in its life; `lost` can follow any but `terminated`, and `detached` means that somebody else may have it. */
-export type WorkerState = 'ready' | 'running' | 'exited' | 'draining' | 'terminated' | 'lost' | 'detached'
+/**
+ * Where a worker is in its life; `lost` can follow any but `terminated`, `retrying` means that its sandbox was lost and another
+ * is being made, and `detached` that somebody else may have it.
+ */
+export type WorkerState =
+  | 'ready'
+  | 'running'
+  | 'retrying'
+  | 'exited'
+  | 'draining'
+  | 'terminated'
+  | 'lost'
+  | 'detached'
 
 /** What a worker tells while it lives. */
 export interface WorkerEvents {
@@ -22,7 +34,9 @@ export interface WorkerEvents {
   exit: [exit: WorkerExit]
   /** The worker's time is nearly up, at that moment: its command was asked to end and has `graceMs` to save its work. */
   deadline: [at: Date]
-  /** The sandbox went away by itself. */
+  /** The sandbox went away by itself, and the command begins again in another: all its output follows once more. */
+  retry: [retry: WorkerRetry]
+  /** The sandbox went away by itself, and no other takes its place. */
   lost: [error: ConductorError]
   /** A tier failed or lied while another could help. */
   problem: [problem: TierProblem]
@@ -37,6 +51,9 @@ export interface RunOptions extends CallOptions {
   /** Files and folders that are results of this command: persisted when it ends. */
   readonly outputs?: readonly string[] | undefined
 }
+
+/** @internal How a command is run, but for its caller's own signal. */
+export type CommandOptions = Omit<RunOptions, 'signal'>
 
 /** Options of {@link Worker.terminate}. */
 export interface TerminateOptions extends CallOptions {

@@ -2,29 +2,22 @@ import { EventEmitter } from 'eventemitter3'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
-import type { WorkerGrant } from '../grants/worker-grant.js'
-import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { ResultsContext } from '../results/context.js'
 import type { TierProblem } from '../results/result.js'
 import { taskSource } from '../results/result-source.js'
 import { createResults, type Results } from '../results/results.js'
-import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
-import { SandboxFiles } from '../sandbox/sandbox-files.js'
 import type { ResultStore } from '../stores/result-store.js'
-import { SpoolStore } from '../stores/spool-store.js'
-import { Announcer } from './announcer.js'
-import { CommandSlot, exitOf } from './command-slot.js'
+import { Attempt, type AttemptParts, type OnPrinted } from './attempt.js'
+import { CommandSlot, foundExit } from './command-slot.js'
 import { Deadline } from './deadline.js'
-import { finishTask } from './finish-task.js'
 import type { LogOffsets } from './follow-log.js'
 import type { Inspection } from './inspect.js'
-import { Lease } from './lease.js'
-import { LifeSigns } from './life-signs.js'
 import type { TaskPlaces } from './places.js'
-import { grantEnd, workerFile } from './provision.js'
 import type { Receipt, WorkerExit } from './receipt.js'
-import { type CommandSpec, type RunResult, SupervisedCommand } from './supervised-command.js'
+import { type Repetition, Retrier } from './retrier.js'
+import type { RunResult, SupervisedCommand } from './supervised-command.js'
 import {
+  type CommandOptions,
   extendSchema,
   type RunOptions,
   runOptionsSchema,
@@ -35,56 +28,40 @@ import {
 } from './worker-options.js'
 
 /** What a worker is made from. */
-export interface WorkerParts {
-  readonly sandbox: RemoteSandbox
-  readonly record: WorkerRecord
+export interface WorkerParts extends AttemptParts {
   readonly places: TaskPlaces
-  /** Ended with the worker. */
-  readonly grant?: WorkerGrant | undefined
   readonly onClosed: () => void
   /** Where it stands, when it was not started here. */
   readonly found?: Inspection | undefined
 }
 
-/** One sandbox with one task in it. Made by `conductor.spawnWorker()` or `attach()`; ends with `terminate()`. */
+/** One task in a sandbox, or with `retries.lost` in one after the other. Made by `conductor.spawnWorker()` or `attach()`; ends with `terminate()`. */
 export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposable {
   readonly taskId: string
   /** All that this task has stored, on every tier, now and after the worker is gone. */
   readonly results: Results
   /** @internal Where its results lie at present. */
   readonly resultsContext: ResultsContext
-  readonly #sandbox: RemoteSandbox
-  #record: WorkerRecord
   readonly #places: TaskPlaces
-  readonly #spool: SpoolStore
-  readonly #grant: WorkerGrant | undefined
-  readonly #signs: LifeSigns
-  readonly #lease: Lease
   readonly #deadline: Deadline
-  readonly #announcer: Announcer
   readonly #onClosed: () => void
   readonly #slot: CommandSlot
+  #attempt: Attempt
+  #retrier: Retrier | undefined
   #state: WorkerState
   #runs: number
   #terminating: Promise<Receipt> | undefined
 
   /** @internal */
-  constructor({ sandbox, record, places, grant, onClosed, found }: WorkerParts) {
+  constructor({ places, onClosed, found, ...parts }: WorkerParts) {
     super()
+    const { record } = parts
     this.taskId = record.task_id
-    this.#sandbox = sandbox
-    this.#record = record
     this.#places = places
-    this.#grant = grant
     this.#onClosed = onClosed
     this.#runs = found?.lastRun ?? 0
     this.#slot = new CommandSlot(found === undefined || found.lastRun === 0 ? undefined : foundExit(found))
     this.#state = this.#runs === 0 ? 'ready' : 'exited'
-    this.#spool = new SpoolStore(
-      `sandbox ${sandbox.id}`,
-      'sandbox',
-      new SandboxFiles(sandbox, places.localDir),
-    )
     const onProblem = (problem: TierProblem): void => {
       this.emit('problem', problem)
     }
@@ -95,31 +72,23 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       decryptor: places.encryption?.decryptor,
       onProblem,
     }
-    this.#announcer = new Announcer({
-      taskId: this.taskId,
-      sandbox,
-      spool: this.#spool,
-      places,
-      results: this.resultsContext,
-      onResult: (result) => this.emit('result', result),
-    })
     this.results = createResults(taskSource(this.resultsContext))
-    const endsAt = new Date(record.deadline_at)
-    this.#signs = new LifeSigns({ sandbox, record, places, takenOver: found !== undefined })
-    this.#lease = new Lease(sandbox, endsAt, {
-      extended: (ms) => this.#signs.extended(ms),
-      gone: (error) => this.#lose(error),
-    })
-    this.#deadline = new Deadline(endsAt, record.grace_ms, () => void this.#timeOut())
+    this.#attempt = this.#attemptOf(parts, found !== undefined)
+    this.#deadline = new Deadline(new Date(record.deadline_at), record.grace_ms, () => void this.#timeOut())
   }
 
   get state(): WorkerState {
     return this.#state
   }
 
-  /** E2B's id of the sandbox, for use with its own SDK and dashboard. */
+  /** E2B's id of the sandbox, for use with its own SDK and dashboard; the last one's while another is being made. */
   get sandboxId(): string {
-    return this.#sandbox.id
+    return this.#attempt.sandbox.id
+  }
+
+  /** Numbers the sandboxes that it has had, from 1. */
+  get attempt(): number {
+    return this.#attempt.record.attempt
   }
 
   /** Adds a listener. One for `result` hears of results as they are stored, also when the command runs already. */
@@ -129,42 +98,56 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     context?: unknown,
   ): this {
     super.on(event, listener, context)
-    if (event === 'result' && this.#state === 'running') this.#announcer.watch()
+    if (event === 'result' && this.#state === 'running') this.#attempt.watchResults()
     return this
   }
 
-  /** Runs one shell command to its end, whatever its exit code. One at a time; the next may follow. */
+  /**
+   * Runs one shell command to its end, whatever its exit code. One at a time; the next may follow. Rejects with `SANDBOX_GONE`
+   * when the sandbox is lost meanwhile, also with `retries.lost`: what is begun again is only the `command` of `spawnWorker`.
+   */
   async run(command: string, options: RunOptions = {}): Promise<RunResult> {
     const running = await this.start(command, options)
     return running.ended
   }
 
-  /** Starts one shell command and resolves once it runs; `wait()` awaits its end. */
+  /** Starts one shell command, as `run()` does, and resolves once it runs; `wait()` awaits its end. */
   async start(command: string, options: RunOptions = {}): Promise<{ readonly ended: Promise<RunResult> }> {
-    const { cwd, env, outputs, signal } = checkOptions('run', runOptionsSchema, options)
+    const { signal, ...rest } = checkOptions('run', runOptionsSchema, options)
     if (typeof command !== 'string' || command.trim() === '') {
       throw new ConductorError('INVALID_OPTION', 'run: command must be a non-empty string')
     }
     if (this.#state !== 'ready' && this.#state !== 'exited') {
-      const code = this.#state === 'running' ? 'EXISTS' : 'CLOSED'
+      const code = this.#state === 'running' || this.#state === 'retrying' ? 'EXISTS' : 'CLOSED'
       throw new ConductorError(
         code,
         `worker ${this.taskId} cannot start a command while it is ${this.#state}`,
       )
     }
-    this.#to('running')
-    if (this.listenerCount('result') > 0) this.#announcer.watch()
-    this.#runs += 1
-    const spec = this.#specOf(String(this.#runs), command, { cwd, env, outputs })
-    const starting = SupervisedCommand.start(this.#sandbox, spec, { signal })
+    this.#retrier?.stop()
+    const starting = this.#begin(command, rest, { signal })
     this.#take(starting)
     const started = await starting
-    if (signal !== undefined) stopOnAbort(started, signal)
+    if (signal !== undefined) started.stopOnAbort(signal)
     // Whoever hears of the end may start the next command at once.
     const settled = this.#slot.wait().then(ignore, ignore)
     const ended = settled.then(() => started.ended)
     ended.catch(ignore)
     return { ended }
+  }
+
+  /** @internal `start()` of the command that is begun again where its sandbox is lost. */
+  async launch(command: string, options: CommandOptions, repetition: Repetition): Promise<void> {
+    await this.start(command, options)
+    this.#retrier = new Retrier(repetition, {
+      begin: (attempt) => {
+        this.#attempt = attempt
+        return this.#begin(command, options)
+      },
+      deadline: () => this.#deadline.at,
+      onRetry: (retry) => this.emit('retry', retry),
+      onGrant: (event) => this.emit('grant', event),
+    })
   }
 
   /**
@@ -174,11 +157,14 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   follow({ pid }: Pick<Inspection, 'pid'>, from: LogOffsets): void {
     if (this.#runs === 0) return
     this.#to('running')
-    const spec = this.#specOf(String(this.#runs), '', {})
-    this.#take(Promise.resolve(SupervisedCommand.resume(this.#sandbox, spec, pid, from)))
+    const runId = String(this.#runs)
+    this.#take(Promise.resolve(this.#attempt.resumeCommand(runId, pid, from, this.#printed)))
   }
 
-  /** Resolves when the last command has ended; rejects only when its end cannot be known (`SANDBOX_GONE`). Resolves at once for a worker that never ran one. */
+  /**
+   * Resolves when the last command has ended, in whichever sandbox; rejects only when its end cannot be known (`SANDBOX_GONE`).
+   * Resolves at once for a worker that never ran one.
+   */
   async wait(options: CallOptions = {}): Promise<WorkerExit> {
     return this.#slot.wait(options)
   }
@@ -196,11 +182,11 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       )
     }
     const endsAt = new Date(Date.now() + timeoutMs)
-    // The grant first: time without the right to use it is worth nothing.
-    await this.#grant?.refresh(this.#sandbox, grantEnd(endsAt.getTime()), { signal })
-    this.#record = { ...this.#record, deadline_at: endsAt.toISOString() }
-    await this.#sandbox.writeFiles([workerFile(this.#record, this.#places.localDir)], { signal })
-    await this.#lease.prolong(endsAt)
+    if (this.#state === 'retrying') {
+      this.#deadline.move(endsAt)
+      await this.#slot.settled()
+    }
+    await this.#attempt.extend(endsAt, { signal })
     this.#deadline.move(endsAt)
   }
 
@@ -234,6 +220,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   async detach(): Promise<void> {
     if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
     this.#to('detached')
+    this.#retrier?.stop()
     await this.#slot.leave()
     await this.#close()
   }
@@ -244,7 +231,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {
-    if (this.#state === 'running') {
+    this.#retrier?.stop()
+    if (this.#state === 'running' || this.#state === 'retrying') {
       try {
         await this.#slot.stop('killed', { signal })
       } catch (error) {
@@ -252,80 +240,69 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
         if (!isConductorError(error) || (error.code !== 'SANDBOX_GONE' && !force)) throw error
       }
     }
-    const wasLost = this.#state === 'lost'
-    if (!wasLost) this.#to('draining')
+    const isLost = this.#state === 'lost'
+    if (!isLost) this.#to('draining')
     try {
-      const receipt = await finishTask({
-        taskId: this.taskId,
-        sandbox: wasLost ? undefined : this.#sandbox,
-        spool: this.#spool,
-        places: this.#places,
-        exit: this.#slot.exit,
-        record: this.#record,
-        sandboxId: this.#sandbox.id,
-        force,
-        lost: () => this.#signs.lost(),
-        certify: (exit) => this.#signs.certify(exit, { signal }),
-        onRecord: (record) => this.#announcer.announce(record),
-        signal,
-      })
-      if (!wasLost) this.#to(receipt.outcome === 'lost' ? 'lost' : 'terminated')
+      const receipt = await this.#attempt.finish(this.#slot.exit, { force, isLost, signal })
+      if (!isLost) this.#to(receipt.outcome === 'lost' ? 'lost' : 'terminated')
       await this.#close()
-      return receipt
+      const earlier = this.#retrier?.earlier ?? []
+      return earlier.length === 0 ? receipt : { ...receipt, earlier }
     } catch (error) {
-      if (!wasLost) this.#to('exited')
+      if (!isLost) this.#to('exited')
       throw error
     }
   }
 
   async #close(): Promise<void> {
     this.#deadline.end()
-    this.#lease.end()
     this.#onClosed()
-    await this.#announcer.end()
-    await this.#grant?.end()
+    await this.#attempt.end()
+  }
+
+  readonly #printed: OnPrinted = (stream, text) => {
+    this.emit(stream, text)
+  }
+
+  #attemptOf(parts: AttemptParts, takenOver: boolean): Attempt {
+    return new Attempt(parts, {
+      places: this.#places,
+      results: this.resultsContext,
+      takenOver,
+      onResult: (result) => this.emit('result', result),
+      onGone: (attempt, error) => {
+        if (attempt !== this.#attempt) return
+        // Its connection may not have noticed, and is where everybody hears of it.
+        if (this.#state === 'running') void this.#slot.leave(error)
+        else if (this.#state !== 'retrying') this.#lose(error)
+      },
+    })
   }
 
   #stores(): readonly ResultStore[] {
-    const gone = this.#state === 'terminated' || this.#state === 'lost'
+    const gone = this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'retrying'
     return gone
       ? this.#places.stores
-      : [...this.#places.stores.filter(({ tier }) => tier !== 'volume'), this.#spool]
+      : [...this.#places.stores.filter(({ tier }) => tier !== 'volume'), this.#attempt.spool]
   }
 
   #to(state: WorkerState): void {
+    if (this.#state === 'detached') return
     this.#state = state
     this.emit('state', state)
   }
 
-  #specOf(
-    runId: string,
-    command: string,
-    { cwd, env, outputs }: Pick<RunOptions, 'cwd' | 'env' | 'outputs'>,
-  ): CommandSpec {
-    return {
-      taskId: this.taskId,
-      runId,
-      localDir: this.#places.localDir,
-      command,
-      cwd: cwd ?? this.#record.cwd,
-      env: env ?? {},
-      outputs: outputs ?? [],
-      graceMs: this.#record.grace_ms,
-      onStdout: (text) => {
-        this.#signs.note('stdout', text)
-        this.emit('stdout', text)
-      },
-      onStderr: (text) => {
-        this.#signs.note('stderr', text)
-        this.emit('stderr', text)
-      },
-    }
+  #begin(command: string, options: CommandOptions, call: CallOptions = {}): Promise<SupervisedCommand> {
+    this.#to('running')
+    if (this.listenerCount('result') > 0) this.#attempt.watchResults()
+    this.#runs += 1
+    return this.#attempt.startCommand(String(this.#runs), command, { ...options, ...call }, this.#printed)
   }
 
   #take(command: Promise<SupervisedCommand>): void {
     this.#slot.take(command, {
-      examine: (exit, run) => this.#signs.examine(exit, run),
+      examine: (exit, run) => this.#attempt.signs.examine(exit, run),
+      again: (error) => this.#again(error),
       end: (exit) => {
         if (this.#state === 'running') this.#to('exited')
         this.emit('exit', exit)
@@ -334,20 +311,27 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     })
   }
 
+  #again(error: unknown): Promise<SupervisedCommand> | undefined {
+    const retrier = this.#retrier
+    if (retrier?.isWilling !== true || this.#state !== 'running' || !isGone(error)) return undefined
+    this.#to('retrying')
+    return retrier.replace(this.#attempt, error, (parts) => this.#attemptOf(parts, false))
+  }
+
   #noteFailure(error: unknown): void {
-    if (isConductorError(error) && error.code === 'SANDBOX_GONE') this.#lose(error)
+    if (isGone(error)) this.#lose(error)
     else if (this.#state === 'running') this.#to('exited')
   }
 
   #lose(error: ConductorError): void {
     if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
-    this.#slot.exit = this.#signs.lost()
+    this.#slot.exit = this.#attempt.signs.lost()
     this.#to('lost')
-    this.#lease.end()
     this.emit('lost', error)
   }
 
   async #timeOut(): Promise<void> {
+    if (this.#state === 'retrying') this.#retrier?.stop()
     if (this.#state !== 'running') return
     this.emit('deadline', this.#deadline.at)
     try {
@@ -358,25 +342,12 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 }
 
-/** Nobody sees any more whether somebody stopped it. */
-function foundExit({ exit }: Inspection): WorkerExit {
-  return exitOf({ exitCode: exit?.code ?? null, signal: exit?.signal ?? null })
+function isAlive(state: WorkerState): boolean {
+  return state === 'ready' || state === 'running' || state === 'retrying' || state === 'exited'
 }
 
-function isAlive(state: WorkerState): boolean {
-  return state === 'ready' || state === 'running' || state === 'exited'
+function isGone(error: unknown): error is ConductorError {
+  return isConductorError(error) && error.code === 'SANDBOX_GONE'
 }
 
 function ignore(): void {}
-
-/** Stops a command when its caller gives it up. */
-function stopOnAbort(command: SupervisedCommand, signal: AbortSignal): void {
-  const stop = (): void => {
-    // A command that cannot be stopped is one whose end cannot be seen, which whoever awaits it hears.
-    command.stop().catch(() => {})
-  }
-  if (signal.aborted) stop()
-  else signal.addEventListener('abort', stop, { once: true })
-  const forget = (): void => signal.removeEventListener('abort', stop)
-  command.ended.then(forget, forget)
-}

@@ -8,6 +8,7 @@ export interface DeathCertificate {
   readonly v: 1
   readonly task_id: string
   readonly attempt: number
+  /** Empty where it vanished before any conductor that lives now had seen it. */
   readonly sandbox_id: string
   readonly cause: DeathCause
   /** When its end was noticed; ISO 8601, UTC. */

@@ -1,4 +1,7 @@
-/** What a conductor writes before it makes a sandbox for a task, so that no other makes a second one. */
+/**
+ * What a conductor writes before it makes a sandbox for a task, so that no other makes a second one, and so that a worker whose
+ * sandbox vanishes while no conductor lives is missed. Emptied, not deleted, once the sandbox's end is written down.
+ */
 export interface Intent {
   readonly v: 1
   readonly task_id: string
@@ -7,6 +10,4 @@ export interface Intent {
   readonly conductor: string
   /** ISO 8601, UTC. */
   readonly created_at: string
-  /** True once it is known that no sandbox came of it. */
-  readonly released: boolean
 }

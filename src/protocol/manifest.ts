@@ -5,6 +5,7 @@ import type { ResultRecord } from './record.js'
 export interface ManifestAttempt {
   /** From 1. */
   readonly attempt: number
+  /** Empty where it vanished before any conductor that lives now had seen it. */
   readonly sandbox_id: string
   /** Of the spawn that made the sandbox. */
   readonly spawn_id: string
@@ -14,7 +15,7 @@ export interface ManifestAttempt {
   readonly exit: ExitStatus | null
   /** Null when it ended by itself. */
   readonly cause: DeathCause | null
-  /** Keys of what this sandbox held when it was drained. */
+  /** Keys of what this sandbox held when it was drained, or, gone before that, of what was found elsewhere and no other had left. */
   readonly keys: readonly string[]
 }
 

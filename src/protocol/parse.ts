@@ -79,7 +79,6 @@ const intent = z.object({
   spawn_id: z.string(),
   conductor: z.string(),
   created_at: isoTime,
-  released: z.boolean(),
 })
 
 const workerRecord = z.object({

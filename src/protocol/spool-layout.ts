@@ -16,6 +16,14 @@ export function spoolFileName(timestamp: string, name: string): string {
   return `${timestamp}-~${createHash('sha256').update(name).digest('hex')}`
 }
 
+/** Folder, in that for temporary files, of a file for each key that is taken by a result outside the spool; by {@link claimToken}. */
+export const CLAIMS_FOLDER = 'persist-result-claims'
+
+/** Stands for a result's file name in {@link CLAIMS_FOLDER}. */
+export function claimToken(taskId: string, file: string): string {
+  return createHash('sha256').update(`${taskId}/${file}`).digest('hex')
+}
+
 /** Folder of one worker inside the spool: grant, tools, and a folder for each command it ran. */
 export function workerFolder(localDir: string, taskId: string): string {
   return `${localDir}/${WORKER_FOLDER}/${taskId}`
@@ -52,6 +60,8 @@ export const RUN_FILES = {
   heartbeat: 'heartbeat',
   /** Process id of the supervisor, written before it starts. */
   pid: 'pid',
+  /** How often the kernel had killed for memory before it started, and how long the machine was up: two numbers. */
+  before: 'before',
 } as const
 
 /** How a supervised command ended; written once, with sync and rename, as `exit.json`. */

@@ -61,6 +61,8 @@ export interface PruneReport {
 export interface PruneContext extends ManyTasksContext {
   /** Whether a worker of the task may still store something. */
   isAlive(taskId: string, options: CallOptions): Promise<boolean>
+  /** Deletes what else is kept of a task that is gone, unless it was begun again at or after this moment. */
+  forget(taskId: string, options: CallOptions & { readonly startedBefore: Date }): Promise<void>
 }
 
 /** @internal */
@@ -214,6 +216,7 @@ class TaskPruning {
     }
     let sizeBytes = 0
     for (const holding of this.#holdings) sizeBytes += await this.#empty(holding)
+    await this.#context.forget(this.#taskId, { startedBefore: this.#cutoff, signal })
     if (sealed) await manifests?.delete(this.#taskId, { signal })
     return { taskId: this.#taskId, results: this.#keys.size, sizeBytes: Math.max(sizeBytes, this.#sizeBytes) }
   }

@@ -4,6 +4,7 @@ import { pipeline } from 'node:stream/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { createGunzip } from 'node:zlib'
 import { extract } from 'tar-stream'
+import { DEATH_CERTIFICATE_NAME, type DeathCertificate } from '../../src/protocol/death-certificate.js'
 import { knownBytes, knownFiles } from './content.js'
 import type { Copy } from './copies.js'
 import type { LabReceipt, Outcome } from './messages.js'
@@ -96,7 +97,7 @@ export class Checker {
       acknowledged++
       known.add(result.key)
       const found = this.#found.get(result.key)
-      const identity = `operation ${outcome.operation} attempt ${outcome.attempt}`
+      const identity = identityOf(outcome.taskId, outcome.operation, outcome.attempt)
       const tiers = result.stored.map(({ tier }) => tier)
       if (found === undefined) {
         if (tiers.length === 0 && vanished.has(outcome.taskId)) goneWithSandbox++
@@ -152,7 +153,8 @@ export class Checker {
   /** Says how the bytes differ from those that were handed over. */
   async #contentProblem({ bytes, key, metadata }: Copy): Promise<string | undefined> {
     const { seed } = this.#expected
-    const taskId = key.slice(0, key.indexOf('/'))
+    const taskId = taskOf(key)
+    if (isCertificate(key)) return certificateProblem(bytes, taskId)
     if (typeof metadata.operation !== 'number') {
       return bytes.equals(outputBytes(seed, taskId)) ? undefined : 'not the declared output'
     }
@@ -185,12 +187,35 @@ export class Checker {
   }
 }
 
-/** Which attempt, or which declared output, a copy is of. */
+/** Which attempt, declared output or certificate a copy is of. */
 function identify({ key, metadata }: Copy): string | undefined {
+  const taskId = taskOf(key)
   if (typeof metadata.operation === 'number' && typeof metadata.attempt === 'number') {
-    return `operation ${metadata.operation} attempt ${metadata.attempt}`
+    return identityOf(taskId, metadata.operation, metadata.attempt)
   }
-  return key.endsWith('-output.bin') ? `output of ${key.slice(0, key.indexOf('/'))}` : undefined
+  // Each conductor that sees a death may certify it.
+  if (isCertificate(key)) return `certificate ${key}`
+  return key.endsWith('-output.bin') ? `output of ${taskId}` : undefined
+}
+
+/** Of one task: what went with a sandbox that vanished before it could say so is done once more by another. */
+function identityOf(taskId: string, operation: number, attempt: number): string {
+  return `operation ${operation} attempt ${attempt} of ${taskId}`
+}
+
+function taskOf(key: string): string {
+  return key.slice(0, key.indexOf('/'))
+}
+
+function isCertificate(key: string): boolean {
+  return key.endsWith(`-${DEATH_CERTIFICATE_NAME}`)
+}
+
+function certificateProblem(bytes: Buffer, taskId: string): string | undefined {
+  const certificate = JSON.parse(bytes.toString()) as Partial<DeathCertificate>
+  return certificate.task_id === taskId && certificate.cause !== undefined
+    ? undefined
+    : `not a certificate of ${taskId}: ${bytes.toString().slice(0, 200)}`
 }
 
 async function readArchive(bytes: Buffer, files: Map<string, Buffer>): Promise<void> {

@@ -24,7 +24,7 @@ export function toPath(bytes: string): string | Buffer {
 }
 
 /** The bytes that a string holds, one in each character. */
-export function toBuffer(bytes: string): Buffer {
+function toBuffer(bytes: string): Buffer {
   return Buffer.from(bytes, 'latin1')
 }
 

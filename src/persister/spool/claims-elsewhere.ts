@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { compareKeys } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
-import { spoolFileName } from '../../protocol/spool-layout.js'
+import { CLAIMS_FOLDER, claimToken, spoolFileName } from '../../protocol/spool-layout.js'
 import { systemCode } from '../fs-error.js'
 import { readRecordText } from './record-file.js'
 
@@ -14,12 +13,11 @@ import { readRecordText } from './record-file.js'
  */
 
 function claimsFolder(): string {
-  return `${tmpdir()}/persist-result-claims`
+  return `${tmpdir()}/${CLAIMS_FOLDER}`
 }
 
 function tokenPath(taskId: string, file: string): string {
-  const token = createHash('sha256').update(`${taskId}/${file}`).digest('hex')
-  return `${claimsFolder()}/${token}`
+  return `${claimsFolder()}/${claimToken(taskId, file)}`
 }
 
 /** Whether a result that is not in the spool has this file name's key. */

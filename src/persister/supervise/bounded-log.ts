@@ -1,4 +1,5 @@
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises'
+import { append } from './wait-for-room.js'
 
 /**
  * A log file that keeps the start and the end of what is written to it. The start is in the file at once; the end lies in
@@ -39,14 +40,14 @@ export class BoundedLog {
     const room = this.#halfBytes - this.#headBytes
     const start = chunk.subarray(0, room)
     if (start.length > 0) {
-      await this.#head.appendFile(start)
+      await append(this.#head, start)
       this.#headBytes += start.length
     }
     let rest = chunk.subarray(start.length)
     while (rest.length > 0) {
       if (this.#tail === undefined || this.#tailBytes >= this.#halfBytes) await this.#rotate()
       const part = rest.subarray(0, this.#halfBytes - this.#tailBytes)
-      await this.#tail?.appendFile(part)
+      if (this.#tail !== undefined) await append(this.#tail, part)
       this.#tailBytes += part.length
       rest = rest.subarray(part.length)
     }
@@ -81,8 +82,9 @@ export class BoundedLog {
     const end = Buffer.concat([older, newer])
     const kept = end.subarray(Math.max(0, end.length - this.#halfBytes))
     const missingBytes = this.#droppedBytes + end.length - kept.length
-    if (missingBytes > 0) await this.#head.appendFile(`\n[persist-result: ${missingBytes} bytes left out]\n`)
-    await this.#head.appendFile(kept)
+    const gap = missingBytes > 0 ? `\n[persist-result: ${missingBytes} bytes left out]\n` : ''
+    await append(this.#head, Buffer.from(gap))
+    await append(this.#head, kept)
     await rm(`${this.#path}.tail.old`, { force: true })
     await rm(`${this.#path}.tail`, { force: true })
   }

@@ -8,6 +8,7 @@ import { describeError, systemCode } from '../fs-error.js'
 import { writeDurably } from '../spool/durable-file.js'
 import { BoundedLog } from './bounded-log.js'
 import type { SignalRelay } from './signal-relay.js'
+import { waitForRoom } from './wait-for-room.js'
 
 const HEARTBEAT_EVERY_MS = 5_000
 /** How long output may still come after the command's end from processes that it left behind. */
@@ -62,7 +63,8 @@ export async function supervise(supervision: Supervision): Promise<ExitRecord> {
     started_at: startedAt,
     ended_at: new Date().toISOString(),
   }
-  await writeDurably(`${folder}/${RUN_FILES.exit}`, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
+  const text = `${JSON.stringify(record)}\n`
+  await waitForRoom(() => writeDurably(`${folder}/${RUN_FILES.exit}`, text)).catch((error: unknown) => {
     warn(`cannot write ${RUN_FILES.exit}: ${describeError(error)}`)
   })
   await settleCopies(copies, [child.stdout, child.stderr])

@@ -55,13 +55,13 @@ export async function readS3Document(
 }
 
 /**
- * Writes a small JSON object if what is expected there is there, else rejects with `EXISTS`; resolves with its tag. A store that knows no conditional
+ * Writes a small JSON object, or with `undefined` an empty one, if what is expected there is there, else rejects with `EXISTS`; resolves with its tag. A store that knows no conditional
  * writes is asked without: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
  */
 export async function writeS3Document(
   at: S3Location,
   objectKey: string,
-  value: object,
+  value: object | undefined,
   { expected, metadata, signal }: WriteDocumentOptions,
 ): Promise<string | undefined> {
   signal?.throwIfAborted()
@@ -69,7 +69,8 @@ export async function writeS3Document(
     new PutObjectCommand({
       Bucket: at.bucket,
       Key: objectKey,
-      Body: `${JSON.stringify(value)}\n`,
+      // Where the length is left out, the SDK warns of what might be a stream.
+      ...(value === undefined ? { Body: '', ContentLength: 0 } : { Body: `${JSON.stringify(value)}\n` }),
       ContentType: 'application/json',
       ...(metadata === undefined ? {} : { Metadata: { ...metadata } }),
       ...objectInput(at),

@@ -1,19 +1,26 @@
+import { DeleteObjectCommand } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
+import { isConductorError } from '../../errors.js'
 import type { Intent } from '../../protocol/intent.js'
+import { taskIdProblem } from '../../protocol/key.js'
 import { parseIntent } from '../../protocol/parse.js'
 import { s3IntentKey } from '../../protocol/s3-layout.js'
+import { listPages } from './list-pages.js'
+import { mapS3Error } from './map-s3-error.js'
 import { type ExpectedEtag, readS3Document, writeS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
 const MAX_INTENT_BYTES = 64 * 1024
+const SUFFIX = '.json'
 
 /** An intent as it lies in the store. */
 export interface StoredIntent {
-  readonly intent: Intent
+  /** Undefined once it is closed. */
+  readonly intent: Intent | undefined
   readonly etag: string | undefined
 }
 
-/** Who is starting which task's worker; beside the manifests, where no worker's grant reaches. */
+/** Who has which task's worker; beside the manifests, where no worker's grant reaches. */
 export class S3Intents {
   readonly #at: S3Location
 
@@ -24,9 +31,9 @@ export class S3Intents {
 
   /** Resolves `undefined` when nobody ever started the task under this name. */
   async read(taskId: string, { signal }: CallOptions = {}): Promise<StoredIntent | undefined> {
-    const key = s3IntentKey(this.#at.prefix, taskId)
-    const there = await readS3Document(this.#at, key, MAX_INTENT_BYTES, signal)
-    return there === undefined ? undefined : { intent: parseIntent(there.text), etag: there.etag }
+    const there = await readS3Document(this.#at, this.#key(taskId), MAX_INTENT_BYTES, signal)
+    if (there === undefined) return undefined
+    return { intent: there.text === '' ? undefined : parseIntent(there.text), etag: there.etag }
   }
 
   /** Writes it where `expected` is there, else rejects with `EXISTS`. Resolves with its tag. */
@@ -35,9 +42,57 @@ export class S3Intents {
     expected: ExpectedEtag,
     { signal }: CallOptions = {},
   ): Promise<string | undefined> {
-    return writeS3Document(this.#at, s3IntentKey(this.#at.prefix, intent.task_id), intent, {
-      expected,
-      signal,
-    })
+    return writeS3Document(this.#at, this.#key(intent.task_id), intent, { expected, signal })
+  }
+
+  /** Empties an intent of this spawn, unless somebody else has written another since. A known tag saves reading it. */
+  async close(
+    { task_id: taskId, spawn_id: spawnId }: Pick<Intent, 'task_id' | 'spawn_id'>,
+    { etag, signal }: CallOptions & { readonly etag?: string | undefined } = {},
+  ): Promise<void> {
+    let expected = etag
+    if (expected === undefined) {
+      const present = await this.read(taskId, { signal })
+      if (present?.intent?.spawn_id !== spawnId) return
+      expected = present.etag
+    }
+    try {
+      await writeS3Document(this.#at, this.#key(taskId), undefined, { expected, signal })
+    } catch (error) {
+      if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+    }
+  }
+
+  /** Tasks whose intent is not closed: a request for every thousand tasks that there are. */
+  async *listOpen({ signal }: CallOptions = {}): AsyncGenerator<string, void, undefined> {
+    const prefix = this.#key('').slice(0, -SUFFIX.length)
+    const doing = `list s3://${this.#at.bucket}/${prefix}`
+    for await (const page of listPages(this.#at, { Prefix: prefix }, doing, signal)) {
+      for (const { Key = '', Size } of page.Contents ?? []) {
+        const taskId = Key.slice(prefix.length, -SUFFIX.length)
+        if (Size !== 0 && Key.endsWith(SUFFIX) && taskIdProblem(taskId) === undefined) yield taskId
+      }
+    }
+  }
+
+  /** Forgets a task that is gone, unless its worker was started at or after this moment. */
+  async prune(
+    taskId: string,
+    { startedBefore, signal }: CallOptions & { readonly startedBefore: Date },
+  ): Promise<void> {
+    const present = await this.read(taskId, { signal })
+    if (present === undefined) return
+    const { intent } = present
+    if (intent !== undefined && Date.parse(intent.created_at) >= startedBefore.getTime()) return
+    try {
+      const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) })
+      await this.#at.client.send(command, signal === undefined ? {} : { abortSignal: signal })
+    } catch (error) {
+      throw mapS3Error(error, `delete s3://${this.#at.bucket}/${this.#key(taskId)}`, signal)
+    }
+  }
+
+  #key(taskId: string): string {
+    return s3IntentKey(this.#at.prefix, taskId)
   }
 }

@@ -1,6 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
+import type { WorkerRetry } from '../../../src/conductor/retrier.js'
+import type { Worker } from '../../../src/conductor/worker.js'
 import type { DeathCertificate } from '../../../src/protocol/death-certificate.js'
+import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
+import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 
 describe('a worker that does not end by itself', () => {
@@ -61,6 +65,95 @@ describe('a worker that does not end by itself', () => {
       log_tail: { stdout: 'last\n' },
       evidence: [expect.stringContaining('E2B knows it no more')],
     })
+  })
+
+  it('has its sandbox vanish and begins again in another, as often as it may', async () => {
+    const { at } = stack
+    const worker = await conductor.spawnWorker({
+      taskId: 'again',
+      files: { '/workspace/in': 'given\n' },
+      command:
+        'cat in; for n in 1 2 3; do echo $n$RANDOM | persist-result --quiet --name early - >/dev/null; done; echo up | tee up; until [ -e go ]; do sleep 0.02; done; echo out >out; exit 3',
+      outputs: ['out'],
+      timeoutMs: 120_000,
+      retries: { lost: 2 },
+    })
+    const states: string[] = []
+    worker.on('state', (state) => states.push(state))
+    const retries: WorkerRetry[] = []
+    worker.on('retry', (retry) => retries.push(retry))
+    let printed = ''
+    let heard = (): void => {}
+    worker.on('stdout', (text) => {
+      printed += text
+      if (text.includes('up\n')) heard()
+    })
+    const up = (): Promise<void> => new Promise((hear) => (heard = hear))
+    const end = worker.wait()
+    await stack.inSandbox(worker.sandboxId, 'until [ -e /workspace/up ]; do sleep 0.02; done')
+    for (const attempt of [1, 2]) {
+      expect(worker.attempt).toBe(attempt)
+      const next = up()
+      await stack.killSandbox(worker.sandboxId)
+      await next
+    }
+    await expect(worker.run('true')).rejects.toMatchObject({ code: 'EXISTS' })
+    // Once more: the time that it has is the same, and may be changed.
+    await worker.extend(60_000)
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    expect(await end).toEqual({ outcome: 'failed', exitCode: 3, signal: null })
+    expect(printed).toMatch(/given\nup\ngiven\nup\n$/)
+    expect(states).toEqual(['retrying', 'running', 'retrying', 'running', 'exited'])
+    expect(retries).toMatchObject([
+      { attempt: 2, certificate: { attempt: 1, cause: 'sandbox_vanished' }, receipt: { sealed: true } },
+      { attempt: 3, certificate: { attempt: 2, cause: 'sandbox_vanished' }, receipt: { sealed: true } },
+    ])
+    const receipt = await worker.terminate()
+    const names = (keys: readonly string[]): string[] => keys.map((key) => key.slice(22)).sort()
+    // Several of one name within a second have keys of seconds to come, which the next sandbox leaves alone.
+    const left = ['death-certificate.json', 'early', 'early', 'early']
+    expect(receipt.earlier?.map(({ results }) => names(results.map(({ key }) => key)))).toEqual([left, left])
+    const manifest = await new S3Manifests(at).read('again')
+    expect(manifest).toMatchObject({ outcome: 'failed', exit: { code: 3 }, complete: false })
+    const told = manifest?.attempts.map(({ attempt, outcome, keys }) => [attempt, outcome, names(keys)])
+    expect(told).toEqual([
+      [1, 'lost', left],
+      [2, 'lost', left],
+      [3, 'failed', [...left.slice(1), 'out']],
+    ])
+    expect(await worker.results.list({ strict: true })).toHaveLength(12)
+  })
+
+  it('is not begun again when it is not wanted any more', async () => {
+    const spawn = (taskId: string, timeoutMs?: number) =>
+      conductor.spawnWorker({ taskId, command: 'sleep 1000', timeoutMs, graceMs: 1, retries: { lost: 9 } })
+    const lose = async (worker: Worker): Promise<void> => {
+      const retried = new Promise((told) => worker.once('retry', told))
+      await stack.killSandbox(worker.sandboxId)
+      await retried
+    }
+    const ended = await spawn('ended-between')
+    const end = ended.wait()
+    await lose(ended)
+    expect(await ended.terminate()).toMatchObject({
+      outcome: 'lost',
+      cause: 'sandbox_vanished',
+      sealed: true,
+    })
+    await expect(end).rejects.toMatchObject({ code: 'SANDBOX_GONE' })
+    // All attempts together have the time of one.
+    const late = await spawn('late', 2_000)
+    await lose(late)
+    expect(await late.wait()).toMatchObject({ outcome: 'timed_out', cause: 'deadline' })
+    expect((await late.terminate()).earlier).toMatchObject([{ outcome: 'lost' }])
+    // Another conductor has begun the task meanwhile.
+    const taken = await spawn('taken')
+    const intent = { task_id: 'taken', spawn_id: 'theirs', conductor: 'other' } as const
+    const created_at = new Date().toISOString()
+    await new S3Intents(stack.at).write({ v: 1, ...intent, created_at }, undefined)
+    await lose(taken)
+    await expect(taken.wait()).rejects.toMatchObject({ code: 'SANDBOX_GONE', message: /by conductor other/ })
+    await taken.terminate()
   })
 
   it('is killed with its supervisor: nobody guesses its exit', async () => {

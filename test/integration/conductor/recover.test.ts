@@ -2,6 +2,8 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Intent } from '../../../src/protocol/intent.js'
+import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 
 const LINE = 'x'.repeat(99)
@@ -50,10 +52,15 @@ describe('a conductor that comes after another', () => {
 
   it('takes up what a process that was killed had running, byte for byte, and finishes what had ended', async () => {
     await using crashed = await startConductor(stack)
-    const [running, exited, paused, idle] = await crashed.spawned
+    const [running, exited, paused, idle, vanished, nameless = ''] = await crashed.spawned
     crashed.kill()
     await stack.pauseSandbox(paused as string)
+    await stack.killSandbox(vanished as string)
     await using conductor = stack.conductor({ id: 'crash' })
+    // Younger ones may be another process's that is about to make their sandbox.
+    const intents = new S3Intents(stack.at)
+    const intent = (await intents.read(nameless))?.intent as Intent
+    await intents.write({ ...intent, created_at: new Date(Date.now() - 130_000).toISOString() }, undefined)
     const heard: Record<string, string> = {}
     const { workers, receipts, failures } = await conductor.recover({
       onWorker: (worker) => {
@@ -74,16 +81,48 @@ describe('a conductor that comes after another', () => {
       ['crash-exited', 'failed', 3, 1],
       ['crash-idle', 'idle', null, 0],
       ['crash-paused', 'succeeded', 0, 1],
+      [nameless, 'lost', null, 2],
     ])
+    const certificate = await conductor.results(nameless).latest('death-certificate.json')
+    expect(await certificate?.json()).toMatchObject({
+      cause: 'sandbox_vanished',
+      evidence: [/^conductor crash began/, /no sandbox/, /stored 1 result/].map((text) =>
+        expect.stringMatching(text),
+      ),
+    })
     const [worker] = workers
     await stack.inSandbox(running as string, 'touch /workspace/go')
     expect(await worker?.wait()).toMatchObject({ outcome: 'succeeded', exitCode: 0 })
     expect(heard['crash-exited']).toBe('ended\n')
     expect(heard['crash-running']).toBe(Array.from({ length: 2000 }, (_, i) => `${i} ${LINE}\n`).join(''))
     expect((await worker?.terminate())?.results).toHaveLength(1)
-    expect(new Set([running, exited, paused, idle]).size).toBe(4)
+    expect(new Set([running, exited, paused, idle, vanished]).size).toBe(5)
     expect(await stack.sandboxCount()).toBe(0)
     expect(await conductor.recover()).toEqual({ workers: [], receipts: [], failures: [] })
+    const open: string[] = []
+    for await (const taskId of intents.listOpen()) open.push(taskId)
+    expect(open).toEqual([])
+    expect((await conductor.prune({ olderThanDays: 0, tasks: ['crash-idle', nameless] })).failed).toEqual([])
+    expect(await intents.read(nameless)).toBeUndefined()
+    expect(await intents.read('crash-exited')).toEqual({ intent: undefined, etag: expect.any(String) })
+  })
+
+  it('does not take a command for ended that is about to start', async () => {
+    await using first = stack.conductor({ id: 'starting' })
+    const wait = 'until [ -e /workspace/go ]; do sleep 0.02; done'
+    const left = await first.spawnWorker({
+      taskId: 'starting',
+      // What comes before the supervisor takes its time, as on a machine with much to do.
+      files: { '/home/user/.bash_profile': `chmod() { ${wait}; command chmod "$@"; }\n` },
+      command: 'exit 6',
+    })
+    await left.detach()
+    await using second = stack.conductor({ id: 'starting' })
+    const { workers, receipts } = await second.recover()
+    expect(receipts).toEqual([])
+    await stack.inSandbox(left.sandboxId, 'command touch /workspace/go')
+    expect(await workers[0]?.wait()).toMatchObject({ outcome: 'failed', exitCode: 6 })
+    await workers[0]?.terminate()
   })
 
   it('may be two at once: each sandbox is finished once, and its manifest tells how', async () => {
@@ -134,7 +173,7 @@ describe('a conductor that comes after another', () => {
   })
 })
 
-/** A conductor in a process of its own, which tells the sandboxes of the four workers it spawns. */
+/** A conductor in a process of its own, which tells the sandboxes of the workers it spawns, and the last one's task. */
 async function startConductor(
   stack: TestStack,
 ): Promise<AsyncDisposable & { readonly spawned: Promise<readonly string[]>; kill(): void }> {
@@ -152,6 +191,9 @@ async function startConductor(
     await spawn('exited', 'echo ended; echo >out; exit 3', { ends: true })
     await spawn('paused', 'echo >out', { ends: true })
     await spawn('idle', undefined, { ends: false })
+    const nameless = await conductor.spawnWorker()
+    await nameless.run('echo x | persist-result --name early -')
+    ids.push(nameless.sandboxId, nameless.taskId)
     console.log(JSON.stringify(ids))
     setInterval(() => {}, 1000)`
   const env = {

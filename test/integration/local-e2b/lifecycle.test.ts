@@ -74,14 +74,16 @@ describe.each(ISOLATIONS)('lifecycle (%s)', (isolation) => {
   })
 
   it('pauses at the end of the timeout when asked to, and resumes where it was', async () => {
-    const sandbox = await harness().create({ timeoutMs: 3000, lifecycle: { onTimeout: 'pause' } })
-    const handle = await sandbox.commands.run(
-      'i=0; while :; do i=$((i+1)); echo $i >/workspace/next; mv /workspace/next /workspace/n; sleep 0.02; done',
-      {
-        background: true,
-      },
-    )
+    const sandbox = await harness().create({ lifecycle: { onTimeout: 'pause' } })
+    // Renamed into its place, so that it is whole whenever it is read.
+    const count = 'cd /workspace; i=0; while :; do i=$((i+1)); echo $i >new; mv new n; sleep 0.02; done'
+    const handle = await sandbox.commands.run(count, { background: true })
     const cut = handle.wait().catch((error: unknown) => error)
+    await eventually(
+      () => sandbox.files.exists('/workspace/n'),
+      (exists) => exists,
+    )
+    await sandbox.setTimeout(100)
     const info = await eventually(
       () => sandbox.getInfo(),
       ({ state }) => state === 'paused',

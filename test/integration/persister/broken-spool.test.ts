@@ -25,7 +25,7 @@ if (!canMount) console.warn('left out: full and read-only spools, because unshar
 
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
 
-describe.each(faultedImplementations)('a spool that cannot be written, $name', ({ argv }) => {
+describe.each(faultedImplementations)('a spool that cannot be written, $name', ({ argv, name }) => {
   const other = faultedImplementations.find((candidate) => candidate.argv !== argv)?.argv ?? argv
 
   interface Broken {
@@ -120,4 +120,22 @@ describe.each(faultedImplementations)('a spool that cannot be written, $name', (
       expect(await place.withKeys.keys('w')).toHaveLength(1)
     })
   })
+
+  // The shell leaves its streams to tools that give up at once.
+  if (name !== 'node') return
+  it.skipIf(!canMount)(
+    'keeps all of a command’s output and its exit while somebody else fills it for a moment',
+    async (test) => {
+      const command =
+        'cd "$WORKER_RESULTS_LOCAL_DIR"; cat /dev/zero >ballast 2>/dev/null; (sleep 0.4; rm ballast) & seq 1 2000; exit 3'
+      const supervised = [...argv, 'run', '--run-id', '1', '--', 'sh', '-c', command].map(quote).join(' ')
+      const read = 'cd "$S/.worker/w/runs/1" && cat stdout.log exit.json'
+      const worker = await broken(test, `${full}; ${supervised} >/dev/null; ${read}; exit`, {})
+      const { stdout, stderr } = await worker.run([])
+      expect(stderr).toBe('')
+      const lines = stdout.trimEnd().split('\n')
+      expect(JSON.parse(lines.pop() ?? '')).toMatchObject({ code: 3 })
+      expect(lines).toEqual(Array.from({ length: 2000 }, (_, i) => String(i + 1)))
+    },
+  )
 })

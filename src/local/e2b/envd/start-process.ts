@@ -20,8 +20,9 @@ export async function startProcess(
 ): Promise<RunningProcess> {
   const { cmd, args, envs, cwd } = message.process
   refuseNullBytes([cmd, ...args, ...Object.entries(envs).flat()])
-  const live = sandbox.live()
   const folder = await existingFolder(sandbox, expandPath(cwd ?? '', user))
+  // Only now: it may have been paused meanwhile, and from here on a pause waits for what is being started.
+  const live = sandbox.live()
   const started = await live.start({
     file: cmd,
     args,

@@ -23,12 +23,11 @@ export async function sendFile(
   }
   // Never more than announced, should the file grow meanwhile.
   const body = handle.createReadStream({ end: sizeBytes - 1 })
-  // One that shrinks breaks the connection: its client would wait for the rest for ever.
-  body.once('end', () => {
-    if (body.bytesRead < sizeBytes) res.destroy()
-  })
-  if (gzip) await pipeline(body, createGzip(), res)
-  else await pipeline(body, res)
+  if (gzip) return await pipeline(body, createGzip(), res)
+  await pipeline(body, res, { end: false })
+  // One that shrinks breaks the connection: else the client would wait for the rest of it.
+  if (body.bytesRead < sizeBytes) res.destroy()
+  else res.end()
 }
 
 /**

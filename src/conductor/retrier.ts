@@ -1,0 +1,111 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { ConductorError } from '../errors.js'
+import type { GrantEvent } from '../grants/broker/task-broker.js'
+import type { DeathCertificate } from '../protocol/death-certificate.js'
+import type { WorkerRecord } from '../protocol/worker-record.js'
+import type { Attempt, AttemptParts } from './attempt.js'
+import { backOffMs } from './back-off.js'
+import type { Receipt } from './receipt.js'
+import type { SupervisedCommand } from './supervised-command.js'
+
+/** A worker's sandbox was lost, and its command is about to begin again in another one. */
+export interface WorkerRetry {
+  /** Number of the attempt that follows. */
+  readonly attempt: number
+  /** What is known of the end of the one before. */
+  readonly certificate: DeathCertificate
+  /** What the one before had delivered. */
+  readonly receipt: Receipt
+  /** How long is waited first, in milliseconds. */
+  readonly delayMs: number
+}
+
+/** What the next sandbox of a worker follows. */
+export interface RenewOptions {
+  /** Of the sandbox before. */
+  readonly previous: WorkerRecord
+  /** When the worker's time is up, all attempts together. */
+  readonly endsAt: Date
+  readonly onGrant: (event: GrantEvent) => void
+  readonly signal: AbortSignal
+}
+
+/** How a worker is begun again whose sandbox was lost. */
+export interface Repetition {
+  /** How often at most. */
+  readonly times: number
+  /** Makes the next sandbox; rejects with `EXISTS` when somebody else has taken the task meanwhile. */
+  readonly renew: (options: RenewOptions) => Promise<AttemptParts>
+}
+
+/** Whom a retrier asks and tells. */
+export interface RetrierOptions {
+  /** Starts the command in the sandbox that takes the lost one's place. */
+  readonly begin: (attempt: Attempt) => Promise<SupervisedCommand>
+  readonly deadline: () => Date
+  readonly onRetry: (retry: WorkerRetry) => void
+  readonly onGrant: (event: GrantEvent) => void
+}
+
+/** Puts another sandbox in the place of one that was lost, as often as it may. */
+export class Retrier {
+  readonly #repetition: Repetition
+  readonly #options: RetrierOptions
+  readonly #stopping = new AbortController()
+  readonly #earlier: Receipt[] = []
+  #retries = 0
+
+  constructor(repetition: Repetition, options: RetrierOptions) {
+    this.#repetition = repetition
+    this.#options = options
+  }
+
+  /** Whether another attempt may follow. */
+  get isWilling(): boolean {
+    return this.#retries < this.#repetition.times && !this.#stopping.signal.aborted
+  }
+
+  /** What lost sandboxes left that another took the place of, the oldest first. */
+  get earlier(): readonly Receipt[] {
+    return this.#earlier
+  }
+
+  /** Nothing follows any more; what is under way is undone. */
+  stop(): void {
+    this.#stopping.abort(new ConductorError('CLOSED', 'no further attempt was wanted'))
+  }
+
+  /**
+   * Certifies and seals what was lost, waits, makes the next sandbox and begins the command in it. Rejects with `SANDBOX_GONE`,
+   * as whoever waits for the worker shall hear it, when there is no next sandbox.
+   */
+  async replace(
+    lost: Attempt,
+    loss: ConductorError,
+    toAttempt: (parts: AttemptParts) => Attempt,
+  ): Promise<SupervisedCommand> {
+    const { begin, deadline, onRetry, onGrant } = this.#options
+    const { signal } = this.#stopping
+    const delayMs = backOffMs(this.#retries++)
+    const exit = lost.signs.lost()
+    let next: Attempt
+    try {
+      await lost.end()
+      // A store that is away must not keep work from starting again.
+      const receipt = await lost.finish(exit, { force: true, isLost: true, signal })
+      const certificate = lost.signs.certificate(exit) as DeathCertificate
+      onRetry({ attempt: lost.record.attempt + 1, certificate, receipt, delayMs })
+      await delay(delayMs, undefined, { signal })
+      const options = { previous: lost.record, endsAt: deadline(), onGrant, signal }
+      next = toAttempt(await this.#repetition.renew(options))
+      this.#earlier.push(receipt)
+    } catch (error) {
+      if (signal.aborted) throw loss
+      const why = error instanceof Error ? error.message : String(error)
+      throw new ConductorError('SANDBOX_GONE', `${loss.message}, and no other took its place: ${why}`, {
+        cause: error,
+      })
+    }
+    return begin(next)
+  }
+}
