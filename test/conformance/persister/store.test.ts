@@ -91,7 +91,7 @@ describe.concurrent.each(implementations)('persist-result, $name', ({ name, argv
         if (target().tier === 's3') await rm(worker.localDir, { recursive: true })
         const read = await worker.persist(['--retrieve', key])
         expect(read).toMatchObject({ status: 1, stdout: '' })
-        // A grant does not reach what it has stored.
+        // A policy does not reach what was stored by it.
         const reads = worker.env.WORKER_RESULTS_GRANT === undefined || target().tier === 'http'
         if (reads) expect(read.stderr).toMatch(/^persist-result: \S+ is encrypted: /)
       })
