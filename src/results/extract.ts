@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
 import { mkdir, rename, rm, symlink, utimes } from 'node:fs/promises'
@@ -21,6 +22,9 @@ export function extractLimits(archiveBytes: number): ExtractLimits {
   return { maxBytes: 256 * 1024 ** 2 + archiveBytes * 200, maxEntries: 1_000_000 }
 }
 
+/** The package's types do not know the option. */
+const NAMES_AS_BYTES: object = { filenameEncoding: 'latin1' }
+
 /** What was unpacked. */
 export interface Extracted {
   readonly path: string
@@ -43,7 +47,7 @@ export async function extractArchive(
   try {
     await mkdir(dirname(target), { recursive: true })
     await mkdir(staging)
-    const entries = untar()
+    const entries = untar(NAMES_AS_BYTES)
     const feeding = pipeline(Readable.from(chunks, { objectMode: false }), createGunzip(), entries)
     // Reading the entries fails with the same error.
     feeding.catch(() => {})
@@ -83,7 +87,7 @@ class Unpacking {
     if (this.#entries > this.#limits.maxEntries) {
       throw new ConductorError('TOO_LARGE', `the archive has more than ${this.#limits.maxEntries} entries`)
     }
-    const path = safePath(header.name)
+    const path = safePath(textOf(header, 'name', 'path'))
     if (header.type === 'directory') {
       await mkdir(join(this.#root, path), { recursive: true })
       if (path !== '.') this.#keepTime(path, header)
@@ -91,7 +95,7 @@ class Unpacking {
     } else if (header.type === 'file' || header.type === 'contiguous-file') {
       await this.#writeFile(path, header, body)
     } else if (header.type === 'symlink') {
-      this.#links.set(path, safeTarget(path, header.linkname ?? ''))
+      this.#links.set(path, safeTarget(path, textOf(header, 'linkname', 'linkpath')))
       body.resume()
     } else {
       throw new ConductorError('INTEGRITY', `the archive holds a ${header.type}, ${show(header.name)}`)
@@ -132,6 +136,18 @@ class Unpacking {
   #keepTime(path: string, { mtime }: Header): void {
     if (mtime !== undefined && !Number.isNaN(mtime.getTime())) this.#times.push({ path, mtime })
   }
+}
+
+/**
+ * A name as text. Archives hold bytes, here one in each character, unless an extended header has it as text; of names that are
+ * no UTF-8, bytes beyond ASCII become `%XX`, so that no two become one.
+ */
+function textOf(header: Header, field: 'name' | 'linkname', extended: 'path' | 'linkpath'): string {
+  const found = header[field] ?? ''
+  if (Object.hasOwn(header.pax ?? {}, extended)) return found
+  const bytes = Buffer.from(found, 'latin1')
+  if (isUtf8(bytes)) return bytes.toString('utf8')
+  return found.replace(/[\x80-\xff]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`)
 }
 
 /** A path below the root, or `INTEGRITY`. */

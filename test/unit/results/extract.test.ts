@@ -65,6 +65,17 @@ describe('extracting an archive', () => {
     expect(await readFile(out('src', 'x'.repeat(120), 'y'.repeat(120)), 'utf8')).toBe('long')
   })
 
+  it('keeps names apart that are no UTF-8, and takes the others as they are', async () => {
+    await mkdir(join(dir.path, 'src'))
+    for (const name of ['ü', 'a\xe9', 'a\xe8', `${'é'.repeat(60)}`]) {
+      const bytes = Buffer.from(name, name.startsWith('a') ? 'latin1' : 'utf8')
+      await writeFile(Buffer.concat([Buffer.from(`${join(dir.path, 'src')}/`), bytes]), name)
+    }
+    await extract(execFileSync('tar', ['-czf', '-', '-C', dir.path, 'src']))
+    expect((await readdir(out('src'))).sort()).toEqual(['a%E8', 'a%E9', 'é'.repeat(60), 'ü'].sort())
+    expect(await readFile(out('src/a%E9'), 'utf8')).toBe('a\xe9')
+  })
+
   it.each<[string, Entry[]]>([
     ['climbs out', [[{ name: '../evil' }, 'x']]],
     ['climbs out from below', [[{ name: 'a/../../evil' }, 'x']]],
