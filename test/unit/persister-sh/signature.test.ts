@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
@@ -143,7 +142,7 @@ describe.each(shells)('signatures in $name', ({ argv }) => {
     expect(seen).toHaveLength(1)
     // Each time that it is read it says something else.
     const fifo = join(folder, 'fifo')
-    execFileSync('mkfifo', [fifo])
+    await run(['mkfifo', fifo])
     seen = []
     const stored = store({ WORKER_RESULTS_GRANT_FILE: fifo })
     await writeFile(fifo, grant(EXPIRED, '2098-02-01T00:00:00.000Z'))
