@@ -2,7 +2,7 @@
 
 scratch=''
 leftovers=''
-broker_folder=''
+asking=''
 clean_up() {
   # A child that is killed before it drops this trap must not act on it.
   self=$$
@@ -11,7 +11,7 @@ clean_up() {
   trap '' HUP INT TERM
   [ -z "$progress" ] || stop_progress
   [ -z "$scratch" ] || rm -rf -- "$scratch"
-  [ -z "$broker_folder" ] || forget_wishes
+  [ -z "$asking" ] || forget_wishes
   # One path to a line; none of ours has a line end in it unless the spool's own path does.
   [ -z "$leftovers" ] || { IFS=$NL; rm -f -- $leftovers; unset IFS; }
 }

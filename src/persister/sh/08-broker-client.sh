@@ -6,7 +6,7 @@ BROKER_REPEAT_S=2 BROKER_PATIENCE_S=15 BROKER_SLOW_PATIENCE_S=180
 # Minutes after which an answer is nobody's any more.
 BROKER_STALE_MINUTES=60
 
-wishes=0
+wishes=0 swept=''
 
 # Asks once: an operation, and what else the request is to say, as members of a JSON object. The answer comes to be the a_
 # variables. Fails with the refusal, or because nobody answers.
@@ -27,11 +27,9 @@ print_request() {
 
 # Leaves the request in the folder that the conductor watches, and waits for the answer beside it.
 ask_by_file() {
-  if [ -z "$broker_folder" ]; then
-    broker_folder=$dir/.worker/$task/broker
-    sweep_answers
-  fi
+  [ -n "$swept" ] || sweep_answers
   request=$broker_folder/$id.request answer=$broker_folder/$id.answer
+  asking=1
   leave_request || return 1
   case $op in create | complete) patience=$BROKER_SLOW_PATIENCE_S ;; *) patience=$BROKER_PATIENCE_S ;; esac
   [ -n "$fresh" ] || now
@@ -58,6 +56,7 @@ ask_by_file() {
   done
   fresh=''
   rm -f -- "$request" "$answer"
+  asking=''
 }
 
 # Whoever watches the folder sees the request whole, or not at all.
@@ -87,13 +86,14 @@ read_answer() {
 
 # Removes answers that came too late for whoever asked: they are secrets that nobody needs.
 sweep_answers() {
+  swept=1
   set +f
   set -- "$broker_folder"/*.answer
   set -f
   [ ! -e "$1" ] || find "$broker_folder" -name '*.answer' -type f -mmin +$BROKER_STALE_MINUTES -exec rm -f -- {} + 2>/dev/null
 }
 
-# Removes what this process has left there, when it ends before it has its answer.
+# Removes what this process and its lanes have left there, when it ends before they have their answers.
 forget_wishes() {
   set +f
   rm -f -- "$broker_folder/$$-$unique"* "$broker_folder/.tmp-$$-$unique"*

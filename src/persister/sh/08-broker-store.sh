@@ -1,8 +1,9 @@
 
 # ---------------------------------------------------------------- S3 by requests that the conductor signs
 
-# Learns what the grant says of the place where they go.
+# Learns what the grant says of the place where they go, and where they are asked for.
 open_broker() {
+  broker_folder=$dir/.worker/$task/broker
   s3_granted='' s3_bucket=$g_bucket s3_endpoint=$g_endpoint
   trim_slashes "$g_prefix"
   s3_prefix=$R
@@ -116,7 +117,9 @@ put_signed_part() {
 
 # One attempt at sending the parts that are missing and making an object of all of them.
 finish_by_broker() {
+  asking=1
   send_parts || return 1
+  asking=''
   if ask complete "\"upload_id\":\"$u_id_json\",\"part_bytes\":$part_bytes"; then
     [ -z "$a_stored" ] || return 0
     e_code=PROTOCOL e_retry='' e_message='the broker did not say where it is'

@@ -102,6 +102,7 @@ download_s3() {
       download s3 s3_send GET "$object" '' $EMPTY_SHA256
       ;;
     broker | both)
+      open_broker
       give_up_at=$((now_epoch + deadline_s))
       ask get "\"key\":\"$task/$r_timestamp-$n_json\"" && expect_signed GET || {
         failed=1

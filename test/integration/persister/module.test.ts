@@ -43,7 +43,7 @@ describe('the module', () => {
         await persistResult(buffer, { name: 'data.bin', contentType: 'application/octet-stream' });
         const results = await listResults('worker-123');
         const content = await retrieveResult(results.find((r) => r.name === 'status.json').key);
-        console.log(JSON.stringify({ names: results.map((r) => r.name), content: content.toString() }));
+        console.log(JSON.stringify({ names: results.map((r) => r.name).sort(), content: content.toString() }));
       })();`
     const { stdout, stderr } = await exec(process.execPath, ['-e', script], {
       env: bareEnvironment({ ...options.env, NODE_PATH: DISTRIBUTION }),

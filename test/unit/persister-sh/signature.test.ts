@@ -1,11 +1,11 @@
 import { once } from 'node:events'
-import { mkdir, symlink } from 'node:fs/promises'
+import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { sign } from 'aws4'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { run } from '../../support/persister/program.js'
 import { scratch } from '../../support/persister/scratch.js'
 import { findProgram, SCRIPT, shells } from './shells.js'
@@ -16,13 +16,17 @@ interface Credentials {
   readonly sessionToken: string | undefined
 }
 
+const EXPIRED = 'expired-token'
 let server: Server
 let seen: IncomingMessage[] = []
 
 beforeAll(async () => {
   server = createServer((request, response) => {
     seen.push(request)
-    request.resume().on('end', () => response.end())
+    // A session that ran out, in the words of S3.
+    const expired = request.headers['x-amz-security-token'] === EXPIRED
+    const body = expired ? '<Error><Code>ExpiredToken</Code><Message>expired</Message></Error>' : ''
+    request.resume().on('end', () => response.writeHead(expired ? 400 : 200).end(body))
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -115,6 +119,39 @@ describe.each(shells)('signatures in $name', ({ argv }) => {
       expectedAuthorization(request, s3.region, credentials)?.replaceAll(', ', ','),
     )
     for (const name of Object.keys(headers)) expect(request.headers.authorization).toMatch(`;${name}`)
+  })
+
+  it('are made with the session of a grant that was written meanwhile, once', async (test) => {
+    const folder = await scratch(test)
+    const { port } = server.address() as AddressInfo
+    const grant = (session_token: string, expires_at: string): string => {
+      const session = { access_key_id: 'AKIDEXAMPLE', secret_access_key: 'secret', session_token, expires_at }
+      const place = { bucket: 'b', prefix: '', region: 'us-east-1', endpoint: `http://127.0.0.1:${port}` }
+      return JSON.stringify({ v: 1, task_id: 't', expires_at, s3: { ...place, session } })
+    }
+    const env = {
+      WORKER_ID: 't',
+      WORKER_RESULTS_LOCAL_DIR: join(folder, 'spool'),
+      WORKER_RESULTS_GRANT: grant(EXPIRED, '2098-01-01T00:00:00.000Z'),
+    }
+    seen = []
+    const store = (more: Record<string, string> = {}): ReturnType<typeof run> =>
+      run([...argv, SCRIPT, '-q', '-', '-n', 'x'], { input: 'x', env: { ...env, ...more } })
+    const refused = await store()
+    expect(refused.stderr).toMatch(/^persist-result: S3 storage failed: ExpiredToken: expired \(PUT\)\n$/)
+    expect(seen).toHaveLength(1)
+    // Each time that it is read it says something else.
+    const fifo = join(folder, 'fifo')
+    await run(['mkfifo', fifo])
+    seen = []
+    const stored = store({ WORKER_RESULTS_GRANT_FILE: fifo })
+    await writeFile(fifo, grant(EXPIRED, '2098-02-01T00:00:00.000Z'))
+    await vi.waitFor(() => expect(seen).toHaveLength(1), 20_000)
+    await writeFile(fifo, grant('fresh', '2099-01-01T00:00:00.000Z'))
+    expect(await stored).toMatchObject({ status: 0, stderr: '' })
+    // What was left of the first attempt goes with it.
+    const tokens = seen.map(({ headers }) => headers['x-amz-security-token'])
+    expect(tokens).toEqual([EXPIRED, 'fresh', 'fresh'])
   })
 
   it.each(['with perl', 'without perl'])(
