@@ -6,8 +6,8 @@ export default defineConfig({
     globalSetup: ['test/support/build.ts', 'test/support/s3/global-setup.ts'],
     // Most tests wait for other processes: four at a time keep two cores busy.
     maxWorkers: 4,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     restoreMocks: true,
   },
 })

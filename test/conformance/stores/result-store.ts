@@ -138,7 +138,7 @@ export function describeResultStore(name: string, setup: () => Promise<StoreHarn
       const listed = await collect(store.list('many'))
       expect(listed.map(({ key }) => key)).toEqual(many.map(({ record }) => record.key))
       expect(listed.map(({ size }) => size)).toEqual(many.map(({ record }) => record.size))
-    }, 60_000)
+    })
 
     it('passes over what is no result', async () => {
       const { key } = await seed({ taskId: 'junk', name: 'real' }, text('x'))

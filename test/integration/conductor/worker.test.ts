@@ -304,7 +304,7 @@ describe('a conductor', () => {
       tasks.map(async (task) => (await conductor.results(task).latest('me'))?.text()),
     )
     expect(texts).toEqual(tasks.map((task) => `I am ${task}\n`))
-  }, 120_000)
+  })
 
   it('lets no more workers live than it may', async () => {
     await using conductor = stack.conductor({ maxWorkers: 2 })

@@ -150,7 +150,7 @@ describe('an archive', () => {
     }
     // Names are sorted, so a folder's own list is held, and V8 makes more room for garbage as it comes; nothing else may grow.
     expect((await peak('many')) - (await peak('few'))).toBeLessThan(25)
-  }, 60_000)
+  })
 })
 
 /** Runs what helpers ask to be run at the end. */

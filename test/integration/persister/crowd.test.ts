@@ -24,5 +24,5 @@ describe.each(faultedImplementations)('a crowd, $name', ({ argv }) => {
       expect((await place.withKeys.read(key))?.bytes.toString()).toBe(paths[i])
     }
     expect((await worker.records()).every(({ stored }) => stored.length === 1)).toBe(true)
-  }, 60_000)
+  })
 })
