@@ -380,10 +380,10 @@ describe('hostile forms', () => {
     const incoming = join(served.folder, '.incoming')
     const [own = ''] = await readdir(incoming)
     const staged = async (): Promise<number> => (await readdir(join(incoming, own))).length
-    await expect.poll(staged, { interval: 10 }).toBe(2)
+    await expect.poll(staged, { interval: 10, timeout: 20_000 }).toBe(2)
     gone.abort()
     await expect(posted).rejects.toThrow(/abort/i)
-    await expect.poll(staged, { interval: 10 }).toBe(1)
+    await expect.poll(staged, { interval: 10, timeout: 20_000 }).toBe(1)
   })
 })
 

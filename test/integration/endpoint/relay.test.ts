@@ -119,7 +119,7 @@ describeEachS3(
       const posted = send(form)
       await vi.waitFor(
         async () => expect(await begun()).toEqual([{ key: `results/${record.key}`, parts: 3 }]),
-        10_000,
+        20_000,
       )
       expect(await store.describe(record.key)).toBeUndefined()
       letGo()
@@ -145,10 +145,10 @@ describeEachS3(
       const record = recordFor({ taskId: 'broken-off', name: 'r' }, body)
       const stopping = new AbortController()
       const posted = send(heldBack(record, body).form, stopping.signal)
-      await vi.waitFor(async () => expect((await begun())[0]?.parts).toBe(3), 10_000)
+      await vi.waitFor(async () => expect((await begun())[0]?.parts).toBe(3), 20_000)
       stopping.abort()
       await expect(posted).rejects.toThrow(/abort/)
-      await vi.waitFor(async () => expect(await begun()).toEqual([]), 10_000)
+      await vi.waitFor(async () => expect(await begun()).toEqual([]), 20_000)
       expect(await store.describe(record.key)).toBeUndefined()
     })
 

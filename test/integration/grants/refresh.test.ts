@@ -63,7 +63,7 @@ describe('a grant in a sandbox', () => {
         expect(second.s3?.session?.session_token).not.toBe(first.s3?.session?.session_token)
         expect(Date.parse(second.expires_at)).toBeGreaterThan(Date.parse(first.expires_at))
       },
-      { timeout: 10_000, interval: 100 },
+      { timeout: 30_000, interval: 100 },
     )
     await grant.end()
     at.close()

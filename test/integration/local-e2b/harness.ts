@@ -94,11 +94,11 @@ export async function findProcesses(text: string): Promise<number[]> {
 
 /** Resolves once `check` holds; rejects with the last look when it does not within ten seconds. */
 export async function eventually<T>(look: () => Promise<T> | T, check: (seen: T) => boolean): Promise<T> {
-  const until = Date.now() + 10_000
+  const until = Date.now() + 30_000
   for (;;) {
     const seen = await look()
     if (check(seen)) return seen
-    if (Date.now() > until) throw new Error(`still ${JSON.stringify(seen)} after ten seconds`)
+    if (Date.now() > until) throw new Error(`still ${JSON.stringify(seen)} after thirty seconds`)
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
 }

@@ -72,7 +72,7 @@ describe('a save that breaks off', () => {
     await vi.waitFor(async () => {
       const sizes = (await readdir(folder)).map(async (name) => (await stat(join(folder, name))).size)
       expect(await Promise.all(sizes)).toContain(wanted)
-    })
+    }, 20_000)
   }
 
   it('is gone on with by another process after a SIGKILL', async () => {
