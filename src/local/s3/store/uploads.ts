@@ -87,7 +87,13 @@ export class Uploads {
     await writer.finish(part)
     const upload = this.#uploads.get(id)
     if (upload === undefined) throw new S3Error('NoSuchUpload', { details: { UploadId: id } })
-    await writer.publish(this.#partPath(id, part.partNumber))
+    try {
+      await writer.publish(this.#partPath(id, part.partNumber))
+    } catch (error) {
+      // Given up meanwhile, and its folder with it.
+      if (!this.#uploads.has(id)) throw new S3Error('NoSuchUpload', { details: { UploadId: id }, cause: error })
+      throw error
+    }
     upload.parts.set(part.partNumber, part)
   }
 
