@@ -136,9 +136,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     return { ended }
   }
 
-  /** @internal `start()` of the command that is begun again where its sandbox is lost. */
-  async launch(command: string, options: CommandOptions, repetition: Repetition): Promise<void> {
+  /** @internal `start()` of a command that is begun again, if so, where its sandbox is lost. */
+  async launch(command: string, options: CommandOptions, repetition?: Repetition): Promise<void> {
     await this.start(command, options)
+    if (repetition === undefined) return
     this.#retrier = new Retrier(repetition, {
       begin: (attempt) => {
         this.#attempt = attempt
