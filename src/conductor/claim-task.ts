@@ -91,7 +91,9 @@ export function noteTask(options: Pick<ClaimOptions, 'intent' | 'intents'>): Cla
     if (!isConductorError(error)) throw error
     return undefined
   })
-  return { ...claimOf(options, 1, etag), confirm: async () => {} }
+  const claim = claimOf(options, 1, etag)
+  // Nobody waits for this task, so that nobody has to wait for its end to be said.
+  return { ...claim, confirm: async () => {}, release: async () => void claim.release() }
 }
 
 function claimOf(

@@ -17,7 +17,7 @@ import { LEASE_MS } from './lease.js'
 import type { Access, ResolvedOptions } from './options.js'
 import { placesOf, type TaskPlaces } from './places.js'
 import { grantEnd, issueGrant } from './provision.js'
-import type { RenewOptions } from './retrier.js'
+import type { RenewOptions, Repetition } from './retrier.js'
 import { identityOf, METADATA } from './sandbox-metadata.js'
 import type { ResolvedSpawn } from './spawn-options.js'
 import { Worker } from './worker.js'
@@ -174,7 +174,7 @@ export class WorkerFactory {
 
   async #bringUp(spawning: Spawning & { readonly onClosed: () => void }): Promise<Worker> {
     const { spawn, spawnId, places, claim, signal, onClosed } = spawning
-    const { command, outputs, retries } = spawn
+    const { command, outputs } = spawn
     const attempt = claim?.attempt ?? 1
     const confirm = async (): Promise<void> => claim?.confirm()
     const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, confirm, signal })
@@ -186,10 +186,9 @@ export class WorkerFactory {
       intentEtag: claim?.etag,
       onClosed: () => isUp && onClosed(),
     })
+    const repetition = this.#repetitionOf(spawning)
     const launch = async (): Promise<void> => {
-      if (command === undefined) return
-      const renew = (options: RenewOptions): Promise<AttemptParts> => this.#renew(spawning, options)
-      await worker.launch(command, { outputs }, { times: retries.lost, renew })
+      if (command !== undefined) await worker.launch(command, { outputs }, repetition)
     }
     try {
       await Promise.all([grant?.serve(sandbox, (event) => worker.emit('grant', event)), launch()])
@@ -202,6 +201,12 @@ export class WorkerFactory {
       await discard(sandbox, error)
       throw error
     }
+  }
+
+  /** Holds on to what the worker was made from only where that may be wanted again. */
+  #repetitionOf(spawning: Spawning): Repetition | undefined {
+    const times = spawning.spawn.retries.lost
+    return times === 0 ? undefined : { times, renew: (options) => this.#renew(spawning, options) }
   }
 
   /** The next sandbox of a worker whose last one was lost. */

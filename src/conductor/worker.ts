@@ -86,7 +86,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     return this.#attempt.sandbox.id
   }
 
-  /** Numbers the sandboxes that it has had, from 1. */
+  /** Numbers the task's sandboxes, from 1. */
   get attempt(): number {
     return this.#attempt.record.attempt
   }
@@ -136,9 +136,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     return { ended }
   }
 
-  /** @internal `start()` of the command that is begun again where its sandbox is lost. */
-  async launch(command: string, options: CommandOptions, repetition: Repetition): Promise<void> {
+  /** @internal `start()` of a command that is begun again, if so, where its sandbox is lost. */
+  async launch(command: string, options: CommandOptions, repetition?: Repetition): Promise<void> {
     await this.start(command, options)
+    if (repetition === undefined) return
     this.#retrier = new Retrier(repetition, {
       begin: (attempt) => {
         this.#attempt = attempt
@@ -175,16 +176,12 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
    */
   async extend(timeoutMs: number, { signal }: CallOptions = {}): Promise<void> {
     checkOptions('extend', extendSchema, { timeoutMs })
-    if (!isAlive(this.#state)) {
-      throw new ConductorError(
-        'CLOSED',
-        `worker ${this.taskId} cannot be extended while it is ${this.#state}`,
-      )
-    }
+    this.#assertAlive()
     const endsAt = new Date(Date.now() + timeoutMs)
     if (this.#state === 'retrying') {
       this.#deadline.move(endsAt)
       await this.#slot.settled()
+      this.#assertAlive()
     }
     await this.#attempt.extend(endsAt, { signal })
     this.#deadline.move(endsAt)
@@ -228,6 +225,11 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   /** `terminate()`, for `await using`; a worker that was detached stays as it is. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#state !== 'detached') await this.terminate()
+  }
+
+  #assertAlive(): void {
+    if (['ready', 'running', 'retrying', 'exited'].includes(this.#state)) return
+    throw new ConductorError('CLOSED', `worker ${this.taskId} cannot be extended while it is ${this.#state}`)
   }
 
   async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {
@@ -340,10 +342,6 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       this.#noteFailure(error)
     }
   }
-}
-
-function isAlive(state: WorkerState): boolean {
-  return state === 'ready' || state === 'running' || state === 'retrying' || state === 'exited'
 }
 
 function isGone(error: unknown): error is ConductorError {

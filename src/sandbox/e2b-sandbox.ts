@@ -36,8 +36,7 @@ export class E2bSandbox implements RemoteSandbox {
   async writeFiles(files: readonly SandboxFile[], { signal }: CallOptions = {}): Promise<void> {
     const entries = files.map(({ path, data }) => ({
       path,
-      // The SDK takes an ArrayBuffer, and a Uint8Array may be a view into a larger one.
-      data: typeof data === 'string' ? data : new Uint8Array(data).buffer,
+      data: typeof data === 'string' ? data : toArrayBuffer(data),
     }))
     await this.#call('write files', signal, (options) => this.#sandbox.files.write(entries, options))
   }
@@ -150,4 +149,12 @@ export class E2bSandbox implements RemoteSandbox {
     }
     return new ConductorError('SANDBOX_PAUSED', `${doing}: sandbox ${this.id} is paused`, { cause: error })
   }
+}
+
+/** What the SDK takes; a copy only of a view into something larger, since the persister goes into every sandbox. */
+function toArrayBuffer(data: Uint8Array): ArrayBuffer {
+  const { buffer, byteLength } = data
+  return buffer instanceof ArrayBuffer && buffer.byteLength === byteLength
+    ? buffer
+    : new Uint8Array(data).buffer
 }

@@ -15,7 +15,8 @@ A crash kills the conductor of N workers once, and nothing else happens.
 The matrix kills persist-result at each of its steps towards disk and network, or at every N-th.
 `
 
-process.exitCode = await main()
+// At once: Node's own tidying up can turn for ever around a connection that a fault left half open.
+process.exit(await main())
 
 async function main(): Promise<number> {
   const { values } = parseArgs({

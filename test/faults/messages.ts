@@ -108,6 +108,8 @@ export type ConductorEvent =
 export interface LabReceipt {
   readonly outcome: string
   readonly exitCode: number | null
+  /** Why it did not end by itself, if so. */
+  readonly cause: string | undefined
   readonly results: readonly {
     readonly key: string
     readonly sha256: string

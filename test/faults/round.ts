@@ -336,7 +336,7 @@ class Round {
     this.#outputs.add(taskId)
     if (receipt.exitCode !== plan.exitCode) {
       this.#wrongOutputs.push(
-        `${taskId}: exit code ${receipt.exitCode} instead of ${plan.exitCode} (${receipt.outcome})`,
+        `${taskId}: exit code ${receipt.exitCode} instead of ${plan.exitCode} (${receipt.outcome}, ${receipt.cause})`,
       )
     }
     if (!heard) {

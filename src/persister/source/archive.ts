@@ -7,7 +7,7 @@ const MAX_WARNINGS = 50
 const CHUNK_BYTES = 256 * 1024
 
 /** Compresses pieces while the next is being made: one waits in the compressor, never more. */
-async function feed(gzip: Gzip, pieces: AsyncIterable<Buffer>): Promise<void> {
+async function feed(gzip: Gzip, pieces: AsyncIterable<Uint8Array>): Promise<void> {
   let settle = (_error?: Error | null): void => {}
   // A reader that stops early leaves the compressor without room, and its answer would never come.
   gzip.once('close', () => settle(new Error('packing was given up')))

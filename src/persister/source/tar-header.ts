@@ -36,7 +36,7 @@ TEMPLATE.write('000000\x00 ', 148, 'latin1')
  * Header of an entry, preceded by an extended one where the plain form cannot say it all; whole blocks. What it gives is good
  * until it is called again.
  */
-export function tarHeader(entry: TarEntry): Buffer {
+export function tarHeader(entry: TarEntry): Uint8Array {
   const { name, sizeBytes, mtimeSeconds, linkTarget = '' } = entry
   const cut = prefixLength(name)
   const isAscii = Buffer.byteLength(name) === name.length
@@ -87,7 +87,7 @@ function record(keyword: string, value: Buffer): Buffer {
   return Buffer.concat([Buffer.from(String(length)), rest])
 }
 
-function withExtended(records: Buffer, plain: Buffer): Buffer {
+function withExtended(records: Uint8Array, plain: Uint8Array): Uint8Array {
   const header = plainHeader(0, TYPES.extended, {
     name: 'PaxHeader',
     mode: 0o644,
@@ -97,10 +97,10 @@ function withExtended(records: Buffer, plain: Buffer): Buffer {
   return Buffer.concat([header, records, Buffer.alloc(tarPadding(records.length)), plain])
 }
 
-const block = Buffer.alloc(TAR_BLOCK_BYTES)
+const block = new Uint8Array(TAR_BLOCK_BYTES)
 
 /** Fills the block; what has no room in its field is cut off, and a number that does not fit is zero. */
-function plainHeader(cut: number, type: string, entry: Omit<TarEntry, 'kind'>): Buffer {
+function plainHeader(cut: number, type: string, entry: Omit<TarEntry, 'kind'>): Uint8Array {
   const { name, mode, sizeBytes, mtimeSeconds, linkTarget = '' } = entry
   block.set(TEMPLATE)
   let sum = TEMPLATE_SUM + type.charCodeAt(0)

@@ -24,13 +24,16 @@ const ONE_PAGE_BYTES = 4096
 /** No waiting for a pipe that has taken a file's place, and no link to somewhere else. */
 const READ_PLAIN = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 
-const END = Buffer.alloc(2 * TAR_BLOCK_BYTES)
-const NOTHING = Buffer.alloc(0)
+const END = new Uint8Array(2 * TAR_BLOCK_BYTES)
+const NOTHING = new Uint8Array(0)
 
-/** What is not handed on yet. Two buffers take turns, so that one is filled while the other is compressed. */
+/**
+ * What is not handed on yet. Two buffers take turns, so that one is filled while the other is compressed. They are no `Buffer`s,
+ * whose methods check more than they do.
+ */
 class Piece {
-  #buffer = Buffer.allocUnsafeSlow(PIECE_BYTES)
-  #other = Buffer.allocUnsafeSlow(PIECE_BYTES)
+  #buffer = new Uint8Array(PIECE_BYTES)
+  #other = new Uint8Array(PIECE_BYTES)
   lengthBytes = 0
 
   get roomBytes(): number {
@@ -38,14 +41,14 @@ class Piece {
   }
 
   /** Hands over what there is; it stays as it is until {@link take} is called once more. */
-  take(): Buffer {
+  take(): Uint8Array {
     const taken = this.#buffer.subarray(0, this.lengthBytes)
     ;[this.#buffer, this.#other] = [this.#other, this.#buffer]
     this.lengthBytes = 0
     return taken
   }
 
-  put(bytes: Buffer): void {
+  put(bytes: Uint8Array): void {
     this.#buffer.set(bytes, this.lengthBytes)
     this.lengthBytes += bytes.length
   }
@@ -71,7 +74,7 @@ class Piece {
   }
 
   /** Room to be filled by the caller, who then moves `lengthBytes` on. */
-  space(sizeBytes: number): Buffer {
+  space(sizeBytes: number): Uint8Array {
     return this.#buffer.subarray(this.lengthBytes, Math.min(PIECE_BYTES, this.lengthBytes + sizeBytes))
   }
 }
@@ -84,7 +87,7 @@ export async function* packTar(
   path: string,
   name: string,
   warn: (line: string) => void,
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<Uint8Array> {
   const piece = new Piece()
   for (const entry of walk(toBytes(path), toBytes(name), warn)) {
     if (entry.kind === 'file') {
@@ -120,7 +123,7 @@ function leftOut({ name }: WalkEntry, error: unknown, warn: (line: string) => vo
   warn(`${toText(name)}: left out (${reasonOf(error)})`)
 }
 
-function directoryHeader(entry: WalkEntry, warn: (line: string) => void): Buffer {
+function directoryHeader(entry: WalkEntry, warn: (line: string) => void): Uint8Array {
   try {
     const stats = statSync(toPath(entry.bytes))
     return tarHeader({
@@ -136,7 +139,7 @@ function directoryHeader(entry: WalkEntry, warn: (line: string) => void): Buffer
   }
 }
 
-function linkHeader(entry: WalkEntry, warn: (line: string) => void): Buffer {
+function linkHeader(entry: WalkEntry, warn: (line: string) => void): Uint8Array {
   try {
     const path = toPath(entry.bytes)
     const linkTarget = readlinkSync(path, 'latin1')
@@ -173,7 +176,7 @@ function openFile(entry: WalkEntry, warn: (line: string) => void): OpenEntry | u
   return undefined
 }
 
-function fileHeader(entry: WalkEntry, stats: Stats): Buffer {
+function fileHeader(entry: WalkEntry, stats: Stats): Uint8Array {
   return tarHeader({
     name: entry.name,
     kind: 'file',
@@ -220,7 +223,7 @@ async function* addInPieces(
   entry: WalkEntry,
   { descriptor, stats }: OpenEntry,
   warn: (line: string) => void,
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<Uint8Array> {
   try {
     if (piece.roomBytes < MAX_HEADER_BYTES + UNDIVIDED_BYTES) yield piece.take()
     const startBytes = piece.lengthBytes

@@ -22,7 +22,7 @@ export const entry = {
           /** @type {const} */ ([
             process.execPath,
             BUNDLE,
-            ...['--quiet', '--require', 's3', '--name', `${round}.bin`, file],
+            ...['--quiet', '--require', 's3', '--name', `small-${round}.bin`, file],
           ])
         const { ours, bare } = await sideBySide(31, {
           ours: (round) => timeCommand(words(round), env),

@@ -126,10 +126,11 @@ async function seeToItsEnd(worker: Worker): Promise<void> {
 }
 
 function toLabReceipt(receipt: Receipt): LabReceipt {
-  const { outcome, exitCode, results, undelivered, missingOutputs, failedOutputs } = receipt
+  const { outcome, exitCode, cause, results, undelivered, missingOutputs, failedOutputs } = receipt
   return {
     outcome,
     exitCode,
+    cause,
     results: results.map(({ key, sha256, tiers }) => ({ key, sha256, tiers })),
     undelivered: undelivered.map(({ key }) => ({ key })),
     missingOutputs,

@@ -109,6 +109,7 @@ describe('spawnWorker options', () => {
     [{ cwd: 'here' }, /cwd/],
     [{ access: 'env' }, /access: 'env' needs an S3 bucket/],
     [{ access: 'broker' }, /access: 'broker' needs an S3 bucket/],
+    [{ retries: { lost: 1 } }, /retries\.lost: needs a command/],
     [{ access: 'session' }, /access: 'session' needs session.roleArn/],
   ])('%j is refused, by name, and nothing is sent', async (options, message) => {
     const conductor = new Conductor({ env: { E2B_API_URL: 'http://127.0.0.1:9' } })
