@@ -12,6 +12,8 @@ export function readKeyFile(localDir: string, taskId: string): string | undefine
     if (statSync(path, { throwIfNoEntry: false }) === undefined) return undefined
     return readFileSync(path, 'utf8').trim() || undefined
   } catch (error) {
+    // Where there is no folder, a conductor has left nothing in it.
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined
     throw mapFsError(error, `cannot read ${path}`)
   }
 }
