@@ -10,7 +10,7 @@ import { digestRange } from './digest-range.js'
 import type { Limits } from './limits.js'
 import type { DeliveryContext } from './remote-store.js'
 import { type RetryOptions, withRetry } from './retry.js'
-import { sendSigned, signedError } from './s3-broker-store.js'
+import { sendSigned, signedError } from './signed-request.js'
 
 const PART_BYTES = 16 << 20
 const PARTS_AT_ONCE = 4

@@ -1,5 +1,4 @@
 import { ConductorError, isConductorError } from '../../errors.js'
-import type { SignedRequest } from '../../protocol/broker.js'
 import type { GrantBroker, GrantS3 } from '../../protocol/grant.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { s3ObjectKey } from '../../protocol/s3-layout.js'
@@ -7,11 +6,10 @@ import { nowMs } from '../clock.js'
 import type { ResumeState } from '../spool/resume-file.js'
 import type { Body } from '../spool/stage.js'
 import type { BrokerClient } from './broker-client.js'
-import { type Answer, type BodyPart, exchange, parseAddress, readAnswer } from './exchange.js'
 import { type Limits, tierDeadlineMs } from './limits.js'
 import type { DeliveryContext, RemoteStore } from './remote-store.js'
 import { type RetryOptions, withRetry } from './retry.js'
-import { s3Error } from './s3-error.js'
+import { sendSigned, signedError } from './signed-request.js'
 
 const ATTEMPTS = 8
 /** Bodies from here on can go in parts: what has arrived then need not be sent again. */
@@ -96,30 +94,4 @@ export class S3BrokerStore implements RemoteStore {
       return `s3://${this.#s3.bucket}/${s3ObjectKey(this.#s3.prefix, record.key)}`
     }, retry)
   }
-}
-
-/** Sends a request as it was signed. */
-export async function sendSigned(
-  { method, url, headers }: SignedRequest,
-  body: readonly BodyPart[],
-  limits: Limits,
-  { signal, onSent }: DeliveryContext,
-): Promise<Answer> {
-  const address = parseAddress('signed URL', url)
-  return await exchange(
-    { method, address, headers, body, limits, askFirst: true, signal, onSent },
-    readAnswer,
-  )
-}
-
-/** What a refusal of a signed request means: a taken name is looked at again, and so is one whose time may be up. */
-export function signedError(answer: Answer, doing: string): ConductorError {
-  const error = s3Error(answer, doing)
-  const askAgain =
-    error.code === 'EXISTS' ||
-    error.code === 'EXPIRED' ||
-    (error.code === 'ACCESS_DENIED' && /RequestTimeTooSkewed/.test(error.message))
-  return askAgain
-    ? new ConductorError('UNAVAILABLE', error.message, { retryable: true, cause: error })
-    : error
 }
