@@ -8,12 +8,17 @@ export type { DeliveredResult, Receipt, WorkerExit } from './conductor/receipt.j
 export type { RecoverOptions, Recovery } from './conductor/recover.js'
 export type { RehomedResult, RehomeOptions, RehomeReport } from './conductor/rehome.js'
 export type { SandboxReading, TaskResultsOptions } from './conductor/results-options.js'
-export type { WorkerRetry } from './conductor/retrier.js'
 export type { RetryOptions, SpawnOptions } from './conductor/spawn-options.js'
 export type { RunResult } from './conductor/supervised-command.js'
 export type { UndeclaredOptions } from './conductor/undeclared.js'
 export type { Worker } from './conductor/worker.js'
-export type { RunOptions, TerminateOptions, WorkerEvents, WorkerState } from './conductor/worker-options.js'
+export type {
+  RunOptions,
+  TerminateOptions,
+  WorkerEvents,
+  WorkerRetry,
+  WorkerState,
+} from './conductor/worker-options.js'
 export { type EncryptionKeys, encryptionPublicKey, generateEncryptionKeys } from './encryption/keys.js'
 export { ConductorError, type ErrorCode, isConductorError } from './errors.js'
 export { type CostEstimate, type CostOptions, estimateCost, type StoragePrices } from './estimate-cost.js'

@@ -7,18 +7,7 @@ import type { Attempt, AttemptParts } from './attempt.js'
 import { backOffMs } from './back-off.js'
 import type { Receipt } from './receipt.js'
 import type { SupervisedCommand } from './supervised-command.js'
-
-/** A worker's sandbox was lost, and its command is about to begin again in another one. */
-export interface WorkerRetry {
-  /** Number of the attempt that follows. */
-  readonly attempt: number
-  /** What is known of the end of the one before. */
-  readonly certificate: DeathCertificate
-  /** What the one before had delivered. */
-  readonly receipt: Receipt
-  /** How long is waited first, in milliseconds. */
-  readonly delayMs: number
-}
+import type { WorkerRetry } from './worker-options.js'
 
 /** What the next sandbox of a worker follows. */
 export interface RenewOptions {

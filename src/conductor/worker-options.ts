@@ -2,9 +2,21 @@ import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
 import type { ConductorError } from '../errors.js'
 import type { GrantEvent } from '../grants/broker/task-broker.js'
+import type { DeathCertificate } from '../protocol/death-certificate.js'
 import type { Result, TierProblem } from '../results/result.js'
-import type { WorkerExit } from './receipt.js'
-import type { WorkerRetry } from './retrier.js'
+import type { Receipt, WorkerExit } from './receipt.js'
+
+/** A worker's sandbox was lost, and its command is about to begin again in another one. */
+export interface WorkerRetry {
+  /** Number of the attempt that follows. */
+  readonly attempt: number
+  /** What is known of the end of the one before. */
+  readonly certificate: DeathCertificate
+  /** What the one before had delivered. */
+  readonly receipt: Receipt
+  /** How long is waited first, in milliseconds. */
+  readonly delayMs: number
+}
 
 /**
  * Where a worker is in its life; `lost` can follow any but `terminated`, `retrying` means that its sandbox was lost and another

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
-import type { WorkerRetry } from '../../../src/conductor/retrier.js'
 import type { Worker } from '../../../src/conductor/worker.js'
+import type { WorkerRetry } from '../../../src/conductor/worker-options.js'
 import type { DeathCertificate } from '../../../src/protocol/death-certificate.js'
 import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'

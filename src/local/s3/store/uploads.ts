@@ -91,7 +91,8 @@ export class Uploads {
       await writer.publish(this.#partPath(id, part.partNumber))
     } catch (error) {
       // Given up meanwhile, and its folder with it.
-      if (!this.#uploads.has(id)) throw new S3Error('NoSuchUpload', { details: { UploadId: id }, cause: error })
+      if (!this.#uploads.has(id))
+        throw new S3Error('NoSuchUpload', { details: { UploadId: id }, cause: error })
       throw error
     }
     upload.parts.set(part.partNumber, part)
