@@ -14,6 +14,7 @@ import { SandboxFiles } from '../../../src/sandbox/sandbox-files.js'
 import { SandboxVisits } from '../../../src/sandbox/sandbox-visits.js'
 import type { ResultStore } from '../../../src/stores/result-store.js'
 import { SpoolStore } from '../../../src/stores/spool-store.js'
+import { thorough } from '../../support/thorough.js'
 import { describeResultStore, type StoreHarness } from './result-store.js'
 
 const SPOOL = '/workspace/.results'
@@ -117,19 +118,22 @@ function findFrom({ connection }: Place, resumes: boolean): { store: ResultStore
   return { store, visits }
 }
 
-describeResultStore('running sandbox of another process', async () => {
-  const place = await startSandbox(undefined)
-  const { store, visits } = findFrom(place, false)
-  return {
-    store,
-    ...seeder(place.sandbox),
-    listsInPages: false,
-    [Symbol.asyncDispose]: async () => {
-      await visits.close()
-      await place[Symbol.asyncDispose]()
-    },
-  }
-})
+// As the paused one below, which has to be woken besides.
+if (thorough) {
+  describeResultStore('running sandbox of another process', async () => {
+    const place = await startSandbox(undefined)
+    const { store, visits } = findFrom(place, false)
+    return {
+      store,
+      ...seeder(place.sandbox),
+      listsInPages: false,
+      [Symbol.asyncDispose]: async () => {
+        await visits.close()
+        await place[Symbol.asyncDispose]()
+      },
+    }
+  })
+}
 
 // Asleep before each call that reads it, and again after it.
 describeResultStore('paused sandbox', async () => {

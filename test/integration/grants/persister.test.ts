@@ -11,7 +11,7 @@ import { finish, killGroup, start } from '../../support/persister/program.js'
 import type { Cleanup } from '../../support/persister/scratch.js'
 import { makeWorker, type Worker } from '../../support/persister/worker.js'
 import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
-import { choose } from '../../support/thorough.js'
+import { choose, last } from '../../support/thorough.js'
 
 const MIB = 1 << 20
 /** Three parts, the last one short. */
@@ -204,6 +204,6 @@ describe.each(faultedImplementations)('$name', ({ name, argv }) => {
         )
       })
     },
-    choose(s3Servers(), (_, i, all) => name === 'node' || i === all.length - 1),
+    choose(s3Servers(), last),
   )
 })
