@@ -70,7 +70,7 @@ export async function plantTask(s3, taskId, count, sizeBytes = 2) {
  */
 export async function sealTask({ bucket, url, region, credentials }, results) {
   const location = openS3Location({ bucket, endpoint: url, region, credentials })
-  await new S3Manifests(location).update('sealed', () => ({
+  await new S3Manifests(location).update(results[0]?.task_id, () => ({
     v: 1,
     task_id: results[0]?.task_id,
     sealed_at: new Date().toISOString(),
