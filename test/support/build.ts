@@ -8,7 +8,7 @@ export async function setup(): Promise<void> {
   const cwd = fileURLToPath(new URL('../..', import.meta.url))
   if (!thorough)
     console.info(
-      'left out: dash and gawk in most suites of the shell, second rounds of some others; npm run test:all has them',
+      'left out: other shells and a second S3 server in many suites, second rounds of some others; npm run test:all has them',
     )
   const run = promisify(execFile)
   await run(process.execPath, ['src/persister/bundle.mjs'], { cwd })

@@ -9,6 +9,11 @@ export function choose<T>(
   return thorough ? all : all.filter(few)
 }
 
+/** For {@link choose}: the first one, of servers this project's own. */
+export function first(_one: unknown, index: number): boolean {
+  return index === 0
+}
+
 /** For {@link choose}: the last one, of servers the strictest there is. */
 export function last<T>(_one: T, index: number, all: readonly T[]): boolean {
   return index === all.length - 1

@@ -5,9 +5,9 @@ import type { ConductorOptions } from '../../../src/conductor/options.js'
 import type { GrantEvent } from '../../../src/grants/broker/task-broker.js'
 import type { Result } from '../../../src/results/result.js'
 import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-location.js'
-import { describeEachS3 } from '../../support/s3/servers.js'
+import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
-import { thorough } from '../../support/thorough.js'
+import { choose, last, thorough } from '../../support/thorough.js'
 import { recordOf } from './attack-table.js'
 
 const MEBIBYTE = 1 << 20
@@ -17,103 +17,107 @@ const PROGRAMS: readonly (readonly [string, string])[] = [
   ['sh', 'busybox sh /workspace/.results/.worker/*/bin/persist-result.sh'],
 ]
 
-describeEachS3('a worker without credentials', (server) => {
-  let stack: TestStack
-  let at: S3Location
-  let s3: ConductorOptions['s3'] & {}
-  beforeAll(async () => {
-    stack = await startTestStack()
-    const { url, region, credentials } = server()
-    s3 = { bucket: await server().createBucket(), endpoint: url, region, credentials }
-    at = openS3Location(s3)
-  })
-  afterAll(async () => {
-    at?.close()
-    await stack?.[Symbol.asyncDispose]()
-  })
+describeEachS3(
+  'a worker without credentials',
+  (server) => {
+    let stack: TestStack
+    let at: S3Location
+    let s3: ConductorOptions['s3'] & {}
+    beforeAll(async () => {
+      stack = await startTestStack()
+      const { url, region, credentials } = server()
+      s3 = { bucket: await server().createBucket(), endpoint: url, region, credentials }
+      at = openS3Location(s3)
+    })
+    afterAll(async () => {
+      at?.close()
+      await stack?.[Symbol.asyncDispose]()
+    })
 
-  it.for(PROGRAMS)(
-    'stores what its conductor signs for, small and big, by %s, and each is told of',
-    async ([name, program], test) => {
-      if (name === 'sh' && server().name === 'local' && !thorough) return test.skip('RGW is stricter')
-      await using conductor = stack.conductor({ s3, access: 'broker', broker: { maxPutBytes: MEBIBYTE } })
-      const granted: GrantEvent[] = []
-      const taskId = `by-broker-${name}`
-      const worker = await conductor.spawnWorker({ taskId })
-      worker.on('grant', (event) => granted.push(event))
-      const { exitCode, stdout, stderr } = await worker.run(
-        `head -c ${20 * MEBIBYTE} /dev/urandom > big && echo hi > small && : > empty && p='${program} --quiet --require s3' &&
+    it.for(PROGRAMS)(
+      'stores what its conductor signs for, small and big, by %s, and each is told of',
+      async ([name, program], test) => {
+        if (name === 'sh' && server().name === 'local' && !thorough) return test.skip('RGW is stricter')
+        await using conductor = stack.conductor({ s3, access: 'broker', broker: { maxPutBytes: MEBIBYTE } })
+        const granted: GrantEvent[] = []
+        const taskId = `by-broker-${name}`
+        const worker = await conductor.spawnWorker({ taskId })
+        worker.on('grant', (event) => granted.push(event))
+        const { exitCode, stdout, stderr } = await worker.run(
+          `head -c ${20 * MEBIBYTE} /dev/urandom > big && echo hi > small && : > empty && p='${program} --quiet --require s3' &&
        $p small && $p --metadata '{"note":"${'x'.repeat(3000)}"}' empty && $p big && sha256sum < big && env`,
+        )
+        expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' })
+        const digest = /^([0-9a-f]{64}) {2}-$/m.exec(stdout)?.[1]
+        expect(stdout).not.toMatch(/WORKER_RESULTS_GRANT=|AWS_(ACCESS|SECRET|SESSION)|Signature/)
+        const receipt = await worker.terminate()
+        expect(receipt.undelivered).toEqual([])
+        expect(receipt.results.map(({ tiers }) => tiers)).toEqual([['s3'], ['s3'], ['s3']])
+        const results = await conductor.results(taskId).list()
+        const named = (name: string): Result | undefined => results.find((result) => result.name === name)
+        expect(await named('small')?.text()).toBe('hi\n')
+        expect(named('big')).toMatchObject({ size: 20 * MEBIBYTE, sha256: digest })
+        // Reading holds the bytes against the digest.
+        expect((await named('big')?.bytes())?.length).toBe(20 * MEBIBYTE)
+        expect(named('empty')?.metadata).toEqual({ note: 'x'.repeat(3000) })
+        expect(granted.map(({ op }) => op)).toEqual(['put', 'put', 'create', 'parts', 'parts', 'complete'])
+        expect(granted.every((event) => event.taskId === taskId && event.refused === undefined)).toBe(true)
+        expect(JSON.stringify(granted)).not.toMatch(/signature|authorization/i)
+        const { Uploads = [] } = await at.client.send(new ListMultipartUploadsCommand({ Bucket: at.bucket }))
+        expect(Uploads).toEqual([])
+      },
+    )
+
+    it('leaves no upload behind that it did not end', async () => {
+      await using conductor = stack.conductor({ s3, access: 'broker' })
+      const record = recordOf('unfinished', 'big', 'x')
+      const request = JSON.stringify({ v: 1, id: 'mine', op: 'create', record })
+      const worker = await conductor.spawnWorker({
+        taskId: 'unfinished',
+        files: { '/workspace/request': request },
+      })
+      const folder = '/workspace/.results/.worker/unfinished/broker'
+      const { stdout } = await worker.run(
+        `cp request ${folder}/.x && mv ${folder}/.x ${folder}/mine.request && until grep -q '^end ' ${folder}/mine.answer; do sleep 0.01; done 2>/dev/null; cat ${folder}/mine.answer`,
       )
-      expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' })
-      const digest = /^([0-9a-f]{64}) {2}-$/m.exec(stdout)?.[1]
-      expect(stdout).not.toMatch(/WORKER_RESULTS_GRANT=|AWS_(ACCESS|SECRET|SESSION)|Signature/)
-      const receipt = await worker.terminate()
-      expect(receipt.undelivered).toEqual([])
-      expect(receipt.results.map(({ tiers }) => tiers)).toEqual([['s3'], ['s3'], ['s3']])
-      const results = await conductor.results(taskId).list()
-      const named = (name: string): Result | undefined => results.find((result) => result.name === name)
-      expect(await named('small')?.text()).toBe('hi\n')
-      expect(named('big')).toMatchObject({ size: 20 * MEBIBYTE, sha256: digest })
-      // Reading holds the bytes against the digest.
-      expect((await named('big')?.bytes())?.length).toBe(20 * MEBIBYTE)
-      expect(named('empty')?.metadata).toEqual({ note: 'x'.repeat(3000) })
-      expect(granted.map(({ op }) => op)).toEqual(['put', 'put', 'create', 'parts', 'parts', 'complete'])
-      expect(granted.every((event) => event.taskId === taskId && event.refused === undefined)).toBe(true)
-      expect(JSON.stringify(granted)).not.toMatch(/signature|authorization/i)
+      expect(stdout).toMatch(/^stu-broker 1 mine\nupload [^ ]+\nend mine\n$/)
+      const open = await at.client.send(new ListMultipartUploadsCommand({ Bucket: at.bucket }))
+      expect(open.Uploads).toHaveLength(1)
+      await worker.terminate()
       const { Uploads = [] } = await at.client.send(new ListMultipartUploadsCommand({ Bucket: at.bucket }))
       expect(Uploads).toEqual([])
-    },
-  )
-
-  it('leaves no upload behind that it did not end', async () => {
-    await using conductor = stack.conductor({ s3, access: 'broker' })
-    const record = recordOf('unfinished', 'big', 'x')
-    const request = JSON.stringify({ v: 1, id: 'mine', op: 'create', record })
-    const worker = await conductor.spawnWorker({
-      taskId: 'unfinished',
-      files: { '/workspace/request': request },
     })
-    const folder = '/workspace/.results/.worker/unfinished/broker'
-    const { stdout } = await worker.run(
-      `cp request ${folder}/.x && mv ${folder}/.x ${folder}/mine.request && until grep -q '^end ' ${folder}/mine.answer; do sleep 0.01; done 2>/dev/null; cat ${folder}/mine.answer`,
-    )
-    expect(stdout).toMatch(/^stu-broker 1 mine\nupload [^ ]+\nend mine\n$/)
-    const open = await at.client.send(new ListMultipartUploadsCommand({ Bucket: at.bucket }))
-    expect(open.Uploads).toHaveLength(1)
-    await worker.terminate()
-    const { Uploads = [] } = await at.client.send(new ListMultipartUploadsCommand({ Bucket: at.bucket }))
-    expect(Uploads).toEqual([])
-  })
 
-  it.for(PROGRAMS)(
-    'gets a session that is all of a role that it may have, used by %s',
-    async ([name, program], test) => {
-      const { roleArn } = server()
-      if (roleArn === undefined) return test.skip('this server has no STS')
-      await using conductor = stack.conductor({ s3, access: 'session', session: { roleArn } })
-      const worker = await conductor.spawnWorker({ taskId: `by-session-${name}` })
-      const { exitCode, stderr, stdout } = await worker.run(
-        `truncate -s 65M big && echo hi > small && p='${program} -q --require s3' && key=$($p small) && $p big &&
+    it.for(PROGRAMS)(
+      'gets a session that is all of a role that it may have, used by %s',
+      async ([name, program], test) => {
+        const { roleArn } = server()
+        if (roleArn === undefined) return test.skip('this server has no STS')
+        await using conductor = stack.conductor({ s3, access: 'session', session: { roleArn } })
+        const worker = await conductor.spawnWorker({ taskId: `by-session-${name}` })
+        const { exitCode, stderr, stdout } = await worker.run(
+          `truncate -s 65M big && echo hi > small && p='${program} -q --require s3' && key=$($p small) && $p big &&
        WORKER_RESULTS_GRANT_FILE=$PWD/.results/.worker/by-session-${name}/grant.json WORKER_RESULTS_LOCAL_DIR=/tmp/none $p --retrieve "$key" && env`,
-      )
-      expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' })
-      expect(stdout).not.toMatch(/AWS_(ACCESS|SECRET|SESSION)/)
-      expect(stdout).toMatch(/^hi$/m)
-      expect((await worker.terminate()).results.map(({ tiers }) => tiers)).toEqual([['s3'], ['s3']])
-    },
-  )
+        )
+        expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' })
+        expect(stdout).not.toMatch(/AWS_(ACCESS|SECRET|SESSION)/)
+        expect(stdout).toMatch(/^hi$/m)
+        expect((await worker.terminate()).results.map(({ tiers }) => tiers)).toEqual([['s3'], ['s3']])
+      },
+    )
 
-  it('is served with whatever the store can do, by the same setting, and confined to it if so wished', async () => {
-    await using conductor = stack.conductor({ s3, egress: ['pypi.org'] })
-    const worker = await conductor.spawnWorker({ taskId: 'presigned' })
-    const grant = await worker.run('cat /workspace/.results/.worker/presigned/grant.json')
-    expect(JSON.parse(grant.stdout)).toMatchObject({ s3: { policy: { max_bytes: 5 * 1024 ** 3 } } })
-    expect(JSON.parse(grant.stdout)).not.toHaveProperty('s3.broker')
-    const { E2B_API_KEY: apiKey = '' } = stack.e2b.env
-    const connection = { apiKey, apiUrl: stack.e2b.url }
-    const info = await Sandbox.getInfo(worker.sandboxId, connection)
-    expect(info.network).toMatchObject({ allowOut: ['127.0.0.1', 'pypi.org'], denyOut: ['0.0.0.0/0'] })
-    await worker.terminate()
-  })
-})
+    it('is served with whatever the store can do, by the same setting, and confined to it if so wished', async () => {
+      await using conductor = stack.conductor({ s3, egress: ['pypi.org'] })
+      const worker = await conductor.spawnWorker({ taskId: 'presigned' })
+      const grant = await worker.run('cat /workspace/.results/.worker/presigned/grant.json')
+      expect(JSON.parse(grant.stdout)).toMatchObject({ s3: { policy: { max_bytes: 5 * 1024 ** 3 } } })
+      expect(JSON.parse(grant.stdout)).not.toHaveProperty('s3.broker')
+      const { E2B_API_KEY: apiKey = '' } = stack.e2b.env
+      const connection = { apiKey, apiUrl: stack.e2b.url }
+      const info = await Sandbox.getInfo(worker.sandboxId, connection)
+      expect(info.network).toMatchObject({ allowOut: ['127.0.0.1', 'pypi.org'], denyOut: ['0.0.0.0/0'] })
+      await worker.terminate()
+    })
+  },
+  choose(s3Servers(), last),
+)

@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { Sandbox, type SandboxOpts, type Volume } from 'e2b'
 import { afterAll, beforeAll, describe } from 'vitest'
 import { type LocalE2b, type LocalE2bOptions, startLocalE2b } from '../../../src/local/e2b/index.js'
-import { choose } from '../../support/thorough.js'
+import { choose, first } from '../../support/thorough.js'
 
 type CreateOptions = SandboxOpts & { volumeMounts?: Record<string, Volume | string> }
 export type Isolation = 'namespaces' | 'plain'
@@ -12,7 +12,7 @@ if (missing !== undefined) console.warn(`tests of namespaces are left out: ${mis
 /** Kinds of isolation this machine can do; what is left out is said on the console. */
 const isolations: readonly Isolation[] = missing === undefined ? ['namespaces', 'plain'] : ['plain']
 /** The first of them, or all when everything runs. */
-export const ISOLATIONS = choose(isolations, (_, i) => i === 0)
+export const ISOLATIONS = choose(isolations, first)
 /** For tests of what only namespaces can do. */
 export const describeNamespaces = describe.skipIf(missing !== undefined)
 
