@@ -77,32 +77,40 @@ export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> 
   }
   const done: Progress = { running: [], receipts: [], failures: [] }
   const limit = pLimit(CONCURRENT_SANDBOXES)
+  let unlisted: ConductorError | undefined
   try {
     await Promise.all(
       [...byTask].map(([taskId, summaries]) => limit(() => recoverTask(taskId, summaries, options, done))),
     )
+    signal?.throwIfAborted()
+    unlisted = await findVanished(options, (taskId) => byTask.has(taskId) || isKnown(taskId), done)
   } finally {
-    // Last, so that whoever awaits this can listen before the first of their output is told; also when it was cut short, since
-    // these are the conductor's own by now.
+    // Last of all, so that whoever awaits this can listen before the first of their output is told; also when it was cut short,
+    // since these are the conductor's own by now.
     for (const { worker, found } of done.running) {
       options.onWorker?.(worker)
       worker.follow(found.inspection, FROM_START)
     }
   }
-  signal?.throwIfAborted()
   const workers = done.running.map(({ worker }) => worker)
-  const found: Recovery = { workers, receipts: done.receipts, failures: done.failures }
+  const found = { workers, receipts: done.receipts, failures: done.failures }
+  return unlisted === undefined ? found : { ...found, unlisted }
+}
+
+/** Finishes workers that had vanished; gives why they could not be looked for, if so. */
+async function findVanished(
+  { conductorId, factory, signal }: RecoveryParts,
+  isSeenTo: (taskId: string) => boolean,
+  done: Progress,
+): Promise<ConductorError | undefined> {
   try {
-    const isSeenTo = (taskId: string): boolean => byTask.has(taskId) || isKnown(taskId)
     const { receipts, failures } = await recoverVanished({ conductorId, factory, isSeenTo, signal })
-    return {
-      ...found,
-      receipts: [...found.receipts, ...receipts],
-      failures: [...found.failures, ...failures.map((failure) => ({ ...failure, sandboxId: '' }))],
-    }
+    done.receipts.push(...receipts)
+    done.failures.push(...failures.map((failure) => ({ ...failure, sandboxId: '' })))
+    return undefined
   } catch (error) {
     if (!isConductorError(error)) throw error
-    return { ...found, unlisted: error }
+    return error
   }
 }
 
