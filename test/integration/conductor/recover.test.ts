@@ -62,13 +62,17 @@ describe('a conductor that comes after another', () => {
     const intent = (await intents.read(nameless))?.intent as Intent
     await intents.write({ ...intent, created_at: new Date(Date.now() - 130_000).toISOString() }, undefined)
     const heard: Record<string, string> = {}
+    let isRecovered = false
+    let toldEarly = false
     const { workers, receipts, failures } = await conductor.recover({
       onWorker: (worker) => {
         worker.on('stdout', (text) => {
+          if (worker.taskId === 'crash-running' && !isRecovered) toldEarly = true
           heard[worker.taskId] = (heard[worker.taskId] ?? '') + text
         })
       },
     })
+    isRecovered = true
     expect(failures).toEqual([])
     expect(workers.map(({ taskId }) => taskId)).toEqual(['crash-running'])
     const told = receipts.map(({ taskId, outcome, exitCode, results }) => [
@@ -95,6 +99,8 @@ describe('a conductor that comes after another', () => {
     expect(await worker?.wait()).toMatchObject({ outcome: 'succeeded', exitCode: 0 })
     expect(heard['crash-exited']).toBe('ended\n')
     expect(heard['crash-running']).toBe(Array.from({ length: 2000 }, (_, i) => `${i} ${LINE}\n`).join(''))
+    // Whoever listens only to what recover() gives hears all of it, too.
+    expect(toldEarly).toBe(false)
     expect((await worker?.terminate())?.results).toHaveLength(1)
     expect(new Set([running, exited, paused, idle, vanished]).size).toBe(5)
     expect(await stack.sandboxCount()).toBe(0)
