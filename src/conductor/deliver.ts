@@ -59,7 +59,13 @@ async function deliver(
       reasons.push(error.message)
     }
   }
-  const volume: StoreTier[] = spoolIsVolume ? ['volume'] : []
+  const volume: StoreTier[] = []
+  try {
+    if (spoolIsVolume && (await isInSpool(record, spool, options))) volume.push('volume')
+  } catch (error) {
+    if (!isConductorError(error)) throw error
+    reasons.push(error.message)
+  }
   if (http !== undefined) {
     try {
       const isThere = record.stored.some(({ tier }) => tier === 'http')
@@ -75,9 +81,14 @@ async function deliver(
       reasons.push(error.message)
     }
   }
-  if (spoolIsVolume) return { record, tiers: volume, verified: false, undelivered: undefined }
+  if (volume.length > 0) return { record, tiers: volume, verified: false, undelivered: undefined }
   const reason = reasons.join('; ') || 'no tier that outlives the sandbox is configured'
   return { record, tiers: [], verified: false, undelivered: reason }
+}
+
+/** Results that the spool had no room for are known by what remote tiers took of them; all others lie there. */
+async function isInSpool(record: ResultRecord, spool: ResultStore, options: CallOptions): Promise<boolean> {
+  return record.stored.length === 0 || holds(spool, record, options)
 }
 
 /** Whether the endpoint has what it took. A server that only takes the POST said 2xx, which is all that it can say. */
