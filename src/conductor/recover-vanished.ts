@@ -4,6 +4,7 @@ import { type ConductorError, isConductorError } from '../errors.js'
 import type { DeathCertificate } from '../protocol/death-certificate.js'
 import type { Intent } from '../protocol/intent.js'
 import type { Manifest } from '../protocol/manifest.js'
+import type { ManifestStore } from '../stores/manifest-store.js'
 import { START_WINDOW_MS } from './claim-task.js'
 import { storeCertificate } from './death-certificate.js'
 import type { Delivery } from './deliver.js'
@@ -76,7 +77,7 @@ async function recoverOne(
   const manifest = await manifests.read(taskId, { signal })
   if (manifest?.attempts.some(({ spawn_id }) => spawn_id === intent.spawn_id) !== true) {
     if ((await factory.findSandboxes(taskId, { signal })).length > 0) return undefined
-    const receipt = await sealVanished(intent, places, manifest, { signal })
+    const receipt = await sealVanished(intent, { ...places, manifests }, manifest, { signal })
     await intents?.close(intent, { signal })
     return receipt
   }
@@ -86,7 +87,7 @@ async function recoverOne(
 
 async function sealVanished(
   intent: Intent,
-  places: TaskPlaces,
+  places: TaskPlaces & { readonly manifests: ManifestStore },
   manifest: Manifest | undefined,
   { signal }: CallOptions,
 ): Promise<Receipt> {
@@ -118,15 +119,13 @@ async function sealVanished(
   }
   const certified = await storeCertificate(certificate, places, { signal })
   if (certified !== undefined) kept.push(certified)
-  if (places.manifests !== undefined) {
-    const records = kept.map(({ record }) => record)
-    const sealed = { taskId, sandboxId: '', spawnId, attempt, exit: LOST, records, drained: false, signal }
-    await sealTask(places.manifests, sealed)
-  }
+  const records = kept.map(({ record }) => record)
+  const end = { taskId, sandboxId: '', spawnId, attempt, exit: LOST, records, drained: false, signal }
+  await sealTask(places.manifests, end)
   return {
     taskId,
     ...LOST,
-    sealed: places.manifests !== undefined,
+    sealed: true,
     certificateKey: certified?.record.key,
     results: kept.map(toDeliveredResult),
     missingOutputs: [],

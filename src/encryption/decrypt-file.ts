@@ -5,6 +5,7 @@ import {
   HEADER_BYTES,
   SEALED_CHUNK_BYTES,
 } from '../protocol/encryption/sealed-format.js'
+import { writeAll } from '../streams/write-all.js'
 import { type Decryptor, damaged } from './decryptor.js'
 
 /** How much is read at once: whole chunks. */
@@ -38,10 +39,7 @@ export async function decryptFile(
     }
     at += batch.length
     // What is written ends before what is read begins. Both are over before anything is thrown, since the file is closed then.
-    const [ahead, written] = await Promise.allSettled([
-      read(spare, at),
-      writeFully(file, Buffer.concat(parts), writeAt),
-    ])
+    const [ahead, written] = await Promise.allSettled([read(spare, at), writeAll(file, parts, writeAt)])
     if (written.status === 'rejected') throw written.reason
     if (ahead.status === 'rejected') throw ahead.reason
     batch = ahead.value
@@ -60,11 +58,4 @@ async function readFully(file: FileHandle, buffer: Buffer, position: number): Pr
     done += bytesRead
   }
   return buffer.subarray(0, done)
-}
-
-async function writeFully(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done)
-    done += bytesWritten
-  }
 }

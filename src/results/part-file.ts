@@ -3,6 +3,7 @@ import { type FileHandle, lstat, open, readdir, rename, rm } from 'node:fs/promi
 import { basename, dirname, join, resolve } from 'node:path'
 import { isAlive, ownOwner } from '../persister/spool/owner.js'
 import type { ResultDescription } from '../stores/result-store.js'
+import { writeAll } from '../streams/write-all.js'
 import { DigestCheck } from './verify.js'
 
 /** Names that unfinished files have: what they will be, what they are of, and whose they are. */
@@ -148,14 +149,12 @@ export class PartFile {
   async #writeWaiting(): Promise<void> {
     try {
       while (this.#waiting.length > 0) {
-        let chunks = this.#waiting
+        const chunks = this.#waiting
+        const sizeBytes = this.#waitingBytes
         this.#waiting = []
         this.#waitingBytes = 0
-        while (chunks.length > 0) {
-          const { bytesWritten } = await this.#file.writev(chunks, this.#writtenBytes)
-          this.#writtenBytes += bytesWritten
-          chunks = dropBytes(chunks, bytesWritten)
-        }
+        await writeAll(this.#file, chunks, this.#writtenBytes)
+        this.#writtenBytes += sizeBytes
       }
     } catch (error) {
       this.#failure = error
@@ -219,16 +218,6 @@ async function takeOver(
     else taken = await tryRename(path, mine)
   }
   return taken
-}
-
-/** What is left of chunks after their first bytes. */
-function dropBytes(chunks: readonly Uint8Array[], count: number): Uint8Array[] {
-  let left = count
-  return chunks.flatMap((chunk) => {
-    const from = Math.min(left, chunk.length)
-    left -= from
-    return from === chunk.length ? [] : [chunk.subarray(from)]
-  })
 }
 
 function isHeld(

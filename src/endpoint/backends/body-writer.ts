@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
+import { writeAll } from '../../streams/write-all.js'
 import { FileDigest } from './file-digest.js'
 import { digestFile } from './files.js'
 
@@ -9,8 +10,6 @@ const MAX_WAITING_BYTES = 4 << 20
 const SYNC_EVERY_BYTES = 16 << 20
 /** Larger bodies are digested on a thread of their own, which starts over: starting it costs about as much as digesting so many bytes. */
 const THREAD_FROM_BYTES = 16 << 20
-/** Buffers that the system takes in one call. */
-const MAX_BUFFERS = 1024
 
 /** Writes a body to a file and digests it, with disk and digest at work at once; what piles up is written in one go. */
 export class BodyWriter {
@@ -51,9 +50,8 @@ export class BodyWriter {
     this.#queue.push(chunk)
     this.#sizeBytes += chunk.length
     this.#startTurn()
-    if (this.#digest === undefined && this.#sizeBytes >= THREAD_FROM_BYTES) {
-      this.#digest = new FileDigest(this.#path)
-    }
+    const crosses = this.#sizeBytes >= THREAD_FROM_BYTES && this.#sizeBytes - chunk.length < THREAD_FROM_BYTES
+    if (crosses) this.#digest = FileDigest.start(this.#path)
     if (this.#digest === undefined) this.#hash.update(chunk)
     while (this.#sizeBytes - this.#writtenBytes > MAX_WAITING_BYTES) await this.#nextTurn()
   }
@@ -102,12 +100,10 @@ export class BodyWriter {
   }
 
   async #writeQueue(): Promise<void> {
-    let buffers = this.#queue.splice(0, MAX_BUFFERS)
-    while (buffers.length > 0) {
-      const { bytesWritten } = await this.#handle.writev(buffers, this.#writtenBytes)
-      this.#writtenBytes += bytesWritten
-      buffers = dropBytes(buffers, bytesWritten)
-    }
+    const chunks = this.#queue
+    this.#queue = []
+    await writeAll(this.#handle, chunks, this.#writtenBytes)
+    this.#writtenBytes += chunks.reduce((sum, { length }) => sum + length, 0)
     this.#digest?.advance(this.#writtenBytes)
     if (this.#durable) this.#syncAhead()
   }
@@ -125,14 +121,4 @@ export class BodyWriter {
       () => undefined,
     )
   }
-}
-
-/** What is left of buffers of which the system took some bytes. */
-function dropBytes(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
-  let left = count
-  return buffers.flatMap((buffer) => {
-    const taken = Math.min(left, buffer.length)
-    left -= taken
-    return taken === buffer.length ? [] : [buffer.subarray(taken)]
-  })
 }

@@ -83,6 +83,7 @@ class DigestThread {
   }
 
   abandon(id: number): void {
+    if (!this.#files.has(id)) return
     this.#worker.postMessage({ id, writtenBytes: 0, ends: 'abandoned' })
     this.#settle(id, undefined)
   }
@@ -111,12 +112,22 @@ class DigestThread {
 
 /** The SHA-256 of a file while it is written, on a thread beside the one that takes the bytes in. One of finish and abandon must be called. */
 export class FileDigest {
-  readonly #thread = DigestThread.get()
+  readonly #thread: DigestThread
   readonly #id: number
 
-  /** The file must be there until the end. */
-  constructor(path: string) {
-    this.#id = this.#thread.open(path)
+  private constructor(thread: DigestThread, path: string) {
+    this.#thread = thread
+    this.#id = thread.open(path)
+  }
+
+  /** The file must be there until the end. Undefined where there can be no threads, as Node's permissions may have it. */
+  static start(path: string): FileDigest | undefined {
+    try {
+      return new FileDigest(DigestThread.get(), path)
+    } catch {
+      // Whoever writes the file digests it then, as slow as that is.
+      return undefined
+    }
   }
 
   /** Tells how much of the file can be read by now. */

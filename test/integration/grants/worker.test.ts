@@ -7,7 +7,7 @@ import type { Result } from '../../../src/results/result.js'
 import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-location.js'
 import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
-import { choose, last, thorough } from '../../support/thorough.js'
+import { choose, last } from '../../support/thorough.js'
 import { recordOf } from './attack-table.js'
 
 const MEBIBYTE = 1 << 20
@@ -36,8 +36,7 @@ describeEachS3(
 
     it.for(PROGRAMS)(
       'stores what its conductor signs for, small and big, by %s, and each is told of',
-      async ([name, program], test) => {
-        if (name === 'sh' && server().name === 'local' && !thorough) return test.skip('RGW is stricter')
+      async ([name, program]) => {
         await using conductor = stack.conductor({ s3, access: 'broker', broker: { maxPutBytes: MEBIBYTE } })
         const granted: GrantEvent[] = []
         const taskId = `by-broker-${name}`
