@@ -75,8 +75,11 @@ export async function killAtEveryStep(
     if (wasKilled) kills++
     for (const problem of found) problems.push(`killed at step ${step}: ${problem}`)
   }
-  // Steps differ a little from run to run, such as how often a socket is read; a hook that misses is another matter.
-  if (kills < chosen.length * 0.8) problems.push(`only ${kills} of ${chosen.length} kills came about`)
+  // Steps differ from run to run, such as how often a socket is read or a connection is tried again, and a call may
+  // be through before the step it should have died at; a hook that misses nearly always is another matter.
+  const missed = chosen.length - kills
+  if (missed > Math.max(1, chosen.length * 0.2))
+    problems.push(`only ${kills} of ${chosen.length} kills came about`)
   return { name, steps: steps.length, kills, problems }
 }
 
