@@ -6,6 +6,9 @@ import { WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
 import { quote } from '../sandbox/quote.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 
+/** How long a drain waits for another; each of its uploads has a deadline of its own. */
+const WAIT_SECONDS = 60
+
 /** What to drain. */
 export interface DrainSpec {
   readonly taskId: string
@@ -33,7 +36,8 @@ export async function drainSandbox(
     ...(spec.seal ? ['--seal'] : []),
     ...spec.outputs.flatMap((path) => ['--output', path]),
   ]
-  const { exitCode, stdout, stderr } = await sandbox.run(`exec ${words.map(quote).join(' ')}`, {
+  const lock = `${workerFolder(spec.localDir, spec.taskId)}/${WORKER_FILES.draining}`
+  const { exitCode, stdout, stderr } = await sandbox.run(oneAtATime(lock, words.map(quote).join(' ')), {
     cwd: spec.cwd,
     signal: options.signal,
   })
@@ -46,4 +50,18 @@ export async function drainSandbox(
   const report = parseDrainReport(stdout)
   // The sandbox's word about another task is worth nothing.
   return { ...report, records: report.records.filter(({ task_id }) => task_id === spec.taskId) }
+}
+
+/**
+ * Shell that runs a command when no other runs under the same lock. The drain of a conductor that was killed goes on without it,
+ * and two at once would each find an output that nobody has stored yet. Where there is no flock, as in a few small images, or
+ * one drain takes very long, an output may so be stored under two keys; nothing is lost by that.
+ */
+function oneAtATime(lock: string, command: string): string {
+  const file = quote(lock)
+  return `if command -v flock >/dev/null && { : >>${file}; } 2>/dev/null; then
+  exec 9>>${file}
+  timeout ${WAIT_SECONDS} flock 9 2>/dev/null || :
+fi
+exec ${command}`
 }

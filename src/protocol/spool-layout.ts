@@ -50,6 +50,8 @@ export const WORKER_FILES = {
   runs: 'runs',
   /** Lies there from the moment a drain takes stock until the next command: what comes later is in nobody's list. */
   sealed: 'sealed',
+  /** Locked by the drain that is under way. */
+  draining: 'draining',
 } as const
 
 /** Names inside the folder of one supervised command, `runs/{run_id}/`. */

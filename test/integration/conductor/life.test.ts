@@ -3,6 +3,8 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
+import { drainSandbox } from '../../../src/conductor/drain.js'
+import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { makeTempDir } from '../../support/temp-dir.js'
 
@@ -82,6 +84,25 @@ describe('a worker’s life', () => {
       await expect(worker.terminate()).rejects.toMatchObject({ code: 'UNDELIVERED' })
     expect((await worker.results.list()).map(({ name }) => name)).toEqual(['undeclared-outputs.tar.gz'])
     await worker.kill()
+  })
+
+  it('leaves each output once, when one conductor drains it while the drain of another still runs', async () => {
+    const worker = await conductor.spawnWorker({
+      taskId: 'drained',
+      command: 'head -c 50000000 /dev/zero >out',
+    })
+    await worker.wait()
+    const { E2B_API_KEY: apiKey } = stack.e2b.env
+    const sandboxes = new E2bSandboxes({ apiKey, apiUrl: stack.e2b.url, sandboxUrl: stack.e2b.url })
+    const sandbox = await sandboxes.connect(worker.sandboxId, 600_000)
+    const localDir = '/workspace/.results'
+    const spec = { taskId: 'drained', localDir, outputs: ['out'], cwd: '/workspace', seal: true }
+    const [one, other] = await Promise.all([drainSandbox(sandbox, spec), drainSandbox(sandbox, spec)])
+    expect([one, other].flatMap(({ outputs }) => outputs.map(({ status }) => status)).sort()).toEqual([
+      'stored',
+      'unchanged',
+    ])
+    expect((await worker.terminate()).results).toHaveLength(1)
   })
 
   it('ends in order when its conductor’s process is asked to end', async () => {
