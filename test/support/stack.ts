@@ -15,8 +15,8 @@ export interface TestStack extends AsyncDisposable {
   readonly at: S3Location
   /** A conductor for this stack; the test closes it. Nothing comes from the environment. */
   conductor(options?: ConductorOptions): Conductor
-  /** Runs a command in a sandbox, past the conductor. */
-  inSandbox(sandboxId: string, command: string): Promise<void>
+  /** Runs a command in a sandbox, past the conductor; gives what it prints. */
+  inSandbox(sandboxId: string, command: string): Promise<string>
   /** Pauses a sandbox, past the conductor. */
   pauseSandbox(sandboxId: string): Promise<void>
   /** Kills a sandbox, past the conductor. */
@@ -48,7 +48,7 @@ function useServers(e2b: LocalE2b, s3: LocalS3): TestStack {
     conductor: (options = {}) => new Conductor({ env: e2b.env, s3: s3Options, ...options }),
     inSandbox: async (sandboxId, command) => {
       const sandbox = await Sandbox.connect(sandboxId, connection)
-      await sandbox.commands.run(command)
+      return (await sandbox.commands.run(command)).stdout
     },
     pauseSandbox: async (sandboxId) => {
       await Sandbox.pause(sandboxId, connection)

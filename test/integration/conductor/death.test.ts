@@ -3,6 +3,7 @@ import type { Conductor } from '../../../src/conductor/conductor.js'
 import type { Worker } from '../../../src/conductor/worker.js'
 import type { WorkerRetry } from '../../../src/conductor/worker-options.js'
 import type { DeathCertificate } from '../../../src/protocol/death-certificate.js'
+import type { WorkerRecord } from '../../../src/protocol/worker-record.js'
 import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
@@ -125,8 +126,12 @@ describe('a worker that does not end by itself', () => {
   })
 
   it('is not begun again when it is not wanted any more', async () => {
-    const spawn = (taskId: string, timeoutMs?: number) =>
-      conductor.spawnWorker({ taskId, command: 'sleep 1000', timeoutMs, graceMs: 1, retries: { lost: 9 } })
+    const spawn = (taskId: string) =>
+      conductor.spawnWorker({ taskId, command: 'sleep 1000', graceMs: 1, retries: { lost: 9 } })
+    const deadlineIn = async ({ sandboxId, taskId }: Worker): Promise<string> => {
+      const text = await stack.inSandbox(sandboxId, `cat /workspace/.results/.worker/${taskId}/worker.json`)
+      return (JSON.parse(text) as WorkerRecord).deadline_at
+    }
     const lose = async (worker: Worker): Promise<void> => {
       const retried = new Promise((told) => worker.once('retry', told))
       await stack.killSandbox(worker.sandboxId)
@@ -142,8 +147,17 @@ describe('a worker that does not end by itself', () => {
     })
     await expect(end).rejects.toMatchObject({ code: 'SANDBOX_GONE' })
     // All attempts together have the time of one.
-    const late = await spawn('late', 2_000)
+    const late = await spawn('late')
+    const endsAt = await deadlineIn(late)
+    const again = new Promise<void>((told) =>
+      late.on('state', (state) => {
+        if (state === 'running') told()
+      }),
+    )
     await lose(late)
+    await again
+    expect(await deadlineIn(late)).toBe(endsAt)
+    await late.extend(1)
     expect(await late.wait()).toMatchObject({ outcome: 'timed_out', cause: 'deadline' })
     expect((await late.terminate()).earlier).toMatchObject([{ outcome: 'lost' }])
     // Another conductor has begun the task meanwhile.
