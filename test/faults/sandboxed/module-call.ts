@@ -7,7 +7,7 @@ export class ModuleProcess {
 
   /** Starts a process if there is none. */
   call(call: PersistCall): RunningCall {
-    this.#child ??= fork(process.argv[1] ?? '', ['module'], { detached: true, serialization: 'advanced' })
+    this.#child ??= this.#start()
     const child = this.#child
     const end = new Promise<CallEnd>((done) => {
       const answered = (answer: CallEnd): void => {
@@ -16,7 +16,6 @@ export class ModuleProcess {
       }
       const died = (): void => {
         child.off('message', answered)
-        this.#child = undefined
         done({ status: 'killed' })
       }
       child.once('message', answered)
@@ -30,6 +29,15 @@ export class ModuleProcess {
   }
 
   end(): void {
-    this.#child?.disconnect()
+    if (this.#child?.connected === true) this.#child.disconnect()
+  }
+
+  #start(): ChildProcess {
+    const child = fork(process.argv[1] ?? '', ['module'], { detached: true, serialization: 'advanced' })
+    // A kill may hit it when it has just answered: whoever calls next must not wait for an exit that was long ago.
+    child.once('exit', () => {
+      if (this.#child === child) this.#child = undefined
+    })
+    return child
   }
 }
