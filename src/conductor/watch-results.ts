@@ -2,6 +2,7 @@ import { isConductorError } from '../errors.js'
 import { RECORD_SUFFIX } from '../protocol/key.js'
 import { parseRecord } from '../protocol/parse.js'
 import type { ResultRecord } from '../protocol/record.js'
+import { keepWatching } from '../sandbox/keep-watching.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import { SandboxFiles } from '../sandbox/sandbox-files.js'
 
@@ -24,7 +25,7 @@ export async function watchResults(
       if (!isConductorError(error)) throw error
     }
   }
-  return sandbox.watch(`${localDir}/${taskId}`, (name) => {
+  return keepWatching(sandbox, `${localDir}/${taskId}`, (name) => {
     if (name.endsWith(RECORD_SUFFIX)) void read(name.slice(0, -RECORD_SUFFIX.length))
   })
 }

@@ -116,12 +116,15 @@ export class WorkerFactory {
     record: WorkerRecord,
     { signal, onClosed }: CallOptions & { readonly onClosed: () => void },
   ): Promise<Worker> {
-    const expiresAt = grantEnd(Date.parse(record.deadline_at))
+    const endsAtMs = Date.parse(record.deadline_at)
+    // One that slept past its own time is woken for a lease, in which it is stopped and stores what it has.
+    const isLate = endsAtMs <= Date.now()
+    const expiresAt = grantEnd(isLate ? Date.now() + LEASE_MS : endsAtMs)
     const { localDir } = places
     const identity = { taskId: record.task_id, localDir, access }
     const grant = await issueGrant(this.#options, this.#granter, identity, expiresAt, { signal })
     // Any other that it has is as good, and lasts as long.
-    if (grant?.endsEarly) await install(grant, sandbox, { signal })
+    if (grant?.endsEarly || (isLate && grant !== undefined)) await install(grant, sandbox, { signal })
     const worker = new Worker({ sandbox, record, places, grant, onClosed, found: inspection })
     await grant?.serve(sandbox, (event) => worker.emit('grant', event))
     return worker

@@ -15,6 +15,7 @@ import type {
   RemoteSandbox,
   RunningCommand,
   SandboxFile,
+  WatchOptions,
 } from './remote-sandbox.js'
 
 /** What the SDK also says of a sandbox that is paused or gone; `SandboxNotFoundError` is what it makes of either before a command starts. */
@@ -73,7 +74,7 @@ export class E2bSandbox implements RemoteSandbox {
   async watch(
     folder: string,
     onChange: (fileName: string) => void,
-    { signal }: CallOptions = {},
+    { signal, onEnd }: WatchOptions = {},
   ): Promise<() => Promise<void>> {
     const handle = await this.#call(`watch ${folder}`, signal, (options) =>
       this.#sandbox.files.watchDir(
@@ -82,7 +83,7 @@ export class E2bSandbox implements RemoteSandbox {
           if (event.type !== FilesystemEventType.REMOVE) onChange(event.name)
         },
         // A spool may lie on a volume, which E2B mounts over the network.
-        { timeoutMs: 0, allowNetworkMounts: true, ...options },
+        { timeoutMs: 0, allowNetworkMounts: true, onExit: () => onEnd?.(), ...options },
       ),
     )
     return () => handle.stop()

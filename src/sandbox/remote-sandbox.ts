@@ -35,6 +35,12 @@ export interface RunningCommand {
   disconnect(): Promise<void>
 }
 
+/** How to watch a folder. */
+export interface WatchOptions extends CallOptions {
+  /** Called once the watch has ended, by whatever: its connection does not outlive a pause of the sandbox. */
+  readonly onEnd?: (() => void) | undefined
+}
+
 /** A sandbox as the conductor needs it. Every failure is a `ConductorError`; `SANDBOX_GONE` means that it no longer exists. */
 export interface RemoteSandbox {
   readonly id: string
@@ -46,11 +52,11 @@ export interface RemoteSandbox {
   run(command: string, options?: CommandOptions): Promise<CommandOutcome>
   /** Starts in the background. */
   start(command: string, options?: CommandOptions): Promise<RunningCommand>
-  /** Calls back with the name of each file that appears or changes in a folder, until the returned function is called. */
+  /** Calls back with the name of each file that appears or changes in a folder, until the returned function is called or the connection breaks. */
   watch(
     folder: string,
     onChange: (fileName: string) => void,
-    options?: CallOptions,
+    options?: WatchOptions,
   ): Promise<() => Promise<void>>
   /** Wakes it when it is paused, and gives it at least so long from now, in milliseconds. */
   resume(timeoutMs: number, options?: CallOptions): Promise<void>

@@ -8,6 +8,7 @@ import {
   brokerRequestId,
   formatBrokerAnswer,
 } from '../../protocol/broker.js'
+import { keepWatching } from '../../sandbox/keep-watching.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { readTextLimited } from './read-text-limited.js'
 
@@ -59,7 +60,7 @@ export async function serveBrokerFolder(
       setTimeout(() => busy.delete(id), ECHO_MS).unref()
     }
   }
-  return await sandbox.watch(folder, (fileName) => {
+  return await keepWatching(sandbox, folder, (fileName) => {
     const id = brokerRequestId(fileName)
     if (id === undefined || busy.has(id) || limit.pendingCount >= MAX_WAITING) return
     busy.add(id)

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { Granter } from '../../../src/grants/granter.js'
+import { mintGrant } from '../../../src/grants/mint-grant.js'
 import { WorkerGrant } from '../../../src/grants/worker-grant.js'
 import type { Grant } from '../../../src/protocol/grant.js'
 import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
@@ -67,6 +68,32 @@ describe('a grant in a sandbox', () => {
     )
     await grant.end()
     at.close()
+  })
+
+  it('is followed by a fresh one when its worker is woken after it has ended', async () => {
+    const taskId = 'late'
+    const first = stack.conductor({ access: 'policy' })
+    const command =
+      "trap 'echo x | persist-result --quiet --require s3 --name x - && exit 0' TERM; while :; do sleep 0.05; done"
+    const left = await first.spawnWorker({ taskId, command })
+    await left.detach()
+    await first.close()
+    const folder = `/workspace/.results/.worker/${taskId}`
+    const expiresAt = new Date(Date.now() + 1000)
+    const grant = await mintGrant({ taskId, expiresAt, s3: stack.at, maxResultBytes: 1000 })
+    // As if it had been asleep for long: its time is up, and so is that of its grant.
+    await stack.inSandbox(
+      left.sandboxId,
+      `cd ${folder} && sed -i 's/"deadline_at":"[^"]*"/"deadline_at":"2026-01-14T12:00:00.000Z"/' worker.json &&
+       printf %s '${JSON.stringify(grant)}' > grant.json && until [ "$(date +%s)" -gt ${Math.ceil(expiresAt.getTime() / 1000)} ]; do sleep 0.05; done`,
+    )
+    await stack.pauseSandbox(left.sandboxId)
+    await using second = stack.conductor({ access: 'policy' })
+    const worker = await second.attach(taskId)
+    // Its time is up: it is stopped, and stores by its own means what it has.
+    expect(await worker.wait()).toMatchObject({ outcome: 'timed_out', exitCode: 0 })
+    const { results } = await worker.terminate()
+    expect(results).toContainEqual(expect.objectContaining({ sizeBytes: 2, tiers: ['s3'], verified: true }))
   })
 
   it('answers no more after its end', async () => {

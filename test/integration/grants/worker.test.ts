@@ -5,9 +5,10 @@ import type { ConductorOptions } from '../../../src/conductor/options.js'
 import type { GrantEvent } from '../../../src/grants/broker/task-broker.js'
 import type { Result } from '../../../src/results/result.js'
 import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-location.js'
+import { s3Fault, startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
-import { choose, last } from '../../support/thorough.js'
+import { choose, first, last } from '../../support/thorough.js'
 import { recordOf } from './attack-table.js'
 
 const MEBIBYTE = 1 << 20
@@ -64,6 +65,52 @@ describeEachS3(
         expect(JSON.stringify(granted)).not.toMatch(/signature|authorization/i)
         const { Uploads = [] } = await at.client.send(new ListMultipartUploadsCommand({ Bucket: at.bucket }))
         expect(Uploads).toEqual([])
+      },
+    )
+
+    it.for(choose(PROGRAMS, first))(
+      'goes on with its parts after its sandbox was paused, with fresh signatures, by %s',
+      { timeout: 60_000 },
+      async ([name, program]) => {
+        const stale = new Set<string | undefined>()
+        let isPaused = false
+        await using proxy = await startFaultProxy(server().url, ({ method, url = '', headers }) => {
+          if (method !== 'PUT' || !url.includes('partNumber=2')) return undefined
+          // Whatever was signed before the pause is too old after it.
+          if (isPaused)
+            return stale.has(headers.authorization) ? s3Fault(403, 'RequestTimeTooSkewed') : undefined
+          stale.add(headers.authorization)
+          return { kind: 'hang' }
+        })
+        await using conductor = stack.conductor({
+          s3: { ...s3, endpoint: proxy.url },
+          access: 'broker',
+          broker: { maxPutBytes: MEBIBYTE },
+        })
+        const taskId = `paused-${name}`
+        const worker = await conductor.spawnWorker({ taskId })
+        const granted: (readonly number[] | undefined)[] = []
+        worker.on('grant', ({ parts }) => isPaused && granted.push(parts))
+        const running = worker.run(
+          `truncate -s ${20 * MEBIBYTE} big && exec env WORKER_RESULTS_STALL_SECONDS=1 ${program} --quiet --require s3 big`,
+        )
+        const uploads = `/workspace/.results/${taskId}/.upload`
+        await stack.inSandbox(
+          worker.sandboxId,
+          `until grep -Eqs '"done":\\[1\\]' ${uploads}/*; do sleep 0.05; done`,
+        )
+        await stack.pauseSandbox(worker.sandboxId)
+        isPaused = true
+        const before = proxy.requests.length
+        // Its conductor finds it paused, and wakes it.
+        expect(await running).toMatchObject({ exitCode: 0, stderr: '' })
+        expect(granted).toContainEqual([2])
+        expect(proxy.requests.slice(before).filter((line) => line.includes('partNumber=1'))).toEqual([])
+        const receipt = await worker.terminate()
+        expect(receipt.results).toMatchObject([{ tiers: ['s3'], verified: true }])
+        // Reading holds the bytes against the digest.
+        const [result] = await conductor.results(taskId).list()
+        expect((await result?.bytes())?.length).toBe(20 * MEBIBYTE)
       },
     )
 
