@@ -19,6 +19,7 @@ const brand = Symbol.for('stu-conductor.error')
  * - `SANDBOX_PAUSED`: the sandbox sleeps, with all it holds; it can be woken.
  * - `COMMAND_FAILED`: a command in the sandbox that had to succeed did not.
  * - `UNDELIVERED`: going on would destroy results that are stored nowhere else.
+ * - `NOT_ENCRYPTED`: the store did not encrypt what it keeps as it is configured to.
  * - `DECRYPTION_KEY_MISSING`: the result is encrypted, and nobody here has the private key that it is for.
  * - `CLOSED`: the conductor or worker was closed or terminated before.
  */
@@ -39,6 +40,7 @@ export type ErrorCode =
   | 'SANDBOX_PAUSED'
   | 'COMMAND_FAILED'
   | 'UNDELIVERED'
+  | 'NOT_ENCRYPTED'
   | 'DECRYPTION_KEY_MISSING'
   | 'CLOSED'
 

@@ -77,17 +77,20 @@ export async function carryOnce(
   }
 }
 
-/** Whether a store has this very result under its key. */
+/** Whether a store has this very result under its key; rejects with `NOT_ENCRYPTED` when it has, but not encrypted as it should be. */
 export async function holds(
   store: ResultStore,
   record: ResultRecord,
   options: CallOptions = {},
 ): Promise<boolean> {
   const found = await store.describe(record.key, options)
-  return (
+  const isThere =
     found !== undefined &&
     found.size === record.size &&
     found.sha256 === record.sha256 &&
     isDeepStrictEqual(found.metadata, record.metadata)
-  )
+  if (isThere && found.notEncrypted !== undefined) {
+    throw new ConductorError('NOT_ENCRYPTED', `${record.key} in ${store.name} is ${found.notEncrypted}`)
+  }
+  return isThere
 }

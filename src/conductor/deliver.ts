@@ -56,6 +56,10 @@ async function deliver(
       return { record: kept, tiers: ['s3'], verified: true, undelivered: undefined }
     } catch (error) {
       if (!isConductorError(error)) throw error
+      // Another tier would hide that it lies open in this one.
+      if (error.code === 'NOT_ENCRYPTED') {
+        return { record, tiers: [], verified: false, undelivered: error.message }
+      }
       reasons.push(error.message)
     }
   }

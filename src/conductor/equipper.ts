@@ -70,7 +70,9 @@ export class Equipper {
       { signal },
     )
     if (volume !== undefined) await this.#ensureVolume(volume)
-    const identity = { taskId, spawnId, conductorId: this.#options.id, localDir, volume, access }
+    const encryptionKey = this.#options.encryption?.publicKey
+    const conductorId = this.#options.id
+    const identity = { taskId, spawnId, conductorId, localDir, volume, access, encryptionKey }
     const { sandbox, removeStrays } = await createSandbox(
       this.#sandboxes,
       {

@@ -117,7 +117,7 @@ const s3Schema = z.strictObject({
     .custom<S3Options['credentials']>((value) => ['object', 'function'].includes(typeof value))
     .optional(),
   client: z.custom<S3Options['client']>((value) => typeof value === 'object').optional(),
-  sse: z.enum(['AES256', 'aws:kms']).optional(),
+  sse: z.enum(['AES256', 'aws:kms', 'bucket']).optional(),
   kmsKeyId: z.string().min(1).optional(),
   // https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
   tags: z

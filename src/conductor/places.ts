@@ -1,3 +1,4 @@
+import { Decryptor } from '../encryption/decryptor.js'
 import { mintToken } from '../endpoint/token.js'
 import { E2bVolumeFiles } from '../sandbox/e2b-volume.js'
 import { HttpStore, type HttpStoreOptions } from '../stores/http/http-store.js'
@@ -36,6 +37,8 @@ export function placesOf(
     readonly volume: string | undefined
     /** @default the conductor's */
     readonly localDir?: string | undefined
+    /** Of a sandbox that has one: whoever ends it encrypts for it, also without a key of their own. */
+    readonly encryptionKey?: string | undefined
   },
   options: ResolvedOptions,
   s3: S3Location | undefined,
@@ -53,10 +56,18 @@ export function placesOf(
     s3: store,
     http,
     manifests: s3 === undefined ? undefined : new S3Manifests(s3),
-    encryption: options.encryption,
+    encryption: encryptionOf(options.encryption, task.encryptionKey),
     intents: s3 === undefined ? undefined : new S3Intents(s3),
     volume,
   }
+}
+
+function encryptionOf(
+  own: ResolvedEncryption | undefined,
+  publicKey: string | undefined,
+): ResolvedEncryption | undefined {
+  if (publicKey === undefined || own?.publicKey !== undefined) return own
+  return { publicKey, decryptor: own?.decryptor ?? new Decryptor([]) }
 }
 
 /** How the conductor itself reads: with the fixed token, or with one for each task that outlives the call by little. */

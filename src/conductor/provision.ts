@@ -1,5 +1,6 @@
 import type { CallOptions } from '../call-options.js'
 import { mintToken } from '../endpoint/token.js'
+import { assertEncrypts } from '../grants/assert-encrypts.js'
 import type { Granter } from '../grants/granter.js'
 import { WorkerGrant } from '../grants/worker-grant.js'
 import { ENV } from '../protocol/environment.js'
@@ -55,6 +56,7 @@ export async function provision(
   const { localDir } = conductor
   const expiresAt = grantEnd(Date.now() + spawn.timeoutMs)
   const access: Access = spawn.access ?? conductor.access
+  if (s3 !== undefined) await assertEncrypts(s3, options)
   const folder = workerFolder(localDir, taskId)
   const bin = `${folder}/${WORKER_FILES.bin}`
   const files: SandboxFile[] = [

@@ -9,6 +9,7 @@ export const METADATA = {
   localDir: 'stu-local-dir',
   volume: 'stu-volume',
   access: 'stu-access',
+  encryptionKey: 'stu-encryption-key',
 } as const
 
 /** What a sandbox of ours says of itself. */
@@ -21,6 +22,8 @@ export interface SandboxIdentity {
   readonly volume: string | undefined
   /** How it was let write to S3. */
   readonly access: Access
+  /** Public; what it stores is encrypted for it. */
+  readonly encryptionKey: string | undefined
 }
 
 /** As metadata for E2B. */
@@ -32,6 +35,7 @@ export function toMetadata(identity: SandboxIdentity): Record<string, string> {
     [METADATA.localDir]: identity.localDir,
     [METADATA.access]: identity.access,
     ...(identity.volume === undefined ? {} : { [METADATA.volume]: identity.volume }),
+    ...(identity.encryptionKey === undefined ? {} : { [METADATA.encryptionKey]: identity.encryptionKey }),
   }
 }
 
@@ -42,5 +46,6 @@ export function identityOf({ metadata }: SandboxSummary): SandboxIdentity | unde
   if (conductorId === undefined || taskId === undefined || spawnId === undefined || localDir === undefined)
     return undefined
   if (!isAccess(access)) return undefined
-  return { conductorId, taskId, spawnId, localDir, volume: metadata[METADATA.volume], access }
+  const { [METADATA.volume]: volume, [METADATA.encryptionKey]: encryptionKey } = metadata
+  return { conductorId, taskId, spawnId, localDir, volume, access, encryptionKey }
 }

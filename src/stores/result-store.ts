@@ -18,6 +18,8 @@ export interface ResultDescription {
   readonly archive: 'tar.gz' | null
   /** Says what of the description was malformed and is therefore missing. */
   readonly problem: string | undefined
+  /** Says how the store fell short of the encryption that it is configured with; reading is not concerned. */
+  readonly notEncrypted?: string | undefined
 }
 
 /** One line of a listing. */

@@ -1,8 +1,11 @@
 /** What every object that is written gets besides its body and metadata. */
 export interface S3ObjectOptions {
-  /** Encryption by the store; without it the bucket's own default holds. */
-  readonly sse?: 'AES256' | 'aws:kms' | undefined
-  /** Key of `aws:kms`. @default the account's own for S3 */
+  /**
+   * Encryption by the store. `bucket` asks for none, but the bucket's default has to encrypt. What a store does not encrypt so is
+   * refused with `NOT_ENCRYPTED`. @default whatever the bucket does, which nobody looks at
+   */
+  readonly sse?: 'AES256' | 'aws:kms' | 'bucket' | undefined
+  /** Key of `aws:kms`, or the one that the bucket's default has to be. @default the account's own for S3, or any */
   readonly kmsKeyId?: string | undefined
   /** Object tags, for example for lifecycle rules or cost reports. */
   readonly tags?: Readonly<Record<string, string>> | undefined
@@ -23,9 +26,10 @@ export interface ObjectInput {
 /** The options of a location as input of `PutObject` and `CreateMultipartUpload`. */
 export function objectInput({ objects = {} }: WithObjects): ObjectInput {
   const { sse, kmsKeyId, tags } = objects
+  const asks = sse !== undefined && sse !== 'bucket'
   return {
-    ...(sse === undefined ? {} : { ServerSideEncryption: sse }),
-    ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }),
+    ...(asks ? { ServerSideEncryption: sse } : {}),
+    ...(asks && kmsKeyId !== undefined ? { SSEKMSKeyId: kmsKeyId } : {}),
     ...(tags === undefined ? {} : { Tagging: encodeTags(tags) }),
   }
 }

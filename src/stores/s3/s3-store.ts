@@ -31,6 +31,7 @@ import type {
 } from '../result-store.js'
 import { listPages } from './list-pages.js'
 import { mapS3Error } from './map-s3-error.js'
+import { encryptionProblem } from './object-encryption.js'
 import { objectInput } from './object-options.js'
 import { readS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
@@ -77,7 +78,8 @@ export class S3Store implements ResultStore {
     const Key = this.#objectKey(key)
     const head = await this.#head(key, signal)
     if (head === undefined) return undefined
-    const fromHead = describeHead(key, head)
+    const notEncrypted = encryptionProblem(this.#at.objects ?? {}, head)
+    const fromHead = { ...describeHead(key, head), notEncrypted }
     if (metadataOf(head) !== undefined || fromHead.problem !== undefined) return fromHead
     try {
       const sidecar = await this.#sidecar(Key, signal)

@@ -1,5 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { GetObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3'
+import {
+  DeleteBucketEncryptionCommand,
+  GetObjectCommand,
+  ListObjectsV2Command,
+  PutBucketEncryptionCommand,
+} from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { ConductorOptions } from '../../../src/conductor/options.js'
 import type { Worker } from '../../../src/conductor/worker.js'
@@ -12,6 +17,7 @@ import { makeTempDir, type TempDir } from '../../support/temp-dir.js'
 const SECRET = 'nobody may know this'
 const MEBIBYTE = 1 << 20
 const keys = makeKeys()
+const KMS_KEY = 'arn:aws:kms:us-east-1:123456789012:key/results'
 const encryption = { publicKey: keys.publicKey, privateKeys: [keys.privateKey] }
 
 describe('a conductor with a key', () => {
@@ -112,6 +118,24 @@ describe('a conductor with a key', () => {
     await expect(closed?.text()).rejects.toMatchObject({ code: 'DECRYPTION_KEY_MISSING' })
   })
 
+  it('has a death certified for its key also by a process that has none', async () => {
+    const first = stack.conductor({ encryption })
+    const left = await first.spawnWorker({
+      taskId: 'sealed-death',
+      command: `printf '${SECRET}'; until [ -e go ]; do sleep 0.05; done; kill -9 $$`,
+    })
+    await left.detach()
+    await first.close()
+    await using keyless = stack.conductor()
+    const worker = await keyless.attach('sealed-death')
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    expect((await worker.terminate()).certificateKey).toBeDefined()
+    expect(await stored('sealed-death')).not.toContain(SECRET)
+    await using reader = stack.conductor({ encryption })
+    const certificate = await reader.results('sealed-death').latest('death-certificate.json')
+    expect(await certificate?.json()).toMatchObject({ taken_over: true, log_tail: { stdout: SECRET } })
+  })
+
   it('does the same by broker, in parts, by its own credentials and over HTTP', async () => {
     const http = { endpoint: server.url, tokenSecret }
     const ways: Record<string, ConductorOptions> = {
@@ -146,5 +170,42 @@ describe('a conductor with a key', () => {
     const [moved] = await conductor.results('sealed-http')({ tier: 's3' }).list()
     expect(moved).toMatchObject({ encrypted: true, tiers: ['s3', 'http'] })
     expect((await moved?.bytes())?.length).toBe(6 * MEBIBYTE + 1)
+  })
+})
+
+describe('a conductor whose bucket is to encrypt', () => {
+  let stack: TestStack
+  beforeAll(async () => {
+    stack = await startTestStack()
+  })
+  afterAll(async () => {
+    await stack?.[Symbol.asyncDispose]()
+  })
+
+  it('starts nothing while the bucket does otherwise, and counts nothing as delivered that is stored otherwise', async () => {
+    const { client, bucket: Bucket } = stack.at
+    const { url: endpoint, region, credentials } = stack.s3
+    const s3 = { bucket: Bucket, endpoint, region, credentials, sse: 'bucket', kmsKeyId: KMS_KEY } as const
+    await using conductor = stack.conductor({ s3 })
+    await expect(conductor.spawnWorker({ taskId: 'early' })).rejects.toMatchObject({
+      code: 'NOT_ENCRYPTED',
+      message: expect.stringContaining('encrypted by AES256 with no KMS key'),
+    })
+    expect(await stack.sandboxCount()).toBe(0)
+
+    const ApplyServerSideEncryptionByDefault = { SSEAlgorithm: 'aws:kms', KMSMasterKeyID: KMS_KEY } as const
+    const ServerSideEncryptionConfiguration = { Rules: [{ ApplyServerSideEncryptionByDefault }] }
+    await client.send(new PutBucketEncryptionCommand({ Bucket, ServerSideEncryptionConfiguration }))
+    const worker = await conductor.spawnWorker({ taskId: 'late' })
+    await worker.run('echo 1 | persist-result -q --require s3 --name as-told -')
+    await client.send(new DeleteBucketEncryptionCommand({ Bucket }))
+    await worker.run('echo 2 | persist-result -q --require s3 --name otherwise -')
+    await expect(worker.terminate()).rejects.toMatchObject({
+      code: 'UNDELIVERED',
+      message: expect.stringMatching(/-otherwise in s3:\S+ is encrypted by AES256 with no KMS key/),
+    })
+    const receipt = await worker.terminate({ force: true })
+    expect(receipt.results).toMatchObject([{ key: expect.stringMatching(/-as-told$/), verified: true }])
+    expect(receipt.undelivered).toMatchObject([{ key: expect.stringMatching(/-otherwise$/) }])
   })
 })

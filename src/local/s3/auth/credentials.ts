@@ -7,11 +7,13 @@ export type S3Action =
   | 's3:DeleteBucket'
   | 's3:DeleteObject'
   | 's3:GetBucketLocation'
+  | 's3:GetEncryptionConfiguration'
   | 's3:GetObject'
   | 's3:ListAllMyBuckets'
   | 's3:ListBucket'
   | 's3:ListBucketMultipartUploads'
   | 's3:ListMultipartUploadParts'
+  | 's3:PutEncryptionConfiguration'
   | 's3:PutObject'
 
 /** One thing a restricted credential may do. */

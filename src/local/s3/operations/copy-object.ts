@@ -2,6 +2,7 @@ import { authorise } from '../auth/credentials.js'
 import { BodyDigests } from '../body/digests.js'
 import { S3Error } from '../errors.js'
 import { decode, fieldsOf } from '../request.js'
+import { withDefault } from '../store/default-encryption.js'
 import { readRange } from '../store/record-file.js'
 import { checkKey, readAttributes } from './attributes.js'
 import { copyCondition, writeCondition } from './conditions.js'
@@ -24,7 +25,7 @@ export async function copyObject(context: Context): Promise<void> {
         "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes.",
     })
   }
-  const replacement = replaces ? readAttributes(fieldsOf(request)) : undefined
+  const asked = readAttributes(fieldsOf(request))
   const file = await store.bucket(source.bucket).open(source.key)
   if (file === undefined) throw new S3Error('NoSuchKey', { details: { Key: source.key } })
   try {
@@ -42,7 +43,11 @@ export async function copyObject(context: Context): Promise<void> {
           sizeBytes: file.sizeBytes,
           etag: digests.get('md5').toString('hex'),
           lastModifiedMs: wholeSeconds(context.now()),
-          attributes: replacement ?? file.record.attributes,
+          // How the source was encrypted is of no account.
+          attributes: withDefault(
+            replaces ? asked : { ...file.record.attributes, encryption: asked.encryption },
+            bucket.encryption,
+          ),
           checksums: isWhole ? file.record.checksums : {},
           checksumType: 'FULL_OBJECT' as const,
         }
@@ -50,10 +55,16 @@ export async function copyObject(context: Context): Promise<void> {
         return object
       },
     )
-    sendXml(context, 'CopyObjectResult', [
-      ['LastModified', new Date(record.lastModifiedMs).toISOString()],
-      ['ETag', `"${record.etag}"`],
-    ])
+    sendXml(
+      context,
+      'CopyObjectResult',
+      [
+        ['LastModified', new Date(record.lastModifiedMs).toISOString()],
+        ['ETag', `"${record.etag}"`],
+      ],
+      200,
+      record.attributes.encryption,
+    )
   } finally {
     await file.handle.close()
   }

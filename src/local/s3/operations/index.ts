@@ -1,6 +1,7 @@
 import type { S3Action } from '../auth/credentials.js'
 import { S3Error } from '../errors.js'
 import type { S3Request } from '../request.js'
+import { deleteBucketEncryption, getBucketEncryption, putBucketEncryption } from './bucket-encryption.js'
 import {
   createBucket,
   deleteBucket,
@@ -38,8 +39,10 @@ export const operations = {
   CreateBucket: { action: 's3:CreateBucket', handle: createBucket },
   CreateMultipartUpload: { action: 's3:PutObject', handle: createMultipartUpload },
   DeleteBucket: { action: 's3:DeleteBucket', handle: deleteBucket },
+  DeleteBucketEncryption: { action: 's3:PutEncryptionConfiguration', handle: deleteBucketEncryption },
   DeleteObject: { action: 's3:DeleteObject', handle: deleteObject },
   DeleteObjects: { action: undefined, handle: deleteObjects },
+  GetBucketEncryption: { action: 's3:GetEncryptionConfiguration', handle: getBucketEncryption },
   GetBucketLocation: { action: 's3:GetBucketLocation', handle: getBucketLocation },
   GetBucketVersioning: { action: 's3:GetBucketLocation', handle: getBucketVersioning },
   GetObject: { action: 's3:GetObject', handle: getObject },
@@ -51,6 +54,7 @@ export const operations = {
   ListObjects: { action: 's3:ListBucket', handle: listObjects },
   ListObjectsV2: { action: 's3:ListBucket', handle: listObjectsV2 },
   ListParts: { action: 's3:ListMultipartUploadParts', handle: listParts },
+  PutBucketEncryption: { action: 's3:PutEncryptionConfiguration', handle: putBucketEncryption },
   PutObject: { action: 's3:PutObject', handle: putObject },
   UploadPart: { action: 's3:PutObject', handle: uploadPart },
 } as const satisfies Record<string, Operation>
@@ -106,6 +110,7 @@ function findBucketOperation(request: S3Request): S3Operation {
   const { method, query } = request
   if (method === 'GET' && query.has('location')) return 'GetBucketLocation'
   if (method === 'GET' && query.has('versioning')) return 'GetBucketVersioning'
+  if (query.has('encryption')) return findEncryptionOperation(request)
   refuseMissing(request)
   switch (method) {
     case 'GET':
@@ -120,6 +125,13 @@ function findBucketOperation(request: S3Request): S3Operation {
     case 'POST':
       return query.has('delete') ? 'DeleteObjects' : 'PostObject'
   }
+  throw notAllowed(request)
+}
+
+function findEncryptionOperation(request: S3Request): S3Operation {
+  if (request.method === 'GET') return 'GetBucketEncryption'
+  if (request.method === 'PUT') return 'PutBucketEncryption'
+  if (request.method === 'DELETE') return 'DeleteBucketEncryption'
   throw notAllowed(request)
 }
 

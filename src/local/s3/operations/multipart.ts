@@ -2,6 +2,7 @@ import { checksumAlgorithms } from '../body/digests.js'
 import { openBody } from '../body/request-body.js'
 import { S3Error } from '../errors.js'
 import { fieldsOf } from '../request.js'
+import { withDefault } from '../store/default-encryption.js'
 import type { UploadPlan } from '../store/uploads.js'
 import { checkKey, readAttributes } from './attributes.js'
 import { addressOf, bucketOf, type Context, sendEmpty, sendXml, wholeSeconds } from './context.js'
@@ -16,9 +17,10 @@ export async function createMultipartUpload(context: Context): Promise<void> {
   const { bucket, key } = addressOf(context)
   checkKey(key)
   const fields = fieldsOf(context.request)
-  const attributes = readAttributes(fields)
+  const { uploads, encryption } = context.store.bucket(bucket)
+  const attributes = withDefault(readAttributes(fields), encryption)
   const checksum = readChecksumPlan(fields)
-  const uploadId = await context.store.bucket(bucket).uploads.create({
+  const uploadId = await uploads.create({
     key,
     initiatedMs: wholeSeconds(context.now()),
     attributes,

@@ -6,6 +6,7 @@ import { type Form, openForm } from '../body/form.js'
 import { algorithmOf, type Checksums, checksumsIn } from '../body/request-body.js'
 import { S3Error } from '../errors.js'
 import { encodePath } from '../request.js'
+import { withDefault } from '../store/default-encryption.js'
 import type { ObjectRecord } from '../store/records.js'
 import { asRecord, parseXml } from '../xml.js'
 import { checkKey, readAttributes } from './attributes.js'
@@ -56,11 +57,12 @@ async function store(
   target: { bucket: string; key: string; range: SizeRange },
 ): Promise<ObjectRecord> {
   const bucket = context.store.bucket(target.bucket)
-  const attributes = readAttributes({
+  const given = readAttributes({
     ...fields,
     'x-amz-acl': fields.acl ?? 'private',
     'x-amz-tagging': tagsOf(fields.tagging),
   })
+  const attributes = withDefault(given, bucket.encryption)
   const expected = checksumsIn(fields)
   const digests = new BodyDigests(['md5', ...[...expected.keys()].map(algorithmOf)])
   let sizeBytes = 0

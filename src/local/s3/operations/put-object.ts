@@ -1,5 +1,6 @@
 import { type Checksums, openBody } from '../body/request-body.js'
 import { fieldsOf } from '../request.js'
+import { withDefault } from '../store/default-encryption.js'
 import { checkKey, readAttributes } from './attributes.js'
 import { writeCondition } from './conditions.js'
 import { addressOf, type Context, sendEmpty, wholeSeconds } from './context.js'
@@ -11,7 +12,7 @@ export async function putObject(context: Context): Promise<void> {
   const address = addressOf(context)
   checkKey(address.key)
   const bucket = store.bucket(address.bucket)
-  const attributes = readAttributes(fieldsOf(request))
+  const attributes = withDefault(readAttributes(fieldsOf(request)), bucket.encryption)
   const condition = writeCondition(request.headers)
   const body = openBody(request, context.identity)
   checkSize(body.sizeBytes)

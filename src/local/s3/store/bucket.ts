@@ -3,6 +3,11 @@ import { join } from 'node:path'
 import pLimit from 'p-limit'
 import { KeyLock } from '../../../key-lock.js'
 import { S3Error } from '../errors.js'
+import {
+  type DefaultEncryption,
+  readDefaultEncryption,
+  writeDefaultEncryption,
+} from './default-encryption.js'
 import { KeyIndex } from './key-index.js'
 import { openRecord, pathOfKey, type RecordFile, RecordWriter, syncFolder } from './record-file.js'
 import type { ObjectRecord } from './records.js'
@@ -22,11 +27,13 @@ export class Bucket {
   readonly #index: KeyIndex<ObjectRecord>
   #removed = false
   #commits = 0
+  #encryption: DefaultEncryption
 
   private constructor(
     place: { name: string; folder: string; temporary: string; createdMs: number },
     index: KeyIndex<ObjectRecord>,
     uploads: Uploads,
+    encryption: DefaultEncryption,
   ) {
     this.name = place.name
     this.createdMs = place.createdMs
@@ -34,6 +41,7 @@ export class Bucket {
     this.#temporary = place.temporary
     this.#index = index
     this.uploads = uploads
+    this.#encryption = encryption
   }
 
   /** Opens a bucket's folder, making it when there is none, and reads every object's record. */
@@ -46,7 +54,21 @@ export class Bucket {
     const objects = join(place.folder, 'objects')
     await mkdir(objects, { recursive: true })
     const uploads = await Uploads.open(join(place.folder, 'uploads'), place.temporary)
-    return new Bucket(place, KeyIndex.from(await readRecords(objects)), uploads)
+    const encryption = await readDefaultEncryption(place.folder)
+    return new Bucket(place, KeyIndex.from(await readRecords(objects)), uploads, encryption)
+  }
+
+  /** How objects are encrypted that do not say it. */
+  get encryption(): DefaultEncryption {
+    return this.#encryption
+  }
+
+  /** Holds for objects that are written from now on. */
+  async setEncryption(encryption: DefaultEncryption): Promise<void> {
+    await this.#lock.run('', async () => {
+      await writeDefaultEncryption(this.#folder, encryption)
+      this.#encryption = encryption
+    })
   }
 
   get size(): number {

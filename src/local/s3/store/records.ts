@@ -6,7 +6,7 @@ export interface ObjectAttributes {
   readonly headers: Readonly<Record<string, string>>
   /** User metadata, names without `x-amz-meta-`. */
   readonly metadata: Readonly<Record<string, string>>
-  /** `x-amz-server-side-encryption*` headers; echoed, nothing is encrypted. */
+  /** `x-amz-server-side-encryption*` headers, asked for or the bucket's default; given back, nothing is encrypted. */
   readonly encryption: Readonly<Record<string, string>>
   readonly tags: readonly (readonly [name: string, value: string])[]
 }
