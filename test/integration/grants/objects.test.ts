@@ -1,11 +1,15 @@
 import { Readable } from 'node:stream'
-import { GetObjectTaggingCommand, HeadObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
+import { GetObjectTaggingCommand, HeadObjectCommand, ListMultipartUploadsCommand } from '@aws-sdk/client-s3'
 import { expect, it } from 'vitest'
+import { holds } from '../../../src/conductor/carry.js'
+import { assertEncrypts } from '../../../src/grants/assert-encrypts.js'
 import { TaskBroker } from '../../../src/grants/broker/task-broker.js'
 import { mintGrant } from '../../../src/grants/mint-grant.js'
 import { toPolicyFields, toS3Metadata } from '../../../src/protocol/s3-layout.js'
+import type { S3ObjectOptions } from '../../../src/stores/s3/object-options.js'
 import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Store } from '../../../src/stores/s3/s3-store.js'
+import { RGW_KMS_KEY } from '../../support/s3/rgw.js'
 import { describeEachS3 } from '../../support/s3/servers.js'
 import { recordOf } from './attack-table.js'
 
@@ -13,18 +17,18 @@ const TASK = 'worker-o'
 const TAGS = { team: 'a & b', kind: 'result' }
 
 describeEachS3('encryption and tags', (server) => {
-  /** RGW refuses SSE-S3 without a key service of its own, which is as good a proof that it was asked for. */
-  const encrypts = (): boolean => server().name !== 'rgw'
-  const open = async (): Promise<S3Location> => {
+  /** RGW passes over SSE-S3, and really encrypts with a key of its key service. */
+  const own = (): S3ObjectOptions =>
+    server().name === 'rgw' ? { sse: 'aws:kms', kmsKeyId: RGW_KMS_KEY } : { sse: 'AES256' }
+  const open = async (objects: S3ObjectOptions = own()): Promise<S3Location> => {
     const { url, region, credentials } = server()
     const bucket = await server().createBucket()
-    const sse = encrypts() ? ({ sse: 'AES256' } as const) : {}
-    return openS3Location({ bucket, endpoint: url, region, credentials, tags: TAGS, ...sse })
+    return openS3Location({ bucket, endpoint: url, region, credentials, tags: TAGS, ...objects })
   }
   const expectBoth = async ({ client, bucket }: S3Location, key: string): Promise<void> => {
     const at = { Bucket: bucket, Key: `results/${key}` }
-    const { ServerSideEncryption } = await client.send(new HeadObjectCommand(at))
-    expect(ServerSideEncryption).toBe(encrypts() ? 'AES256' : undefined)
+    const { ServerSideEncryption, SSEKMSKeyId } = await client.send(new HeadObjectCommand(at))
+    expect({ sse: ServerSideEncryption, kmsKeyId: SSEKMSKeyId }).toEqual({ kmsKeyId: undefined, ...own() })
     const { TagSet = [] } = await client.send(new GetObjectTaggingCommand(at))
     expect(Object.fromEntries(TagSet.map(({ Key = '', Value }) => [Key, Value]))).toEqual(TAGS)
   }
@@ -53,7 +57,7 @@ describeEachS3('encryption and tags', (server) => {
       return (await fetch(url, { method: 'POST', body: form })).status
     }
     expect(await post('tagging')).toBe(403)
-    if (encrypts()) expect(await post('x-amz-server-side-encryption')).toBe(403)
+    expect(await post('x-amz-server-side-encryption')).toBe(403)
     expect(await post()).toBe(204)
     await expectBoth(at, record.key)
     at.close()
@@ -75,29 +79,34 @@ describeEachS3('encryption and tags', (server) => {
     at.close()
   })
 
-  it('by a key of one’s own are asked for as such', async () => {
-    const { url, region, credentials } = server()
-    const kms = { sse: 'aws:kms', kmsKeyId: 'arn:aws:kms:us-east-1:1:key/k' } as const
-    const at = openS3Location({
-      bucket: await server().createBucket(),
-      endpoint: url,
-      region,
-      credentials,
-      ...kms,
-    })
-    const put = new S3Store(at).put(recordOf(TASK, 'kms', 'x'), Readable.from([Buffer.from('x')]))
-    if (!encrypts()) {
-      await expect(put).rejects.toMatchObject({ code: expect.any(String) })
-      // Without it this very store takes the same object.
-      const plain = openS3Location({ bucket: at.bucket, endpoint: url, region, credentials })
-      await plain.client.send(new PutObjectCommand({ Bucket: at.bucket, Key: 'x', Body: 'x' }))
-      plain.close()
-    } else {
-      await put
-      const Key = `results/${recordOf(TASK, 'kms', 'x').key}`
-      const head = await at.client.send(new HeadObjectCommand({ Bucket: at.bucket, Key }))
-      expect(head).toMatchObject({ ServerSideEncryption: 'aws:kms', SSEKMSKeyId: kms.kmsKeyId })
+  it('are held against what the store says that it did, before anything is stored and for each result', async () => {
+    const at = await open()
+    await assertEncrypts(at)
+    const record = recordOf(TASK, 'kept', 'x')
+    await new S3Store(at).put(record, Readable.from([Buffer.from('x')]))
+    expect(await holds(new S3Store(at), record)).toBe(true)
+    // RGW does nothing for SSE-S3, nor has its bucket a default; AWS and whoever does as it does have no other key.
+    const others: S3ObjectOptions[] =
+      server().name === 'rgw'
+        ? [{ sse: 'AES256' }, { sse: 'bucket' }]
+        : [{ sse: 'bucket', kmsKeyId: 'arn:aws:kms:us-east-1:123456789012:key/k' }]
+    for (const objects of others) {
+      const other: S3Location = { ...at, objects }
+      await expect(assertEncrypts(other)).rejects.toMatchObject({ code: 'NOT_ENCRYPTED' })
+      const open = recordOf(TASK, `open-${objects.sse}`, 'x')
+      await new S3Store(other).put(open, Readable.from([Buffer.from('x')]))
+      await expect(holds(new S3Store(other), open)).rejects.toMatchObject({ code: 'NOT_ENCRYPTED' })
     }
+    const { Uploads = [] } = await at.client.send(new ListMultipartUploadsCommand({ Bucket: at.bucket }))
+    expect(Uploads).toEqual([])
+    at.close()
+  })
+
+  it('by a key that the store does not have are refused by it', async (test) => {
+    if (server().name !== 'rgw') return test.skip('the local S3 has every key')
+    const at = await open({ sse: 'aws:kms', kmsKeyId: 'another' })
+    const put = new S3Store(at).put(recordOf(TASK, 'kms', 'x'), Readable.from([Buffer.from('x')]))
+    await expect(put).rejects.toMatchObject({ code: 'ACCESS_DENIED' })
     at.close()
   })
 })

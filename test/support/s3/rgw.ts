@@ -11,6 +11,8 @@ import { type CephInstallation, type CephProgram, findRgw, rgwSetupHint } from '
 import { type GuardedProcess, startFolderGuard, startGuarded } from './guarded-process.js'
 
 const startLimitMs = 20_000
+/** The one key that its key service has. */
+export const RGW_KMS_KEY = 'tests'
 const clientName = 'client.rgw'
 const trustPolicy = JSON.stringify({
   Version: '2012-10-17',
@@ -219,6 +221,10 @@ async function writeConfig(
       rgw_thread_pool_size: 32,
       rgw_s3_auth_use_sts: true,
       rgw_sts_key: randomBytes(8).toString('hex'),
+      // A key service of Ceph's own for tests, which encrypts like any other: https://docs.ceph.com/en/pacific/radosgw/encryption/
+      rgw_crypt_require_ssl: false,
+      rgw_crypt_s3_kms_backend: 'testing',
+      rgw_crypt_s3_kms_encryption_keys: `${RGW_KMS_KEY}=${randomBytes(32).toString('base64')}`,
     },
   }
   const text = Object.entries(sections).map(
