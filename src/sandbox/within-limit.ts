@@ -1,0 +1,23 @@
+import { ConductorError } from '../errors.js'
+
+/**
+ * Calls what has to be done within so many milliseconds, and gives it up with a retryable `TIMEOUT` otherwise. For files that a
+ * sandbox named: reading one may take for ever (a pipe, a file system of its own making), on a connection that other sandboxes need.
+ */
+export async function withinLimit<T>(
+  limitMs: number,
+  doing: string,
+  call: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const controller = new AbortController()
+  const timer = setTimeout(() => {
+    controller.abort(
+      new ConductorError('TIMEOUT', `${doing} took more than ${limitMs} ms`, { retryable: true }),
+    )
+  }, limitMs)
+  try {
+    return await call(controller.signal)
+  } finally {
+    clearTimeout(timer)
+  }
+}
