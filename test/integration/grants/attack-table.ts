@@ -1,5 +1,8 @@
 import { createHash } from 'node:crypto'
+import { request as httpRequest } from 'node:http'
 import { GetObjectCommand, ListObjectsV2Command, PutObjectCommand } from '@aws-sdk/client-s3'
+import { expect } from 'vitest'
+import type { SignedRequest } from '../../../src/protocol/broker.js'
 import type { ResultRecord } from '../../../src/protocol/record.js'
 import type { S3Location } from '../../../src/stores/s3/s3-location.js'
 
@@ -37,6 +40,57 @@ export function table(): string {
         .trimEnd(),
     )
     .join('\n')
+}
+
+/** Makes an attempt; whatever is said to it, nothing outside the task's own prefix may have changed. */
+export async function attack(
+  { server, at, means, own }: { server: string; at: S3Location; means: string; own: string },
+  { what, make, instead }: Attempt,
+): Promise<void> {
+  const before = await contents(at)
+  const outcome = await make()
+  const after = await contents(at)
+  const said = `${outcome.status} ${outcome.code}`.trim()
+  note(server, means, what, instead === undefined ? said : `${said}: ${instead}`)
+  if (instead === undefined) {
+    expect(outcome.status, what).toBeGreaterThanOrEqual(400)
+    // 501: the store does not even know the operation.
+    expect(outcome.status === 501 || outcome.status < 500, what).toBe(true)
+    expect(after, what).toEqual(before)
+  }
+  const outside = (all: Record<string, string>): [string, string][] =>
+    Object.entries(all).filter(([key]) => !key.startsWith(`results/${own}/`))
+  expect(outside(after), what).toEqual(outside(before))
+}
+
+/** Sends exactly this: fetch would tidy the path. */
+export function send(
+  { method, url, headers }: SignedRequest,
+  body: string | Buffer = '',
+  path?: string,
+  { measured = true }: { readonly measured?: boolean } = {},
+): Promise<Outcome> {
+  const { hostname, port, pathname, search } = new URL(url)
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({
+      method,
+      hostname,
+      port,
+      path: path ?? `${pathname}${search}`,
+      headers: { ...headers, ...(measured ? { 'content-length': String(Buffer.byteLength(body)) } : {}) },
+    })
+    request.once('error', reject)
+    request.once('response', (response) => {
+      let text = ''
+      response.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk
+      })
+      response.once('end', () => {
+        resolve({ status: response.statusCode ?? 0, code: /<Code>([^<]*)</.exec(text)?.[1] ?? '' })
+      })
+    })
+    request.end(body)
+  })
 }
 
 /** How a plain request was answered. */

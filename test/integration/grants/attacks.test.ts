@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { request as httpRequest } from 'node:http'
 import {
   AbortMultipartUploadCommand,
   CopyObjectCommand,
@@ -28,6 +27,7 @@ import { S3Store } from '../../../src/stores/s3/s3-store.js'
 import { describeEachS3, type S3Server } from '../../support/s3/servers.js'
 import {
   type Attempt,
+  attack,
   contents,
   note,
   type Outcome,
@@ -35,6 +35,7 @@ import {
   outcomeOfCall,
   plant,
   recordOf,
+  send,
   table,
   textOf,
 } from './attack-table.js'
@@ -73,35 +74,6 @@ const ALL_USERS = 'http://acs.amazonaws.com/groups/global/AllUsers'
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 
-/** Sends exactly this: fetch would tidy the path. */
-function send(
-  { method, url, headers }: SignedRequest,
-  body: string | Buffer = '',
-  path?: string,
-): Promise<Outcome> {
-  const { hostname, port, pathname, search } = new URL(url)
-  return new Promise((resolve, reject) => {
-    const request = httpRequest({
-      method,
-      hostname,
-      port,
-      path: path ?? `${pathname}${search}`,
-      headers: { ...headers, 'content-length': String(Buffer.byteLength(body)) },
-    })
-    request.once('error', reject)
-    request.once('response', (response) => {
-      let text = ''
-      response.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk
-      })
-      response.once('end', () => {
-        resolve({ status: response.statusCode ?? 0, code: /<Code>([^<]*)</.exec(text)?.[1] ?? '' })
-      })
-    })
-    request.end(body)
-  })
-}
-
 describeEachS3('with the grant of one worker', (server) => {
   let at: S3Location
   /** An upload of B's with one part. */
@@ -123,23 +95,8 @@ describeEachS3('with the grant of one worker', (server) => {
     console.log(`\n${table()}\n`)
   })
 
-  /** Makes an attempt; whatever is said to it, nothing outside may have changed. */
-  const tryIt = async (means: string, { what, make, instead }: Attempt): Promise<void> => {
-    const before = await contents(at)
-    const outcome = await make()
-    const after = await contents(at)
-    const said = `${outcome.status} ${outcome.code}`.trim()
-    note(server().name, means, what, instead === undefined ? said : `${said}: ${instead}`)
-    if (instead === undefined) {
-      expect(outcome.status).toBeGreaterThanOrEqual(400)
-      // 501: the store does not even know the operation.
-      expect(outcome.status === 501 || outcome.status < 500).toBe(true)
-      expect(after).toEqual(before)
-    }
-    const outside = (all: Record<string, string>): [string, string][] =>
-      Object.entries(all).filter(([key]) => !key.startsWith(`results/${A}/`))
-    expect(outside(after)).toEqual(outside(before))
-  }
+  const tryIt = (means: string, attempt: Attempt): Promise<void> =>
+    attack({ server: server().name, at, means, own: A }, attempt)
   const tryAll = async (means: string, attempts: readonly Attempt[]): Promise<void> => {
     for (const attempt of attempts) await tryIt(means, attempt)
   }
