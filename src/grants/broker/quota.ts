@@ -17,6 +17,9 @@ export interface CountedResult {
   readonly sizeBytes: number
 }
 
+/** Slowest rate at which a body that was begun in time is still waited for, in bytes per millisecond. */
+const SLOWEST_BYTES_PER_MS = 256
+
 interface Promised {
   readonly sizeBytes: number
   readonly untilMs: number
@@ -26,13 +29,23 @@ interface Promised {
 export class Quota {
   readonly #limits: QuotaLimits
   readonly #list: () => AsyncIterable<CountedResult>
+  readonly #isOpen: (key: string) => boolean
   #stored: Map<string, number> | undefined
   readonly #promised = new Map<string, Promised>()
 
-  /** @param list what the task has in the store now; asked for at the first need, and again before anything is refused */
-  constructor(limits: QuotaLimits, list: () => AsyncIterable<CountedResult>) {
+  /**
+   * @param list what the task has in the store now; asked for at the first need, before anything is refused, and when something
+   * that was signed for is over
+   * @param isOpen whether parts of a result may lie in the store, which no listing tells
+   */
+  constructor(
+    limits: QuotaLimits,
+    list: () => AsyncIterable<CountedResult>,
+    isOpen: (key: string) => boolean,
+  ) {
     this.#limits = limits
     this.#list = list
+    this.#isOpen = isOpen
   }
 
   /** Counts a result that is about to be signed for; rejects with `TOO_LARGE` when it is beyond a limit. */
@@ -45,8 +58,15 @@ export class Quota {
       )
     }
     if (maxResults === undefined && maxTaskBytes === undefined) return
-    const fresh = this.#stored === undefined
-    this.#stored ??= await this.#read()
+    const over = this.#over()
+    const fresh = this.#stored === undefined || over.length > 0
+    if (fresh) {
+      this.#stored = await this.#read()
+      // By now the store has what came of them, if anything.
+      for (const [overKey, promised] of over) {
+        if (this.#promised.get(overKey) === promised) this.#promised.delete(overKey)
+      }
+    }
     let problem = this.#take(key, sizeBytes)
     if (problem !== undefined && !fresh) {
       this.#stored = await this.#read()
@@ -58,11 +78,9 @@ export class Quota {
   /** Checks and counts without waiting in between, so that requests side by side cannot both get the last place. */
   #take(key: string, sizeBytes: number): string | undefined {
     const { maxResults = Number.POSITIVE_INFINITY, maxTaskBytes = Number.POSITIVE_INFINITY } = this.#limits
-    const now = Date.now()
     const sizes = new Map(this.#stored)
-    for (const [promisedKey, { sizeBytes: bytes, untilMs }] of this.#promised) {
-      if (untilMs <= now) this.#promised.delete(promisedKey)
-      else sizes.set(promisedKey, Math.max(bytes, sizes.get(promisedKey) ?? 0))
+    for (const [promisedKey, { sizeBytes: bytes }] of this.#promised) {
+      sizes.set(promisedKey, Math.max(bytes, sizes.get(promisedKey) ?? 0))
     }
     sizes.set(key, Math.max(sizeBytes, sizes.get(key) ?? 0))
     if (sizes.size > maxResults) return `the task has its ${maxResults} results`
@@ -71,8 +89,15 @@ export class Quota {
     if (total > maxTaskBytes) {
       return `${sizeBytes} bytes more are beyond the ${maxTaskBytes} that the task may store`
     }
-    this.#promised.set(key, { sizeBytes, untilMs: now + SIGNED_FOR_MS })
+    const untilMs = Date.now() + SIGNED_FOR_MS + sizeBytes / SLOWEST_BYTES_PER_MS
+    this.#promised.set(key, { sizeBytes, untilMs })
     return undefined
+  }
+
+  /** What was signed for and can no longer arrive. */
+  #over(): [string, Promised][] {
+    const now = Date.now()
+    return [...this.#promised].filter(([key, { untilMs }]) => untilMs <= now && !this.#isOpen(key))
   }
 
   async #read(): Promise<Map<string, number>> {

@@ -58,14 +58,19 @@ export class TaskBroker {
   readonly #at: S3Location
   readonly #store: S3Store
   readonly #quota: Quota
-  readonly #uploads = new Set<string>()
+  /** Keys by upload. */
+  readonly #uploads = new Map<string, string>()
   #ended = false
 
   constructor(options: TaskBrokerOptions) {
     this.#options = options
     this.#at = options.at
     this.#store = new S3Store(options.at)
-    this.#quota = new Quota(options.limits, () => this.#list())
+    this.#quota = new Quota(
+      options.limits,
+      () => this.#list(),
+      (key) => [...this.#uploads.values()].includes(key),
+    )
   }
 
   /** Answers one request, whatever it is: never rejects. `undefined` for what has no id that it could be answered to. */
@@ -170,19 +175,18 @@ export class TaskBroker {
 
   async #create({ record }: BrokerCreate): Promise<Answer> {
     if (await this.#isThere(record)) return this.#stored(record)
-    if (this.#uploads.size >= MAX_OPEN_UPLOADS) {
-      throw new ConductorError('UNAVAILABLE', `the task has ${MAX_OPEN_UPLOADS} uploads open`, {
-        retryable: true,
-      })
-    }
+    this.#assertRoom()
     const { values, objectKey } = await this.#admit(record)
     const uploadId = await createUpload(this.#at, objectKey, record.content_type, values)
-    this.#uploads.add(uploadId)
+    this.#uploads.set(uploadId, record.key)
     this.#tell({ op: 'create', key: record.key, sizeBytes: record.size })
     return { uploadId }
   }
 
   async #parts({ key, upload_id: uploadId, size, part_bytes, parts }: BrokerParts): Promise<Answer> {
+    // Begun before a restart, or never. Noted before anything is waited for, so that many at once are as many one by one.
+    if (!this.#uploads.has(uploadId)) this.#assertRoom()
+    this.#uploads.set(uploadId, key)
     await this.#quota.reserve(key, size)
     const objectKey = s3ObjectKey(this.#at.prefix, key)
     const expiresAt = expiry()
@@ -193,7 +197,6 @@ export class TaskBroker {
       sha256,
       sizeBytes: partLength(number, size, part_bytes),
     }))
-    this.#uploads.add(uploadId)
     const requests = await Promise.all(plans.map((plan) => signPart(this.#at, plan)))
     const sizeBytes = plans.reduce((sum, plan) => sum + plan.sizeBytes, 0)
     this.#tell({ op: 'parts', key, sizeBytes, parts: plans.map(({ number }) => number) })
@@ -214,6 +217,13 @@ export class TaskBroker {
     this.#uploads.delete(uploadId)
     this.#tell({ op: 'complete', key: record.key, sizeBytes: record.size })
     return this.#stored(record)
+  }
+
+  #assertRoom(): void {
+    if (this.#uploads.size < MAX_OPEN_UPLOADS) return
+    throw new ConductorError('UNAVAILABLE', `the task has ${MAX_OPEN_UPLOADS} uploads open`, {
+      retryable: true,
+    })
   }
 
   /** Counts a result, and stores the metadata that does not fit beside it. */

@@ -670,7 +670,7 @@ describeEachS3('with the grant of one worker', (server) => {
       for await (const _ of new S3Store(at).list(A)) already += 1
       expect((await put('q1', 10 * MEBIBYTE)).error).toBeUndefined()
       expect((await put('q1', 10 * MEBIBYTE)).error).toBeUndefined()
-      const beyond = await put('q2', 10 * MEBIBYTE)
+      const beyond = await put('q2', 11 * MEBIBYTE)
       note(
         server().name,
         'broker asked',
@@ -686,6 +686,19 @@ describeEachS3('with the grant of one worker', (server) => {
       const refused = both.flatMap(({ error }) => (error === undefined ? [] : [error.code]))
       note(server().name, 'broker asked', 'more results than the task may store', refused[0] ?? 'signed')
       expect(refused).toEqual(['TOO_LARGE'])
+      const parts = (upload_id: string): Promise<BrokerAnswer> =>
+        ask({
+          op: 'parts',
+          key: recordOf(A, 'u', '').key,
+          upload_id,
+          size: 1,
+          part_bytes: 5 * MEBIBYTE,
+          parts: [{ number: 1, sha256: sha256('x') }],
+        })
+      const made = await Promise.all(Array.from({ length: 70 }, (_, i) => parts(`made-up-${i}`)))
+      const codes = made.flatMap(({ error }) => (error === undefined ? [] : [error.code]))
+      note(server().name, 'broker asked', 'any number of uploads that there are not', codes[0] ?? 'signed')
+      expect(codes.length).toBeGreaterThanOrEqual(6)
       await few.end()
       const closed = await put('q3', 1)
       note(server().name, 'broker asked', 'anything after termination', closed.error?.code ?? 'signed')
