@@ -149,11 +149,11 @@ export class Attempt {
     return receipt
   }
 
-  /** Sees to its sandbox no longer. */
-  async end(): Promise<void> {
+  /** Sees to its sandbox no longer, whether or not the worker in it goes on. */
+  async end({ goesOn = false }: { readonly goesOn?: boolean } = {}): Promise<void> {
     this.#lease.end()
     await this.#announcer.end()
-    await this.#grant?.end()
+    await this.#grant?.end({ goesOn })
     // One that came late is found here; one that cannot be removed now is paused by E2B, and recover() finds it.
     this.#removeStrays?.().catch(() => {})
   }

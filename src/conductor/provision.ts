@@ -100,14 +100,20 @@ export function grantEnd(deadlineMs: number): Date {
 export async function issueGrant(
   conductor: ResolvedOptions,
   granter: Granter,
-  worker: { readonly taskId: string; readonly localDir: string; readonly access: Access },
+  worker: {
+    readonly taskId: string
+    readonly localDir: string
+    readonly access: Access
+    /** Whether another process made it. */
+    readonly inherited?: boolean | undefined
+  },
   expiresAt: Date,
   options: CallOptions = {},
 ): Promise<WorkerGrant | undefined> {
-  const { taskId, localDir, access } = worker
+  const { taskId, localDir, access, inherited } = worker
   if (access === 'env' || (conductor.s3 === undefined && conductor.http === undefined)) return undefined
   const http = (until: Date): GrantHttp | undefined => httpFor(conductor.http, taskId, until)
-  return WorkerGrant.issue(granter, { taskId, localDir, access, http }, expiresAt, options)
+  return WorkerGrant.issue(granter, { taskId, localDir, access, http, inherited }, expiresAt, options)
 }
 
 async function credentialsEnv(

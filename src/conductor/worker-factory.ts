@@ -121,7 +121,7 @@ export class WorkerFactory {
     const isLate = endsAtMs <= Date.now()
     const expiresAt = grantEnd(isLate ? Date.now() + LEASE_MS : endsAtMs)
     const { localDir } = places
-    const identity = { taskId: record.task_id, localDir, access }
+    const identity = { taskId: record.task_id, localDir, access, inherited: true }
     const grant = await issueGrant(this.#options, this.#granter, identity, expiresAt, { signal })
     // Any other that it has is as good, and lasts as long.
     if (grant?.endsEarly || (isLate && grant !== undefined)) await install(grant, sandbox, { signal })

@@ -219,7 +219,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.#to('detached')
     this.#retrier?.stop()
     await this.#slot.leave()
-    await this.#close()
+    await this.#close({ goesOn: true })
   }
 
   /** `terminate()`, for `await using`; a worker that was detached stays as it is. */
@@ -256,10 +256,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     }
   }
 
-  async #close(): Promise<void> {
+  async #close({ goesOn = false } = {}): Promise<void> {
     this.#deadline.end()
     this.#onClosed()
-    await this.#attempt.end()
+    await this.#attempt.end({ goesOn })
   }
 
   readonly #printed: OnPrinted = (stream, text) => {

@@ -6,6 +6,7 @@ import type { S3Location } from '../stores/s3/s3-location.js'
 import { createBrokerHandler } from './broker/broker-handler.js'
 import { takesPolicies } from './broker/store-abilities.js'
 import { type GrantEvent, TaskBroker } from './broker/task-broker.js'
+import { abortTaskUploads } from './broker/uploads.js'
 import { MAX_SINGLE_PUT_BYTES, mintGrant } from './mint-grant.js'
 import type { SessionOptions } from './session/mint-session.js'
 
@@ -92,12 +93,25 @@ export class Granter {
     return broker
   }
 
-  /** Refuses what a task asks from now on, and frees its unfinished uploads. */
-  async end(taskId: string): Promise<void> {
+  /**
+   * Refuses what a task asks from now on, and frees its unfinished uploads.
+   *
+   * @param unseen whether it may have begun some that no broker here knows of, which costs a request
+   */
+  async end(taskId: string, { unseen = false }: { readonly unseen?: boolean } = {}): Promise<void> {
+    const { s3, broker: { url } = {} } = this.#options
     const broker = this.#brokers.get(taskId)
     this.#brokers.delete(taskId)
-    if (this.#options.broker?.url !== undefined) this.#ended.add(taskId)
-    await broker?.end()
+    if (url !== undefined) this.#ended.add(taskId)
+    if (!unseen || s3 === undefined) return await broker?.end()
+    broker?.close()
+    await abortTaskUploads(s3, taskId)
+  }
+
+  /** Answers a task no longer, whose worker goes on: somebody else will, and finds its uploads as they are. */
+  leave(taskId: string): void {
+    this.#brokers.get(taskId)?.close()
+    this.#brokers.delete(taskId)
   }
 
   /**

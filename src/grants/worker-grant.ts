@@ -24,6 +24,8 @@ export interface WorkerGrantOptions {
   readonly access: GrantAccess
   /** The endpoint as the worker reaches it until then. */
   readonly http?: ((expiresAt: Date) => GrantHttp | undefined) | undefined
+  /** Whether another process has served the worker before. @default false */
+  readonly inherited?: boolean | undefined
   /** How long before it ends a session is renewed, in milliseconds. @default 15 minutes, or half its time where that is less */
   readonly renewBeforeMs?: number | undefined
 }
@@ -116,14 +118,24 @@ export class WorkerGrant {
     }
   }
 
-  /** Answers and renews no more, and frees uploads that will not be finished. What was signed before ends by itself. */
-  async end(): Promise<void> {
+  /**
+   * Answers and renews no more. What was signed before ends by itself.
+   *
+   * @param goesOn whether the worker does, so that somebody else may finish its uploads; without it they are freed
+   */
+  async end({ goesOn = false }: { readonly goesOn?: boolean } = {}): Promise<void> {
+    const { taskId, access, inherited = false } = this.#options
     this.#ended = true
     clearTimeout(this.#timer)
     await this.#renewing
     try {
       await this.#stopServing?.()
-      await this.#granter.end(this.#options.taskId)
+      if (goesOn) this.#granter.leave(taskId)
+      // With a session a worker begins uploads by itself; those of a worker of others are theirs.
+      else
+        await this.#granter.end(taskId, {
+          unseen: access === 'session' || (inherited && access !== 'policy'),
+        })
     } catch (error) {
       // The watch's connection died with the sandbox, or the store is away: parts that it keeps are its lifecycle rules' then.
       if (!isConductorError(error)) throw error

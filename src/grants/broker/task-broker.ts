@@ -60,6 +60,7 @@ export class TaskBroker {
   readonly #quota: Quota
   /** Keys by upload. */
   readonly #uploads = new Map<string, string>()
+  #creating = 0
   #ended = false
 
   constructor(options: TaskBrokerOptions) {
@@ -93,10 +94,15 @@ export class TaskBroker {
     }
   }
 
+  /** Refuses what comes from now on. */
+  close(): void {
+    this.#ended = true
+  }
+
   /** Refuses what comes from now on, and frees the uploads that nobody will end. */
   async end(): Promise<void> {
     if (this.#ended) return
-    this.#ended = true
+    this.close()
     if (this.#uploads.size > 0) await abortTaskUploads(this.#at, this.#options.taskId)
   }
 
@@ -176,11 +182,16 @@ export class TaskBroker {
   async #create({ record }: BrokerCreate): Promise<Answer> {
     if (await this.#isThere(record)) return this.#stored(record)
     this.#assertRoom()
-    const { values, objectKey } = await this.#admit(record)
-    const uploadId = await createUpload(this.#at, objectKey, record.content_type, values)
-    this.#uploads.set(uploadId, record.key)
-    this.#tell({ op: 'create', key: record.key, sizeBytes: record.size })
-    return { uploadId }
+    this.#creating += 1
+    try {
+      const { values, objectKey } = await this.#admit(record)
+      const uploadId = await createUpload(this.#at, objectKey, record.content_type, values)
+      this.#uploads.set(uploadId, record.key)
+      this.#tell({ op: 'create', key: record.key, sizeBytes: record.size })
+      return { uploadId }
+    } finally {
+      this.#creating -= 1
+    }
   }
 
   async #parts({ key, upload_id: uploadId, size, part_bytes, parts }: BrokerParts): Promise<Answer> {
@@ -220,7 +231,7 @@ export class TaskBroker {
   }
 
   #assertRoom(): void {
-    if (this.#uploads.size < MAX_OPEN_UPLOADS) return
+    if (this.#uploads.size + this.#creating < MAX_OPEN_UPLOADS) return
     throw new ConductorError('UNAVAILABLE', `the task has ${MAX_OPEN_UPLOADS} uploads open`, {
       retryable: true,
     })

@@ -114,22 +114,28 @@ describeEachS3(
       },
     )
 
-    it('leaves no upload behind that it did not end', async () => {
-      await using conductor = stack.conductor({ s3, access: 'broker' })
+    it('leaves no upload behind that it did not end, but to who goes on with it', async () => {
+      const first = stack.conductor({ s3, access: 'broker' })
       const record = recordOf('unfinished', 'big', 'x')
       const request = JSON.stringify({ v: 1, id: 'mine', op: 'create', record })
-      const worker = await conductor.spawnWorker({
+      const left = await first.spawnWorker({
         taskId: 'unfinished',
         files: { '/workspace/request': request },
       })
       const folder = '/workspace/.results/.worker/unfinished/broker'
-      const { stdout } = await worker.run(
+      const { stdout } = await left.run(
         `cp request ${folder}/.x && mv ${folder}/.x ${folder}/mine.request && until grep -q '^end ' ${folder}/mine.answer; do sleep 0.01; done 2>/dev/null; cat ${folder}/mine.answer`,
       )
       expect(stdout).toMatch(/^stu-broker 1 mine\nupload [^ ]+\nend mine\n$/)
       const open = await at.client.send(new ListMultipartUploadsCommand({ Bucket: at.bucket }))
       expect(open.Uploads).toHaveLength(1)
-      await worker.terminate()
+      await left.detach()
+      await first.close()
+      expect(
+        (await at.client.send(new ListMultipartUploadsCommand({ Bucket: at.bucket }))).Uploads,
+      ).toHaveLength(1)
+      await using second = stack.conductor({ s3, access: 'broker' })
+      await (await second.attach('unfinished')).terminate()
       const { Uploads = [] } = await at.client.send(new ListMultipartUploadsCommand({ Bucket: at.bucket }))
       expect(Uploads).toEqual([])
     })
