@@ -133,9 +133,7 @@ async function recoverTask(
         if (worker !== undefined) done.running.push({ worker, found })
         continue
       }
-      const { sandbox, places, inspection } = found
-      const { record } = inspection
-      const worker = new Worker({ sandbox, record, places, found: inspection, onClosed: () => {} })
+      const worker = await takeToFinish(found, options)
       try {
         options.onWorker?.(worker)
         if (runs || options.onWorker !== undefined) worker.follow(found.inspection, FROM_START)
@@ -152,6 +150,18 @@ async function recoverTask(
       if (error.code === 'SANDBOX_GONE') continue
       done.failures.push({ taskId, sandboxId: summary.id, error })
     }
+  }
+}
+
+/** Its grant is served meanwhile, so that it can deliver by itself; what it then cannot the conductor carries. */
+async function takeToFinish(found: EquippedWorker, { factory, signal }: RecoveryParts): Promise<Worker> {
+  const { sandbox, places, inspection } = found
+  const onClosed = (): void => {}
+  try {
+    return await factory.takeOver(found, inspection.record, { signal, onClosed })
+  } catch (error) {
+    if (!isConductorError(error) || error.code === 'SANDBOX_GONE') throw error
+    return new Worker({ sandbox, record: inspection.record, places, found: inspection, onClosed })
   }
 }
 

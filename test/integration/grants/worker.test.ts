@@ -114,6 +114,28 @@ describeEachS3(
       },
     )
 
+    it('is answered also by who only finishes it, after its conductor and it have ended', async () => {
+      const taskId = 'recovered'
+      const options = { id: taskId, s3, access: 'broker' } as const
+      const first = stack.conductor(options)
+      const left = await first.spawnWorker({
+        taskId,
+        command:
+          'until [ -e go ]; do sleep 0.05; done; echo x | WORKER_RESULTS_DEADLINE_SECONDS=1 persist-result -q --name x -',
+      })
+      await left.detach()
+      await first.close()
+      const exit = `/workspace/.results/.worker/${taskId}/runs/1/exit.json`
+      await stack.inSandbox(left.sandboxId, `touch /workspace/go; until [ -e ${exit} ]; do sleep 0.05; done`)
+      await using second = stack.conductor(options)
+      const asked: string[] = []
+      const { receipts } = await second.recover({
+        onWorker: (worker) => worker.on('grant', ({ op }) => asked.push(op)),
+      })
+      expect(asked).toEqual(['put'])
+      expect(receipts).toMatchObject([{ outcome: 'succeeded', results: [{ tiers: ['s3'], verified: true }] }])
+    })
+
     it('leaves no upload behind that it did not end, but to who goes on with it', async () => {
       const first = stack.conductor({ s3, access: 'broker' })
       const record = recordOf('unfinished', 'big', 'x')
