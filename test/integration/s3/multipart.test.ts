@@ -8,10 +8,10 @@ import {
   type S3Client,
   UploadPartCommand,
 } from '@aws-sdk/client-s3'
-import { afterAll, beforeAll, expect, it } from 'vitest'
-import { createClient } from '../../support/s3/client.js'
+import { expect, it } from 'vitest'
 import { refusalOf } from '../../support/s3/failures.js'
 import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
+import { useBucket } from '../../support/s3/use-bucket.js'
 import { choose, first } from '../../support/thorough.js'
 
 const big = Buffer.alloc(5 * 2 ** 20, 7)
@@ -21,12 +21,9 @@ describeEachS3(
   (server) => {
     let client: S3Client
     let Bucket: string
-
-    beforeAll(async () => {
-      client = createClient(server())
-      Bucket = await server().createBucket()
+    useBucket(server, (opened) => {
+      ;({ client, Bucket } = opened)
     })
-    afterAll(() => client?.destroy())
 
     const begin = async (Key: string, more: object = {}) => {
       const { UploadId } = await client.send(new CreateMultipartUploadCommand({ Bucket, Key, ...more }))

@@ -13,10 +13,11 @@ import {
   PutObjectCommand,
   type S3Client,
 } from '@aws-sdk/client-s3'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { createClient } from '../../support/s3/client.js'
 import { refusalOf } from '../../support/s3/failures.js'
 import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
+import { useBucket } from '../../support/s3/use-bucket.js'
 import { choose, first } from '../../support/thorough.js'
 
 const oddKeys = [
@@ -42,12 +43,9 @@ describeEachS3(
   (server) => {
     let client: S3Client
     let Bucket: string
-
-    beforeAll(async () => {
-      client = createClient(server())
-      Bucket = await server().createBucket()
+    useBucket(server, (opened) => {
+      ;({ client, Bucket } = opened)
     })
-    afterAll(() => client?.destroy())
 
     const put = (Key: string, Body: string, more: object = {}) =>
       client.send(new PutObjectCommand({ Bucket, Key, Body, ...more }))

@@ -9,10 +9,10 @@ import {
   type PresignedPost,
   type PresignedPostOptions,
 } from '@aws-sdk/s3-presigned-post'
-import { afterAll, beforeAll, expect, it } from 'vitest'
-import { createClient } from '../../support/s3/client.js'
+import { expect, it } from 'vitest'
 import { refusalIn } from '../../support/s3/failures.js'
 import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
+import { useBucket } from '../../support/s3/use-bucket.js'
 import { choose, first } from '../../support/thorough.js'
 
 const run = promisify(execFile)
@@ -38,12 +38,10 @@ describeEachS3(
         ...options,
       })
 
-    beforeAll(async () => {
-      client = createClient(server())
-      Bucket = await server().createBucket()
+    useBucket(server, async (opened) => {
+      ;({ client, Bucket } = opened)
       grant = await sign()
     })
-    afterAll(() => client?.destroy())
 
     const post = (
       { url, fields }: PresignedPost,

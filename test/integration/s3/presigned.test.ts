@@ -11,10 +11,11 @@ import {
   UploadPartCommand,
 } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { createClient } from '../../support/s3/client.js'
 import { refusalIn, refusalOf } from '../../support/s3/failures.js'
 import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
+import { useBucket } from '../../support/s3/use-bucket.js'
 import { choose, first } from '../../support/thorough.js'
 
 const fiveMebibytes = 5 * 2 ** 20
@@ -24,12 +25,9 @@ describeEachS3(
   (server) => {
     let client: S3Client
     let Bucket: string
-
-    beforeAll(async () => {
-      client = createClient(server())
-      Bucket = await server().createBucket()
+    useBucket(server, (opened) => {
+      ;({ client, Bucket } = opened)
     })
-    afterAll(() => client?.destroy())
 
     type Signing = NonNullable<Parameters<typeof getSignedUrl>[2]>
     const signPut = (Key: string, input: Partial<PutObjectCommandInput> = {}, signing: Signing = {}) =>

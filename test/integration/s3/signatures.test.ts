@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto'
 import { HeadObjectCommand, PutObjectCommand, type S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import aws4 from 'aws4'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import { createClient } from '../../support/s3/client.js'
 import { refusalIn, refusalOf } from '../../support/s3/failures.js'
 import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
+import { useBucket } from '../../support/s3/use-bucket.js'
 import { choose, first } from '../../support/thorough.js'
 
 describeEachS3(
@@ -12,12 +13,9 @@ describeEachS3(
   (server) => {
     let client: S3Client
     let Bucket: string
-
-    beforeAll(async () => {
-      client = createClient(server())
-      Bucket = await server().createBucket()
+    useBucket(server, (opened) => {
+      ;({ client, Bucket } = opened)
     })
-    afterAll(() => client?.destroy())
 
     const putAs = async (Key: string, config: S3ClientConfig) => {
       const other = createClient(server(), config)
