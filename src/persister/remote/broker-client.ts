@@ -14,7 +14,8 @@ import type { GrantBroker } from '../../protocol/grant.js'
 import { nowMs } from '../clock.js'
 import { systemCode } from '../fs-error.js'
 import { createText, removeFile } from '../spool/disk.js'
-import { exchange, parseAddress, readAnswer } from './exchange.js'
+import { parseAddress } from './address.js'
+import { exchange, readAnswer } from './exchange.js'
 import type { Limits } from './limits.js'
 
 /** Looks at the answer this often at first, and less often the longer it takes. */

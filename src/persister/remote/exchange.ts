@@ -7,8 +7,9 @@ import {
 } from 'node:http'
 import { ConductorError, isConductorError } from '../../errors.js'
 import { describeError, systemCode } from '../fs-error.js'
-import { readAt, withOpen } from '../spool/disk.js'
+import { type Address, hostOf } from './address.js'
 import type { Limits } from './limits.js'
+import { type BodyPart, lengthOfAll, sendBody } from './request-body.js'
 
 /** Bodies from here on ask first whether they are welcome, so that a refusal costs no upload. */
 const ASK_FIRST_BYTES = 1 << 20
@@ -16,23 +17,6 @@ const ASK_FIRST_BYTES = 1 << 20
 const ASK_FIRST_MS = 1000
 /** Largest answer that is kept as text; error documents are far smaller. */
 const MAX_TEXT_BYTES = 4 << 20
-const READ_BYTES = 1 << 20
-/** Bodies up to this size are sent in one piece; readable in one go, and below {@link ASK_FIRST_BYTES}. */
-const ONE_PIECE_BYTES = 128 * 1024
-
-/** Where a request goes, taken apart: `URL` would fold `..` and `%2E` in paths that S3 takes literally. */
-export interface Address {
-  readonly secure: boolean
-  /** Host name without port; IPv6 without brackets. */
-  readonly hostname: string
-  /** Undefined for the protocol's own. */
-  readonly port: number | undefined
-  /** Percent-encoded, with its query. */
-  readonly path: string
-}
-
-/** Part of a request's body: bytes, or a range of a file (end exclusive). */
-export type BodyPart = Uint8Array | { readonly path: string; readonly start: number; readonly end: number }
 
 /** A request to be made once. */
 export interface Outgoing {
@@ -56,31 +40,6 @@ export interface Answer {
   readonly text: string
 }
 
-/** Value of the `Host` header. */
-export function hostOf({ hostname, port }: Address): string {
-  const host = hostname.includes(':') ? `[${hostname}]` : hostname
-  return port === undefined ? host : `${host}:${port}`
-}
-
-/** Takes a URL apart; credentials and fragment are dropped. Throws `INVALID_OPTION` for anything but http and https. */
-export function parseAddress(what: string, text: string): Address {
-  let url: URL
-  try {
-    url = new URL(text)
-  } catch {
-    throw new ConductorError('INVALID_OPTION', `${what} is not a URL`)
-  }
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
-    throw new ConductorError('INVALID_OPTION', `${what} must start with http:// or https://`)
-  }
-  return {
-    secure: url.protocol === 'https:',
-    hostname: url.hostname.replace(/^\[|\]$/g, ''),
-    port: url.port === '' ? undefined : Number(url.port),
-    path: `${url.pathname}${url.search}`,
-  }
-}
-
 const agents = new Map<boolean, HttpAgent>()
 
 async function connector(secure: boolean): Promise<{ agent: HttpAgent; request: typeof httpRequest }> {
@@ -92,14 +51,6 @@ async function connector(secure: boolean): Promise<{ agent: HttpAgent; request: 
     agents.set(secure, agent)
   }
   return { agent, request: https === undefined ? httpRequest : https.request }
-}
-
-function lengthOf(part: BodyPart): number {
-  return part instanceof Uint8Array ? part.length : part.end - part.start
-}
-
-function lengthOfAll(body: readonly BodyPart[]): number {
-  return body.reduce((sum, part) => sum + lengthOf(part), 0)
 }
 
 /** What TLS says of a certificate: https://nodejs.org/api/tls.html#x509-certificate-error-codes */
@@ -124,71 +75,6 @@ function mapNetworkError(error: unknown, host: string): unknown {
           ? `connection to ${host} was reset`
           : `connection to ${host} failed: ${describeError(error)}`
   return new ConductorError('UNAVAILABLE', why, { retryable: true, cause: error })
-}
-
-function drained(request: ClientRequest): Promise<void> {
-  return new Promise((done) => {
-    const settle = (): void => {
-      request.off('drain', settle).off('close', settle)
-      done()
-    }
-    request.once('drain', settle).once('close', settle)
-  })
-}
-
-/** Reads a part of a body, a range of a file as far as the file goes. */
-async function* readPart(part: BodyPart): AsyncGenerator<Uint8Array> {
-  if (part instanceof Uint8Array) {
-    yield part
-    return
-  }
-  const { path, start, end } = part
-  const { createReadStream } = await import('node:fs')
-  yield* createReadStream(path, { start, end: end - 1, highWaterMark: READ_BYTES }) as AsyncIterable<Buffer>
-}
-
-/** The whole of a small body in one piece: one packet, and none of what streams cost. */
-async function gather(body: readonly BodyPart[], length: number): Promise<Buffer> {
-  const whole = Buffer.allocUnsafe(length)
-  let filled = 0
-  for (const part of body) {
-    const room = whole.subarray(filled, filled + lengthOf(part))
-    if (part instanceof Uint8Array) room.set(part)
-    else if ((await withOpen(part.path, (file) => readAt(file, room, part.start))) < room.length) {
-      throw tooShort(part)
-    }
-    filled += room.length
-  }
-  return whole
-}
-
-function tooShort({ path }: { path: string }): ConductorError {
-  return new ConductorError('INTEGRITY', `${path} is shorter than its record says`)
-}
-
-/** Sends the body, or as much of it as the other side lets us. */
-async function sendBody(
-  request: ClientRequest,
-  { body = [], onSent }: Outgoing,
-  refused: () => boolean,
-): Promise<void> {
-  const length = lengthOfAll(body)
-  if (length <= ONE_PIECE_BYTES) {
-    request.end(await gather(body, length))
-    onSent?.(length)
-    return
-  }
-  for (const part of body) {
-    let left = lengthOf(part)
-    for await (const chunk of left === 0 ? [] : readPart(part)) {
-      if (request.destroyed || refused()) return
-      if (!request.write(chunk) && !request.destroyed) await drained(request)
-      left -= chunk.length
-      onSent?.(chunk.length)
-    }
-    if (left > 0 && !(part instanceof Uint8Array)) throw tooShort(part)
-  }
-  request.end()
 }
 
 function welcomed(request: ClientRequest): Promise<void> {
@@ -262,7 +148,8 @@ export async function exchange<T>(
           await welcomed(request)
           if (answered) return
         }
-        await sendBody(request, outgoing, () => answered)
+        const { body = [], onSent } = outgoing
+        await sendBody(request, { body, onSent }, () => answered)
       }
       send().catch((error: unknown) => {
         request.destroy()

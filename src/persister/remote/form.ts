@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { BodyPart } from './exchange.js'
+import type { BodyPart } from './request-body.js'
 
 /** The file of a multipart form; it comes last. */
 export interface FormFile {

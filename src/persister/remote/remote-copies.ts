@@ -55,8 +55,13 @@ async function httpCopy(
   http: GrantHttp | undefined,
 ): Promise<Copy | undefined> {
   if (http === undefined) return undefined
-  const [{ exchange, parseAddress, readAnswer }, { authorization, httpError }, { encodeObjectKey }] =
-    await Promise.all([import('./exchange.js'), import('./http-store.js'), import('./s3-address.js')])
+  const [{ parseAddress }, { exchange, readAnswer }, { authorization, httpError }, { encodeObjectKey }] =
+    await Promise.all([
+      import('./address.js'),
+      import('./exchange.js'),
+      import('./http-store.js'),
+      import('./s3-address.js'),
+    ])
   const base = parseAddress('results endpoint', http.endpoint)
   const [path = '', query] = base.path.split('?')
   const address = {

@@ -1,4 +1,4 @@
-import { type Address, parseAddress } from './exchange.js'
+import { type Address, parseAddress } from './address.js'
 
 /** Percent-encodes everything but RFC 3986's unreserved characters, as S3's canonical form wants it. */
 export function encodeRfc3986(text: string): string {

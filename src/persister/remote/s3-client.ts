@@ -1,8 +1,10 @@
 import type { IncomingMessage } from 'node:http'
 import { sign } from 'aws4'
 import type { EnvironmentCredentials } from '../../protocol/environment.js'
-import { type Answer, type BodyPart, exchange, hostOf, readAnswer } from './exchange.js'
+import { hostOf } from './address.js'
+import { type Answer, exchange, readAnswer } from './exchange.js'
 import type { Limits } from './limits.js'
+import type { BodyPart } from './request-body.js'
 import { type BucketPlace, objectAddress } from './s3-address.js'
 import { s3Code, xmlText } from './s3-error.js'
 

@@ -4,7 +4,8 @@ import type { EnvironmentCredentials } from '../../protocol/environment.js'
 import type { Grant, GrantBroker } from '../../protocol/grant.js'
 import { s3ObjectKey } from '../../protocol/s3-layout.js'
 import type { Settings } from '../settings.js'
-import { type Answer, exchange, parseAddress, readAnswer } from './exchange.js'
+import { parseAddress } from './address.js'
+import { type Answer, exchange, readAnswer } from './exchange.js'
 import type { BucketPlace } from './s3-address.js'
 
 /** Reads one object, by whatever means there are. */

@@ -1,8 +1,10 @@
 import { ConductorError } from '../../errors.js'
 import type { SignedRequest } from '../../protocol/broker.js'
-import { type Answer, type BodyPart, exchange, parseAddress, readAnswer } from './exchange.js'
+import { parseAddress } from './address.js'
+import { type Answer, exchange, readAnswer } from './exchange.js'
 import type { Limits } from './limits.js'
 import type { DeliveryContext } from './remote-store.js'
+import type { BodyPart } from './request-body.js'
 import { s3Error } from './s3-error.js'
 
 /** Sends a request as it was signed. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { parseAddress } from '../../../src/persister/remote/exchange.js'
+import { parseAddress } from '../../../src/persister/remote/address.js'
 import { makeForm } from '../../../src/persister/remote/form.js'
 import { readGrantText } from '../../../src/persister/remote/grant-file.js'
 import { bucketAddress, objectAddress } from '../../../src/persister/remote/s3-address.js'
