@@ -38,6 +38,7 @@ export class WorkerGrant {
   #wantedUntil: Date
   #timer: NodeJS.Timeout | undefined
   #renewing: Promise<void> | undefined
+  #refreshed: Promise<void> = Promise.resolve()
   #ended = false
   #stopServing: (() => Promise<void>) | undefined
 
@@ -85,8 +86,16 @@ export class WorkerGrant {
 
   /** Puts a fresh grant in the place of the old one, good until then; call it when the worker's time is extended. */
   async refresh(sandbox: RemoteSandbox, expiresAt: Date, call: CallOptions = {}): Promise<void> {
-    const { taskId, access, http } = this.#options
     this.#wantedUntil = expiresAt
+    // One after another: an earlier one that takes its time would else replace a later one.
+    const refreshed = this.#refreshed.then(() => this.#replace(sandbox, call))
+    this.#refreshed = refreshed.catch(() => {})
+    await refreshed
+  }
+
+  async #replace(sandbox: RemoteSandbox, call: CallOptions): Promise<void> {
+    const { taskId, access, http } = this.#options
+    const expiresAt = this.#wantedUntil
     this.#grant = await this.#granter.issue({
       taskId,
       access,
