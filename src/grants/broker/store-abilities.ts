@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { PutObjectCommand } from '@aws-sdk/client-s3'
+import { HeadObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import { createPresignedPost } from '@aws-sdk/s3-presigned-post'
 import { XMLParser } from 'fast-xml-parser'
 import { z } from 'zod'
@@ -68,10 +68,15 @@ function askOnce<T>(
 }
 
 async function askForPut(at: S3Location): Promise<PutAbilities> {
-  const [conditional, publicAcl] = await Promise.all([
-    askWithOtherBody(at, { IfNoneMatch: '*' }, {}),
-    askWithOtherBody(at, {}, { 'x-amz-acl': 'public-read' }),
-  ])
+  const ask = (): Promise<string[]> =>
+    Promise.all([
+      askWithOtherBody(at, { IfNoneMatch: '*' }, {}),
+      askWithOtherBody(at, {}, { 'x-amz-acl': 'public-read' }),
+    ])
+  const [conditional, publicAcl = ''] = await ask().catch(async () => {
+    await learnClock(at)
+    return await ask()
+  })
   return { conditional: conditional !== 'NotImplemented', laxHeaders: digestRefusals.has(publicAcl) }
 }
 
@@ -112,7 +117,21 @@ async function askWithOtherBody(
   })
   const { url, method, headers } = await signRequest(at.client, command, other.toString('hex'))
   const { 'content-length': _, ...rest } = headers
-  return await codeOf(url, { method, headers: { ...rest, ...unsigned }, body: PROBE_BODY })
+  const code = await codeOf(url, { method, headers: { ...rest, ...unsigned }, body: PROBE_BODY })
+  // Said of every request until the clock is put right, and nothing of what the store can do.
+  if (code === 'RequestTimeTooSkewed') throw new Error('the clock is wrong by more than the store allows')
+  return code
+}
+
+/** Has the client learn how wrong this process's clock is, if it is, which it does with each answer. */
+async function learnClock(at: S3Location): Promise<void> {
+  try {
+    await at.client.send(new HeadObjectCommand({ Bucket: at.bucket, Key: probeKey(at) }), {
+      abortSignal: AbortSignal.timeout(PROBE_TIMEOUT_MS),
+    })
+  } catch {
+    // Nothing is there; that was to be expected.
+  }
 }
 
 /** The store's own code for its refusal; rejects when it does not answer, or is not well. */

@@ -511,6 +511,26 @@ describeEachS3('with the grant of one worker', (server) => {
       await tryIt('broker', { what: 'after it expired', make: () => send(late, 'hello') })
     })
 
+    it('is as strict when the conductor’s clock is wrong', async () => {
+      const client = clientWith(server(), server().credentials, {
+        systemClockOffset: -16 * 60_000,
+        maxAttempts: 2,
+      })
+      // Asked anew, as of a bucket that nobody has asked about.
+      const fresh = { ...at, client, endpoint: `${server().url}/` }
+      const record = recordOf(A, 'skewed', 'hello')
+      const { requests } = await ask({ op: 'put', record }, brokerWith(fresh))
+      const [put] = requests
+      if (put === undefined) throw new Error('nothing was signed')
+      const headers = { ...put.headers, 'x-amz-acl': 'public-read' }
+      await tryIt('broker', {
+        what: 'public for all, signed with a wrong clock',
+        make: () => send({ ...put, headers }, 'hello'),
+      })
+      expect(await send(put, 'hello')).toEqual({ status: 200, code: '' })
+      client.destroy()
+    })
+
     it('is one part of one upload', async () => {
       const body = 'y'.repeat(6 * MEBIBYTE)
       const record = recordOf(A, 'parts', body)
