@@ -114,6 +114,17 @@ describe('a grant in a sandbox', () => {
       return stdout
     }
     expect(await ask('one')).toBe('stu-broker 1 one\n')
+    // Whatever else lies there, and wherever it leads: honest requests are answered, and nothing else is.
+    const { stdout: hostile } = await sandbox.run(
+      `cd /workspace/.results/.worker/task/broker && mkfifo pipe.request && ln -s /dev/zero zero.request && ln -s /proc/self/environ env.request &&
+       ln -s loop.request loop.request && mkdir folder.request && truncate -s 6M huge.request && echo '{"v":1,"id":"other","op":"get"}' > self.request &&
+       for i in $(seq 300); do : > many-$i.request; done
+       echo '{"v":1,"id":"honest","op":"get","key":"task/20260114-120000-x"}' > .honest
+       for i in $(seq 300); do [ $((i % 20)) != 1 ] || { cp .honest .again && mv .again honest.request; }; grep -qs '^end ' honest.answer && break; sleep 0.1; done
+       ls | grep answer | grep -v many`,
+    )
+    expect(hostile.split('\n')).toContain('honest.answer')
+    expect(hostile).not.toMatch(/(pipe|zero|env|loop|folder|self|other)\.answer/)
     await grant.end()
     expect(await ask('two')).toBe('')
   })
