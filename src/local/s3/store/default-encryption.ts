@@ -17,7 +17,7 @@ export interface DefaultEncryption {
 export const SSE_S3: DefaultEncryption = { algorithm: 'AES256', bucketKey: false }
 
 /** The headers by which an object tells that it was encrypted so. */
-export function encryptionHeaders({
+function encryptionHeaders({
   algorithm,
   kmsKeyId,
   bucketKey,
