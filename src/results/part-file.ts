@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { type FileHandle, lstat, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { isAlive, ownOwner } from '../persister/spool/owner.js'
-import type { ResultDescription } from '../stores/result-store.js'
+import type { BodyFacts } from '../stores/result-store.js'
 import { writeAll } from '../streams/write-all.js'
 import { DigestCheck } from './verify.js'
 
@@ -27,7 +27,7 @@ function short(text: string, digits = 16): string {
 export class PartFile {
   readonly #path: string
   readonly #target: string
-  readonly #expected: ResultDescription | undefined
+  readonly #expected: BodyFacts | undefined
   readonly #file: FileHandle
   #check: DigestCheck | undefined
   #size = 0
@@ -41,7 +41,7 @@ export class PartFile {
   private constructor(
     path: string,
     target: string,
-    expected: ResultDescription | undefined,
+    expected: BodyFacts | undefined,
     file: FileHandle,
     check: DigestCheck | undefined,
   ) {
@@ -53,13 +53,13 @@ export class PartFile {
   }
 
   /**
-   * Goes on with what an earlier call left for this target, or begins. Without a description nothing can be gone on with; with one
-   * that has no digest it rejects with `INTEGRITY`. Without the names in the target's folder it lists them itself.
+   * Goes on with what an earlier call left for this target, or begins; `siblings` are the names in the target's folder. Without a
+   * description nothing can be gone on with; with one that has no digest it rejects with `INTEGRITY`.
    */
   static async open(
     target: string,
-    expected: ResultDescription | undefined,
-    siblings?: readonly string[],
+    expected: BodyFacts | undefined,
+    siblings: readonly string[],
   ): Promise<PartFile> {
     const check = checkFor(expected)
     const whole = resolve(target)
@@ -73,8 +73,7 @@ export class PartFile {
     active.add(path)
     try {
       // Beside the target, since a rename does not cross file systems.
-      const names = siblings ?? (await readdir(folder))
-      const taken = await takeOver(folder, names, { targetId, identity }, path)
+      const taken = await takeOver(folder, siblings, { targetId, identity }, path)
       const file = await open(path, taken ? 'r+' : 'wx+')
       const part = new PartFile(path, whole, expected, file, check)
       if (taken) await part.#readBack()
@@ -183,11 +182,27 @@ export class PartFile {
   }
 }
 
-function checkFor(expected: ResultDescription | undefined): DigestCheck | undefined {
+/** The names in the folder that a file is to lie in. */
+export function namesBeside(target: string): Promise<string[]> {
+  return readdir(dirname(resolve(target)))
+}
+
+/** Whether it is one of an unfinished file. */
+export function isPartName(name: string): boolean {
+  return partPattern.test(name)
+}
+
+/** Whether an earlier call has left anything for this target, by the names in its folder. */
+export function hasPart(target: string, siblings: readonly string[]): boolean {
+  const start = `.${short(basename(resolve(target)))}.`
+  return siblings.some((name) => name.startsWith(start))
+}
+
+function checkFor(expected: BodyFacts | undefined): DigestCheck | undefined {
   return expected === undefined ? undefined : new DigestCheck(expected)
 }
 
-function identityOf({ key, size, sha256 }: ResultDescription): string {
+function identityOf({ key, size, sha256 }: BodyFacts): string {
   return JSON.stringify([key, size, sha256])
 }
 
