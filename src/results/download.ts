@@ -101,7 +101,7 @@ export async function downloadResults(
   await mkdir(dir, { recursive: true })
   const progress = new Progress(results, onProgress)
   const limit = pLimit(concurrency)
-  const folders = new Map<string, Promise<string[]>>()
+  const folders = new Map<string, Promise<Folder>>()
   const saved: DownloadedFile[] = []
   const skipped: DownloadedFile[] = []
   const failed: FailedDownload[] = []
@@ -115,8 +115,8 @@ export async function downloadResults(
         try {
           const unpacks = extract && (await isArchive(result, signal))
           if (unpacks && place.endsWith(ARCHIVE_SUFFIX)) path = place.slice(0, -ARCHIVE_SUFFIX.length)
-          const siblings = await once(folders, dirname(place), makeAndList)
-          const fetching = { signal, onBytes, siblings }
+          const folder = await once(folders, dirname(place), makeAndList)
+          const fetching = { signal, onBytes, folder }
           const isNew = unpacks
             ? await unpack(result, place, path, fetching)
             : await fetchFile(result, place, fetching)
@@ -141,8 +141,14 @@ export async function downloadResults(
 
 interface FetchOptions extends CallOptions {
   readonly onBytes: (sizeBytes: number) => void
-  /** The unfinished files in the folder when the download came to it. */
-  readonly siblings: readonly string[]
+  readonly folder: Folder
+}
+
+/** What was in a folder when the download came to it. */
+interface Folder {
+  readonly names: ReadonlySet<string>
+  /** Those of unfinished files. */
+  readonly parts: readonly string[]
 }
 
 /** Only what is named like one is asked about. */
@@ -151,9 +157,10 @@ async function isArchive(result: Result, signal: AbortSignal | undefined): Promi
   return (await result.load({ signal })).archive === 'tar.gz'
 }
 
-async function makeAndList(folder: string): Promise<string[]> {
+async function makeAndList(folder: string): Promise<Folder> {
   await mkdir(folder, { recursive: true })
-  return (await readdir(folder)).filter(isPartName)
+  const names = await readdir(folder)
+  return { names: new Set(names), parts: names.filter(isPartName) }
 }
 
 /** What has been made for a key before, or now. */
@@ -164,9 +171,13 @@ function once<T>(made: Map<string, T>, key: string, make: (key: string) => T): T
 }
 
 /** False when it was there. */
-async function fetchFile(result: Result, path: string, options: FetchOptions): Promise<boolean> {
-  if (await isThere(result, path, options.signal)) return false
-  await result.save(path, options)
+async function fetchFile(
+  result: Result,
+  path: string,
+  { folder, onBytes, signal }: FetchOptions,
+): Promise<boolean> {
+  if (folder.names.has(basename(path)) && (await isThere(result, path, signal))) return false
+  await result.save(path, { siblings: folder.parts, onBytes, signal })
   return true
 }
 

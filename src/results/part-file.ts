@@ -9,8 +9,12 @@ import { DigestCheck } from './verify.js'
 /** Names that unfinished files have: what they will be, what they are of, and whose they are. */
 const partPattern = /^\.([0-9a-f]{16})\.([0-9a-f]{16})\.(\d{1,10})-(\d*)-([0-9a-f]{8})\.[0-9a-f]{8}\.part$/
 const READ_BYTES = 1 << 20
+/** What is written in one go: most results are no larger, and each call of the file system costs more than its bytes. */
+const WRITE_BYTES = 1 << 20
+/** How long bytes of a slow source wait for more: what has come shall outlive this process. */
+const WRITE_AFTER_MS = 50
 /** How much may wait for the disk before the source has to. */
-const MAX_WAITING_BYTES = 1 << 20
+const MAX_WAITING_BYTES = 2 * WRITE_BYTES
 
 /** Unfinished files that this process is writing to. */
 const active = new Set<string>()
@@ -36,6 +40,7 @@ export class PartFile {
   #waitingBytes = 0
   #writtenBytes = 0
   #writing: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
   #failure: unknown
 
   private constructor(
@@ -96,8 +101,9 @@ export class PartFile {
     this.#waiting.push(chunk)
     this.#waitingBytes += chunk.length
     this.#size += chunk.length
-    this.#writing ??= this.#writeWaiting()
-    if (this.#waitingBytes >= MAX_WAITING_BYTES) await this.#written()
+    if (this.#waitingBytes >= WRITE_BYTES) this.#startWriting()
+    else this.#writeSoon()
+    if (this.#waitingBytes >= MAX_WAITING_BYTES) await this.#writing
   }
 
   /** Begins again from nothing. */
@@ -140,30 +146,47 @@ export class PartFile {
 
   async discard(): Promise<void> {
     await this.#writing
+    clearTimeout(this.#timer)
+    this.#waiting = []
     await this.#file.close()
     await rm(this.#path, { force: true })
     active.delete(this.#path)
   }
 
+  #writeSoon(): void {
+    this.#timer ??= setTimeout(() => this.#startWriting(), WRITE_AFTER_MS).unref()
+  }
+
+  #startWriting(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#writing ??= this.#writeWaiting()
+  }
+
   async #writeWaiting(): Promise<void> {
     try {
-      while (this.#waiting.length > 0) {
+      do {
         const chunks = this.#waiting
         const sizeBytes = this.#waitingBytes
         this.#waiting = []
         this.#waitingBytes = 0
         await writeAll(this.#file, chunks, this.#writtenBytes)
         this.#writtenBytes += sizeBytes
-      }
+      } while (this.#waitingBytes >= WRITE_BYTES)
     } catch (error) {
       this.#failure = error
     } finally {
       this.#writing = undefined
+      if (this.#waiting.length > 0 && this.#failure === undefined) this.#writeSoon()
     }
   }
 
+  /** Writes all that waits. */
   async #written(): Promise<void> {
     await this.#writing
+    if (this.#failure === undefined && this.#waiting.length > 0) this.#startWriting()
+    await this.#writing
+    clearTimeout(this.#timer)
     if (this.#failure !== undefined) throw this.#failure
   }
 
