@@ -53,11 +53,10 @@ export type {
   ExtractOptions,
   ReadAllOptions,
   ReadOptions,
-  Result,
   ResultUrlOptions,
   SaveOptions,
-  TierProblem,
-} from './results/result.js'
+} from './results/read-options.js'
+export type { Result, TierProblem } from './results/result.js'
 export type { ListResultsOptions, ResultList, Results } from './results/results.js'
 export type { TaskList, TaskSummary, Tasks, TasksOptions } from './results/tasks.js'
 export type { E2bOptions } from './sandbox/e2b-sandboxes.js'

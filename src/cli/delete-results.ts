@@ -1,10 +1,9 @@
 import { parseArgs } from 'node:util'
 import type { Conductor } from '../conductor/conductor.js'
-import { ConductorError } from '../errors.js'
-import { assertKey } from '../protocol/key.js'
 import type { DeleteReport } from '../results/delete-results.js'
 import { confirm } from './ask.js'
-import { chooseResults, resultOptions } from './choose-results.js'
+import { chooseResults, findResult, type ResultValues, resultOptions } from './choose-results.js'
+import { filterOf } from './filter-options.js'
 import { printable } from './printable.js'
 import { readableBytes } from './progress.js'
 import { UsageError } from './usage-error.js'
@@ -22,8 +21,9 @@ export async function deleteResults(
   })
   const key = positionals.find((word) => word.includes('/'))
   if (key !== undefined) {
-    if (positionals.length > 1 || values.tasks !== undefined || values.name !== undefined) {
-      throw new UsageError('results delete KEY takes nothing else')
+    const narrowed = Object.keys(filterOf(values)).length > 0
+    if (positionals.length > 1 || values.tasks !== undefined || narrowed) {
+      throw new UsageError('results delete KEY takes no other result and no filter')
     }
     return deleteOne(conductor, key, values, signal)
   }
@@ -43,15 +43,14 @@ export async function deleteResults(
 async function deleteOne(
   conductor: Conductor,
   key: string,
-  values: {
+  values: ResultValues & {
     readonly 'dry-run'?: boolean | undefined
     readonly yes?: boolean | undefined
     readonly json?: boolean | undefined
   },
   signal: AbortSignal,
 ): Promise<number> {
-  const result = await conductor.results(assertKey(key).taskId).get(key, { signal })
-  if (result === undefined) throw new ConductorError('NOT_FOUND', `no tier has ${key}`)
+  const result = await findResult(conductor, key, values, signal)
   if (values['dry-run']) {
     process.stdout.write(`${printable(key)}\n`)
     return 0

@@ -5,6 +5,7 @@ const GENERAL = `Usage: stu-conductor COMMAND
   tasks                   all tasks, newest first
   results list TASK       what a task left
   results get KEY         one result to stdout, or to a file with -o FILE
+  results latest TASK     the same of the newest
   results url KEY         a link that works for an hour (--expires SECONDS)
   results download TASK DIR
                           everything a task left, verified
@@ -27,26 +28,41 @@ const RESULTS = `Usage: stu-conductor results ACTION
 
   list TASK               what a task left: key, bytes, tiers, metadata
   list --tasks GLOB       the same of several tasks
-    --name GLOB           only results of that name
+    --limit N             at most so many, the first in the order of their keys
     --unique              each of several with the same bytes once, the oldest
     --json                a JSON object a line
   get KEY [-o FILE]       one result to stdout or a file; a file that broke off is gone on with
+  latest TASK [-o FILE]   the same of the newest result; its key goes to stderr
   url KEY                 a link that works without credentials
     --expires SECONDS     how long [3600]
+    --filename NAME       what a browser saves it as
     --encrypted           also to an encrypted result, as it is stored
   download TASK DIR       everything, verified, as DIR/TIMESTAMP-NAME; what is there and whole is skipped
   download --tasks GLOB DIR
                           of several tasks, as DIR/TASK/TIMESTAMP-NAME
-    --name GLOB           only results of that name
     --extract             unpack archived folders
+    --concurrency N       how many at once [8]
     --json                the report
   delete KEY              one result, on every tier
   delete TASK             all of a task
   delete --tasks GLOB     all of several tasks
-    --name GLOB           only results of that name
     --dry-run             only say what would go
     --yes                 do not ask
     --json                the report
+
+Which results list, latest, download and delete mean; several of these narrow each other:
+
+    --name GLOB           of that name
+    --since TIME, --until TIME
+                          stored in between, such as 2026-01-14T12:00:00Z
+    --metadata KEY=VALUE  with that metadata; VALUE may be JSON; may be repeated
+    --tier TIER           that s3, http, volume, sandbox or directory holds
+
+Results that have not left a task's sandbox yet; with an E2B API key, and of one task at a time:
+
+    --sandboxes WHICH     none, running, or paused: those too are read, and resumed for it [running]
+    --after-reading WHAT  what becomes of a resumed one: pause, leave, or kill it if all that it holds was read or lies
+                          elsewhere [pause]
 `
 
 const TASKS = `Usage: stu-conductor tasks [--limit N] [--json]

@@ -2,36 +2,41 @@ import { pipeline } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
 import { Conductor } from '../conductor/conductor.js'
 import { ConductorError } from '../errors.js'
-import { assertKey } from '../protocol/key.js'
 import { DownloadError, type DownloadReport } from '../results/download.js'
 import type { Result } from '../results/result.js'
 import { readChunks } from '../streams/web-stream.js'
-import { chooseResults, resultOptions } from './choose-results.js'
+import { chooseResults, findResult, resultOptions } from './choose-results.js'
 import { deleteResults } from './delete-results.js'
+import { filterOptions } from './filter-options.js'
 import { onInterrupt } from './interrupts.js'
 import { printable } from './printable.js'
 import { ProgressLine, readableBytes } from './progress.js'
+import { readingOptions } from './reading-options.js'
 import { UsageError } from './usage-error.js'
+import { wholeNumber } from './whole-number.js'
 
 /** `stu-conductor results …` */
 export async function runResults(argv: readonly string[]): Promise<number> {
   const [action, ...args] = argv
   await using conductor = new Conductor()
   const signal = onInterrupt()
+  // Awaited here, since the conductor is closed before what is returned is waited for.
   switch (action) {
     case 'list':
-      return list(conductor, args, signal)
+      return await list(conductor, args, signal)
     case 'get':
-      return get(conductor, args, signal)
+      return await get(conductor, args, signal)
+    case 'latest':
+      return await latest(conductor, args, signal)
     case 'url':
-      return url(conductor, args, signal)
+      return await url(conductor, args, signal)
     case 'download':
-      return download(conductor, args, signal)
+      return await download(conductor, args, signal)
     case 'delete':
-      return deleteResults(conductor, args, signal)
+      return await deleteResults(conductor, args, signal)
     default:
       throw new UsageError(
-        `results: ${action === undefined ? 'say' : `unknown action ${JSON.stringify(action)}, use`} list, get, url, download or delete`,
+        `results: ${action === undefined ? 'say' : `unknown action ${JSON.stringify(action)}, use`} list, get, latest, url, download or delete`,
       )
   }
 }
@@ -40,10 +45,11 @@ async function list(conductor: Conductor, args: string[], signal: AbortSignal): 
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { ...resultOptions, unique: { type: 'boolean' } },
+    options: { ...resultOptions, unique: { type: 'boolean' }, limit: { type: 'string' } },
   })
+  const limit = values.limit === undefined ? undefined : wholeNumber('--limit', values.limit, 1)
   const results = chooseResults(conductor, positionals, values, 'results list TASK, or --tasks GLOB')
-  const found = await results.list({ signal })
+  const found = await results.list({ limit, signal })
   for (const { store, error } of found.unavailable) {
     process.stderr.write(`stu-conductor: ${store} could not answer: ${error.message}\n`)
   }
@@ -77,10 +83,27 @@ async function get(conductor: Conductor, args: string[], signal: AbortSignal): P
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { output: { type: 'string', short: 'o' } },
+    options: { ...readingOptions, output: { type: 'string', short: 'o' } },
   })
-  const result = await find(conductor, only(positionals, 'results get KEY'), signal)
-  if (values.output !== undefined) await result.save(values.output, { signal })
+  const key = only(positionals, 'results get KEY')
+  return put(await findResult(conductor, key, values, signal), values.output, signal)
+}
+
+async function latest(conductor: Conductor, args: string[], signal: AbortSignal): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { ...filterOptions, ...readingOptions, output: { type: 'string', short: 'o' } },
+  })
+  const taskId = only(positionals, 'results latest TASK')
+  const result = await chooseResults(conductor, [taskId], values, '').latest(undefined, { signal })
+  if (result === undefined) throw new ConductorError('NOT_FOUND', `${taskId} has no such result`)
+  process.stderr.write(`${printable(result.key)}\n`)
+  return put(result, values.output, signal)
+}
+
+async function put(result: Result, output: string | undefined, signal: AbortSignal): Promise<number> {
+  if (output !== undefined) await result.save(output, { signal })
   else await pipeline(readChunks(result.stream({ signal })), process.stdout, { end: false })
   return 0
 }
@@ -89,11 +112,17 @@ async function url(conductor: Conductor, args: string[], signal: AbortSignal): P
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { expires: { type: 'string', default: '3600' }, encrypted: { type: 'boolean' } },
+    options: {
+      ...readingOptions,
+      expires: { type: 'string', default: '3600' },
+      filename: { type: 'string' },
+      encrypted: { type: 'boolean' },
+    },
   })
-  const result = await find(conductor, only(positionals, 'results url KEY'), signal)
-  const { expires, encrypted } = values
-  process.stdout.write(`${await result.url({ expiresInSeconds: Number(expires), encrypted, signal })}\n`)
+  const { expires, filename, encrypted } = values
+  const expiresInSeconds = wholeNumber('--expires', expires, 1)
+  const result = await findResult(conductor, only(positionals, 'results url KEY'), values, signal)
+  process.stdout.write(`${await result.url({ expiresInSeconds, filename, encrypted, signal })}\n`)
   return 0
 }
 
@@ -101,8 +130,11 @@ async function download(conductor: Conductor, args: string[], signal: AbortSigna
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { ...resultOptions, extract: { type: 'boolean' } },
+    options: { ...resultOptions, extract: { type: 'boolean' }, concurrency: { type: 'string' } },
   })
+  const { extract } = values
+  const concurrency =
+    values.concurrency === undefined ? undefined : wholeNumber('--concurrency', values.concurrency, 1)
   const usage = 'results download TASK DIR, or --tasks GLOB DIR'
   const dir = positionals.pop()
   if (dir === undefined) throw new UsageError(usage)
@@ -112,7 +144,8 @@ async function download(conductor: Conductor, args: string[], signal: AbortSigna
   try {
     report = await results.download(dir, {
       signal,
-      extract: values.extract,
+      extract,
+      concurrency,
       onProgress: ({ doneFiles, totalFiles, doneBytes, totalBytes }) =>
         line.show(
           `${doneFiles}/${totalFiles} files, ${readableBytes(doneBytes)} of ${readableBytes(totalBytes)}`,
@@ -142,12 +175,6 @@ function printDownload({ saved, skipped, failed }: DownloadReport, json: boolean
     }
   }
   return failures.length > 0 ? 1 : 0
-}
-
-async function find(conductor: Conductor, key: string, signal: AbortSignal): Promise<Result> {
-  const result = await conductor.results(assertKey(key).taskId).get(key, { signal })
-  if (result === undefined) throw new ConductorError('NOT_FOUND', `no tier has ${key}`)
-  return result
 }
 
 function only(positionals: readonly string[], usage: string): string {

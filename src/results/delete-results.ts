@@ -20,7 +20,7 @@ export interface Deletable {
 export interface DeletedResult {
   readonly key: string
   readonly sizeBytes: number
-  /** Where it was; empty when it was gone already. */
+  /** Where it was, by the listing that it came from or as the tier itself says; empty when it was gone already. */
   readonly tiers: readonly StoreTier[]
 }
 
@@ -78,9 +78,11 @@ export async function deleteResults(
   const deleted = outcomes.filter((outcome) => !('problems' in outcome)) as DeletedResult[]
   const failed = outcomes.filter((outcome) => 'problems' in outcome)
   const gone = new Set(deleted.map(({ key }) => key))
+  // Not after long: some stores take a condition and write all the same.
+  const present = wanted.length === 1 && isDeleting(manifest, wanted) ? manifest : undefined
   try {
     // Also where none was before: the task may have been sealed meanwhile.
-    await manifests?.update(taskId, (found) => found && forget(found, gone), { signal })
+    await manifests?.update(taskId, (found) => found && forget(found, gone), { signal, present })
   } catch (error) {
     if (!isConductorError(error) || manifests === undefined) throw error
     // Nothing shows what is gone, since the manifest still says that it is being deleted.
@@ -130,7 +132,7 @@ async function deleteEverywhere(
   const problems: TierProblem[] = []
   for (const store of stores) {
     try {
-      if (await store.delete(key, { signal })) tiers.add(store.tier)
+      if (await store.delete(key, { signal, listed: locations.includes(store.name) })) tiers.add(store.tier)
     } catch (error) {
       if (!isConductorError(error)) throw error
       const problem = { key, store: store.name, tier: store.tier, error }
@@ -163,6 +165,12 @@ function announce(manifest: Manifest, keys: ReadonlySet<string>): Manifest | und
   const known = new Set(deleting)
   const more = results.flatMap(({ key }) => (keys.has(key) && !known.has(key) ? [key] : []))
   return more.length === 0 ? undefined : { ...manifest, deleting: [...deleting, ...more] }
+}
+
+/** Whether the manifest is one in which these have just been announced, or were before. */
+function isDeleting(manifest: Manifest | undefined, wanted: readonly Deletable[]): boolean {
+  const { deleting = [] } = manifest ?? {}
+  return deleting !== 'all' && wanted.every(({ key }) => deleting.includes(key))
 }
 
 function forget(manifest: Manifest, gone: ReadonlySet<string>): Manifest | undefined {

@@ -10,6 +10,7 @@ import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { ARCHIVE_SUFFIX } from '../protocol/key.js'
 import { extractArchive, extractLimits } from './extract.js'
+import { isPartName } from './part-file.js'
 import type { Result } from './result.js'
 
 /** Options for downloading all results. */
@@ -100,7 +101,7 @@ export async function downloadResults(
   await mkdir(dir, { recursive: true })
   const progress = new Progress(results, onProgress)
   const limit = pLimit(concurrency)
-  const folders = new Map<string, Promise<string[]>>()
+  const folders = new Map<string, Promise<Folder>>()
   const saved: DownloadedFile[] = []
   const skipped: DownloadedFile[] = []
   const failed: FailedDownload[] = []
@@ -109,22 +110,17 @@ export async function downloadResults(
       limit(async () => {
         signal?.throwIfAborted()
         const place = join(dir, pathOf(result))
-        const unpacks = extract && result.archive === 'tar.gz'
-        const path =
-          unpacks && place.endsWith(ARCHIVE_SUFFIX) ? place.slice(0, -ARCHIVE_SUFFIX.length) : place
-        const file = {
-          key: result.key,
-          path,
-          sizeBytes: result.isDescribed ? result.contentSize : result.size,
-        }
+        let path = place
         const onBytes = (sizeBytes: number): void => progress.bytes(result, sizeBytes)
         try {
-          const siblings = await once(folders, dirname(place), makeAndList)
-          const fetching = { signal, onBytes, siblings }
+          const unpacks = extract && (await isArchive(result, signal))
+          if (unpacks && place.endsWith(ARCHIVE_SUFFIX)) path = place.slice(0, -ARCHIVE_SUFFIX.length)
+          const folder = await once(folders, dirname(place), makeAndList)
+          const fetching = { signal, onBytes, folder }
           const isNew = unpacks
             ? await unpack(result, place, path, fetching)
             : await fetchFile(result, place, fetching)
-          ;(isNew ? saved : skipped).push(file)
+          ;(isNew ? saved : skipped).push({ key: result.key, path, sizeBytes: result.contentSize })
         } catch (error) {
           if (!isConductorError(error)) throw error
           failed.push({ key: result.key, path, error })
@@ -145,13 +141,26 @@ export async function downloadResults(
 
 interface FetchOptions extends CallOptions {
   readonly onBytes: (sizeBytes: number) => void
-  /** What was in the folder when the download came to it. */
-  readonly siblings: readonly string[]
+  readonly folder: Folder
 }
 
-async function makeAndList(folder: string): Promise<string[]> {
+/** What was in a folder when the download came to it. */
+interface Folder {
+  readonly names: ReadonlySet<string>
+  /** Those of unfinished files. */
+  readonly parts: readonly string[]
+}
+
+/** Only what is named like one is asked about. */
+async function isArchive(result: Result, signal: AbortSignal | undefined): Promise<boolean> {
+  if (!result.isDescribed && !result.name.endsWith(ARCHIVE_SUFFIX)) return false
+  return (await result.load({ signal })).archive === 'tar.gz'
+}
+
+async function makeAndList(folder: string): Promise<Folder> {
   await mkdir(folder, { recursive: true })
-  return readdir(folder)
+  const names = await readdir(folder)
+  return { names: new Set(names), parts: names.filter(isPartName) }
 }
 
 /** What has been made for a key before, or now. */
@@ -162,9 +171,13 @@ function once<T>(made: Map<string, T>, key: string, make: (key: string) => T): T
 }
 
 /** False when it was there. */
-async function fetchFile(result: Result, path: string, options: FetchOptions): Promise<boolean> {
-  if (await isThere(result, path, options.signal)) return false
-  await result.save(path, options)
+async function fetchFile(
+  result: Result,
+  path: string,
+  { folder, onBytes, signal }: FetchOptions,
+): Promise<boolean> {
+  if (folder.names.has(basename(path)) && (await isThere(result, path, signal))) return false
+  await result.save(path, { siblings: folder.parts, onBytes, signal })
   return true
 }
 
@@ -191,7 +204,10 @@ async function unpack(
 
 /** Whether a file is there that is just what the result is. */
 async function isThere(result: Result, path: string, signal: AbortSignal | undefined): Promise<boolean> {
-  if (result.sha256 === undefined || (await kindOf(path)) !== result.contentSize) return false
+  const there = await kindOf(path)
+  if (typeof there !== 'number') return false
+  await result.load({ signal })
+  if (result.sha256 === undefined || there !== result.contentSize) return false
   const expected = await digestOf(result, signal)
   if (expected === undefined) return false
   const hash = createHash('sha256')

@@ -2,15 +2,19 @@ import { createHash, randomBytes } from 'node:crypto'
 import { type FileHandle, lstat, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { isAlive, ownOwner } from '../persister/spool/owner.js'
-import type { ResultDescription } from '../stores/result-store.js'
+import type { BodyFacts } from '../stores/result-store.js'
 import { writeAll } from '../streams/write-all.js'
 import { DigestCheck } from './verify.js'
 
 /** Names that unfinished files have: what they will be, what they are of, and whose they are. */
 const partPattern = /^\.([0-9a-f]{16})\.([0-9a-f]{16})\.(\d{1,10})-(\d*)-([0-9a-f]{8})\.[0-9a-f]{8}\.part$/
 const READ_BYTES = 1 << 20
+/** What is written in one go: most results are no larger, and each call of the file system costs more than its bytes. */
+const WRITE_BYTES = 1 << 20
+/** How long bytes of a slow source wait for more: what has come shall outlive this process. */
+const WRITE_AFTER_MS = 50
 /** How much may wait for the disk before the source has to. */
-const MAX_WAITING_BYTES = 1 << 20
+const MAX_WAITING_BYTES = 2 * WRITE_BYTES
 
 /** Unfinished files that this process is writing to. */
 const active = new Set<string>()
@@ -27,7 +31,7 @@ function short(text: string, digits = 16): string {
 export class PartFile {
   readonly #path: string
   readonly #target: string
-  readonly #expected: ResultDescription | undefined
+  readonly #expected: BodyFacts | undefined
   readonly #file: FileHandle
   #check: DigestCheck | undefined
   #size = 0
@@ -36,12 +40,13 @@ export class PartFile {
   #waitingBytes = 0
   #writtenBytes = 0
   #writing: Promise<void> | undefined
+  #timer: NodeJS.Timeout | undefined
   #failure: unknown
 
   private constructor(
     path: string,
     target: string,
-    expected: ResultDescription | undefined,
+    expected: BodyFacts | undefined,
     file: FileHandle,
     check: DigestCheck | undefined,
   ) {
@@ -53,13 +58,13 @@ export class PartFile {
   }
 
   /**
-   * Goes on with what an earlier call left for this target, or begins. Without a description nothing can be gone on with; with one
-   * that has no digest it rejects with `INTEGRITY`. Without the names in the target's folder it lists them itself.
+   * Goes on with what an earlier call left for this target, or begins; `siblings` are the names in the target's folder. Without a
+   * description nothing can be gone on with; with one that has no digest it rejects with `INTEGRITY`.
    */
   static async open(
     target: string,
-    expected: ResultDescription | undefined,
-    siblings?: readonly string[],
+    expected: BodyFacts | undefined,
+    siblings: readonly string[],
   ): Promise<PartFile> {
     const check = checkFor(expected)
     const whole = resolve(target)
@@ -73,8 +78,7 @@ export class PartFile {
     active.add(path)
     try {
       // Beside the target, since a rename does not cross file systems.
-      const names = siblings ?? (await readdir(folder))
-      const taken = await takeOver(folder, names, { targetId, identity }, path)
+      const taken = await takeOver(folder, siblings, { targetId, identity }, path)
       const file = await open(path, taken ? 'r+' : 'wx+')
       const part = new PartFile(path, whole, expected, file, check)
       if (taken) await part.#readBack()
@@ -97,8 +101,9 @@ export class PartFile {
     this.#waiting.push(chunk)
     this.#waitingBytes += chunk.length
     this.#size += chunk.length
-    this.#writing ??= this.#writeWaiting()
-    if (this.#waitingBytes >= MAX_WAITING_BYTES) await this.#written()
+    if (this.#waitingBytes >= WRITE_BYTES) this.#startWriting()
+    else this.#writeSoon()
+    if (this.#waitingBytes >= MAX_WAITING_BYTES) await this.#writing
   }
 
   /** Begins again from nothing. */
@@ -141,30 +146,47 @@ export class PartFile {
 
   async discard(): Promise<void> {
     await this.#writing
+    clearTimeout(this.#timer)
+    this.#waiting = []
     await this.#file.close()
     await rm(this.#path, { force: true })
     active.delete(this.#path)
   }
 
+  #writeSoon(): void {
+    this.#timer ??= setTimeout(() => this.#startWriting(), WRITE_AFTER_MS).unref()
+  }
+
+  #startWriting(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#writing ??= this.#writeWaiting()
+  }
+
   async #writeWaiting(): Promise<void> {
     try {
-      while (this.#waiting.length > 0) {
+      do {
         const chunks = this.#waiting
         const sizeBytes = this.#waitingBytes
         this.#waiting = []
         this.#waitingBytes = 0
         await writeAll(this.#file, chunks, this.#writtenBytes)
         this.#writtenBytes += sizeBytes
-      }
+      } while (this.#waitingBytes >= WRITE_BYTES)
     } catch (error) {
       this.#failure = error
     } finally {
       this.#writing = undefined
+      if (this.#waiting.length > 0 && this.#failure === undefined) this.#writeSoon()
     }
   }
 
+  /** Writes all that waits. */
   async #written(): Promise<void> {
     await this.#writing
+    if (this.#failure === undefined && this.#waiting.length > 0) this.#startWriting()
+    await this.#writing
+    clearTimeout(this.#timer)
     if (this.#failure !== undefined) throw this.#failure
   }
 
@@ -183,11 +205,27 @@ export class PartFile {
   }
 }
 
-function checkFor(expected: ResultDescription | undefined): DigestCheck | undefined {
+/** The names in the folder that a file is to lie in. */
+export function namesBeside(target: string): Promise<string[]> {
+  return readdir(dirname(resolve(target)))
+}
+
+/** Whether it is one of an unfinished file. */
+export function isPartName(name: string): boolean {
+  return partPattern.test(name)
+}
+
+/** Whether an earlier call has left anything for this target, by the names in its folder. */
+export function hasPart(target: string, siblings: readonly string[]): boolean {
+  const start = `.${short(basename(resolve(target)))}.`
+  return siblings.some((name) => name.startsWith(start))
+}
+
+function checkFor(expected: BodyFacts | undefined): DigestCheck | undefined {
   return expected === undefined ? undefined : new DigestCheck(expected)
 }
 
-function identityOf({ key, size, sha256 }: ResultDescription): string {
+function identityOf({ key, size, sha256 }: BodyFacts): string {
   return JSON.stringify([key, size, sha256])
 }
 

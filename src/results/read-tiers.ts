@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
-import type { OpenOptions, ResultStore, StoreTier } from '../stores/result-store.js'
+import type { BodyFacts, DescribedBody, OpenOptions, ResultStore, StoreTier } from '../stores/result-store.js'
 import { readChunks } from '../streams/web-stream.js'
 import type { DigestCheck } from './verify.js'
 
@@ -23,6 +23,37 @@ export interface TierProblem {
   readonly store: string
   readonly tier: StoreTier
   readonly error: ConductorError
+}
+
+/** A tier that has been asked for the bytes before anybody knew what they must be. */
+export class OpenedTier {
+  readonly store: ResultStore
+  readonly about: BodyFacts
+  #body: ReadableStream<Uint8Array> | undefined
+
+  constructor(store: ResultStore, { body, about }: DescribedBody) {
+    this.store = store
+    this.about = about
+    this.#body = body
+  }
+
+  /** The bytes, for whoever asks first; undefined afterwards. */
+  take(): ReadableStream<Uint8Array> | undefined {
+    const body = this.#body
+    this.#body = undefined
+    return body
+  }
+
+  /** Frees the connection if nobody has taken the bytes. */
+  async close(): Promise<void> {
+    await this.take()?.cancel()
+  }
+}
+
+/** How {@link ResultTiers.chunks} reads. */
+export interface ChunksOptions extends OpenOptions {
+  /** What is there to begin with, of the same tier and from the first byte on; used if the first byte is where it begins. */
+  readonly opened?: OpenedTier | undefined
 }
 
 /** One result's tiers, the preferred one first, and how to read from whichever can give it. */
@@ -80,16 +111,35 @@ export class ResultTiers {
     )
   }
 
+  /**
+   * The first tier that gives the bytes together with what they must be. Undefined where one that cannot do that in one request
+   * comes first; rejects with what all of them said.
+   */
+  async open(options: CallOptions): Promise<OpenedTier | undefined> {
+    const errors: ConductorError[] = []
+    for (const store of this.stores) {
+      if (store.openDescribed === undefined) return undefined
+      try {
+        return new OpenedTier(store, await store.openDescribed(this.#key, options))
+      } catch (error) {
+        errors.push(this.note(store, error))
+      }
+    }
+    throw this.allFailed('read', errors)
+  }
+
   /** The bytes as one tier has them; a connection that breaks is taken up again at the byte it had come to, a few times. */
   async *chunks(
     store: ResultStore,
-    { signal, offset = 0 }: OpenOptions = {},
+    { signal, offset = 0, opened }: ChunksOptions = {},
   ): AsyncGenerator<Uint8Array, void, undefined> {
     let at = offset
     let brokeAt = offset
     for (let resumes = 0; ; ) {
       try {
-        for await (const chunk of readChunks(await store.open(this.#key, { signal, offset: at }))) {
+        const first = at === 0 ? opened?.take() : undefined
+        const body = first ?? (await store.open(this.#key, { signal, offset: at }))
+        for await (const chunk of readChunks(body)) {
           at += chunk.length
           yield chunk
         }

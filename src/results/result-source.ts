@@ -7,6 +7,7 @@ import type { ResultsContext } from './context.js'
 import { type DeleteOptions, type DeleteReport, deleteResults } from './delete-results.js'
 import { findResult } from './find-result.js'
 import { type ListingOptions, listResults } from './list-results.js'
+import { localName } from './local-name.js'
 import type { TierProblem } from './read-tiers.js'
 import type { Result } from './result.js'
 
@@ -37,13 +38,13 @@ export function taskSource(context: ResultsContext): ResultSource {
       return findResult(context, key, options)
     },
     delete: (results, options) => deleteResults(context, results, options),
-    pathOf: ({ timestamp, name }) => spoolFileName(timestamp, name),
+    pathOf: ({ timestamp, name }) => localName(spoolFileName(timestamp, name)),
   }
 }
 
 /** The same in a folder for each task. */
 export function pathByTask(result: Result): string {
-  return join(result.taskId, spoolFileName(result.timestamp, result.name))
+  return join(localName(result.taskId), localName(spoolFileName(result.timestamp, result.name)))
 }
 
 async function* listTask(

@@ -155,7 +155,13 @@ export function createResults(source: ResultSource, view: ResultsView = { filter
       get,
       latest,
       download: async (dir: string, options: DownloadOptions = {}) =>
-        downloadResults(await list({ signal: options.signal, strict: true }), dir, source.pathOf, options),
+        // What each must be comes along with its bytes.
+        downloadResults(
+          await list({ signal: options.signal, strict: true, metadata: false }),
+          dir,
+          source.pathOf,
+          options,
+        ),
       delete: remove,
       [Symbol.asyncIterator]: iterate,
     },

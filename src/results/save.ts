@@ -2,9 +2,9 @@ import type { FileHandle } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
-import type { ResultDescription, ResultStore } from '../stores/result-store.js'
-import { PartFile } from './part-file.js'
-import type { ResultTiers } from './read-tiers.js'
+import type { BodyFacts, ResultStore } from '../stores/result-store.js'
+import { namesBeside, PartFile } from './part-file.js'
+import type { OpenedTier, ResultTiers } from './read-tiers.js'
 
 const kinds: Readonly<Record<string, ErrorCode>> = {
   ENOSPC: 'NO_SPACE',
@@ -19,13 +19,15 @@ const kinds: Readonly<Record<string, ErrorCode>> = {
 export interface SaveSpec extends CallOptions {
   readonly tiers: ResultTiers
   /** What the bytes must be; undefined takes whatever comes. */
-  readonly expected: ResultDescription | undefined
+  readonly expected: BodyFacts | undefined
+  /** The tier to begin with, where one has been asked already; those before it have failed. */
+  readonly opened?: OpenedTier | undefined
   /** Turns the bytes, once they are verified, into those that are to be saved, in place; resolves with how many these are. */
   readonly convert?: ((file: FileHandle, size: number) => Promise<number>) | undefined
   /** Told of the bytes that are there so far. */
   readonly onBytes?: ((sizeBytes: number) => void) | undefined
-  /** The names in the file's folder, when they are known. */
-  readonly siblings?: readonly string[] | undefined
+  /** The names in the file's folder. */
+  readonly siblings: readonly string[]
 }
 
 /** A failure of this machine's own file system, which no other tier can mend. */
@@ -54,15 +56,26 @@ export async function saveResult(path: string, spec: SaveSpec): Promise<void> {
   }
 }
 
+/** The names in the folder that a file is to be saved in. */
+export async function listSiblings(path: string): Promise<string[]> {
+  try {
+    return await namesBeside(path)
+  } catch (error) {
+    throw mapSaveError(error, path)
+  }
+}
+
 /** Reads on from where the file ends, on one tier after the other, until the file is what it must be. */
-async function fill(part: PartFile, { tiers, expected, onBytes, signal }: SaveSpec): Promise<void> {
+async function fill(part: PartFile, spec: SaveSpec): Promise<void> {
+  const { tiers, expected, opened, onBytes } = spec
   if (expected !== undefined && part.size > 0) {
     onBytes?.(part.size)
     if (part.size === expected.size && (await isRight(part, 'an earlier download'))) return
   }
   const errors: ConductorError[] = []
-  for (const store of tiers.stores) {
-    const error = await fillFrom(store, part, { tiers, expected, onBytes, signal })
+  const first = opened === undefined ? 0 : tiers.stores.indexOf(opened.store)
+  for (const store of tiers.stores.slice(first)) {
+    const error = await fillFrom(store, part, spec)
     if (error === undefined) return
     errors.push(error)
   }
@@ -73,12 +86,13 @@ async function fill(part: PartFile, { tiers, expected, onBytes, signal }: SaveSp
 async function fillFrom(
   store: ResultStore,
   part: PartFile,
-  { tiers, onBytes, signal }: SaveSpec,
+  { tiers, opened, onBytes, signal }: SaveSpec,
 ): Promise<ConductorError | undefined> {
+  const own = opened?.store === store ? opened : undefined
   for (;;) {
     const alone = part.size === 0
     try {
-      for await (const chunk of tiers.chunks(store, { signal, offset: part.size })) {
+      for await (const chunk of tiers.chunks(store, { signal, offset: part.size, opened: own })) {
         await locally(() => part.append(chunk))
         onBytes?.(part.size)
       }

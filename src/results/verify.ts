@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto'
 import { ConductorError } from '../errors.js'
-import type { ResultDescription } from '../stores/result-store.js'
+import type { BodyFacts } from '../stores/result-store.js'
 
 /** Watches bytes go by and tells at the end whether they are those that were stored. */
 export class DigestCheck {
-  readonly #expected: ResultDescription
+  readonly #expected: BodyFacts
   readonly #hash = createHash('sha256')
   #size = 0
 
   /** Throws `INTEGRITY` when there is no digest to check against. */
-  constructor(expected: ResultDescription) {
+  constructor(expected: BodyFacts) {
     if (expected.sha256 === undefined) {
       throw new ConductorError(
         'INTEGRITY',

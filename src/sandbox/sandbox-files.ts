@@ -11,7 +11,7 @@ import {
 } from '../stores/spool-store.js'
 import { skipBytes } from '../streams/skip-bytes.js'
 import { DELETE_EXIT, deleteScript } from './delete-script.js'
-import { quote } from './quote.js'
+import { parseRecords, recordsScript } from './records-script.js'
 import type { RemoteSandbox } from './remote-sandbox.js'
 
 /** The spool inside a running sandbox. Reading all records of a task is one command, however many there are. */
@@ -26,36 +26,15 @@ export class SandboxFiles implements SpoolFiles {
   }
 
   async *readRecords(taskId: string, { signal }: CallOptions = {}): AsyncGenerator<SpoolRecordFile> {
-    const folder = quote(`${this.#folder}/${taskId}`)
-    // Each record as two lines: its file's name, then its JSON, cut where no honest record ends.
-    const script = `cd -- ${folder} 2>/dev/null || exit 0
-nl='
-'
-for f in *${RECORD_SUFFIX}; do
-  [ -f "$f" ] && [ ! -L "$f" ] && [ -f "\${f%${RECORD_SUFFIX}}" ] || continue
-  case $f in *"$nl"*) continue ;; esac
-  printf '%s\\n' "$f"
-  head -c ${MAX_RECORD_BYTES + 1} -- "$f" | tr '\\n' ' '
-  echo
-done | head -c ${MAX_SPOOL_RECORD_BYTES + 1}`
+    const script = recordsScript(`${this.#folder}/${taskId}`)
     const { exitCode, stdout, stderr } = await this.#sandbox.run(script, { signal })
-    if (exitCode !== 0) {
-      throw new ConductorError(
-        'COMMAND_FAILED',
-        `list ${taskId} in sandbox ${this.#sandbox.id}: ${stderr.trim()}`,
-      )
+    const doing = `list ${taskId} in sandbox ${this.#sandbox.id}`
+    if (Buffer.byteLength(stdout) > MAX_SPOOL_RECORD_BYTES) throw tooManyRecords(doing)
+    const records = exitCode === 0 ? parseRecords(stdout) : undefined
+    if (records === undefined) {
+      throw new ConductorError('COMMAND_FAILED', `${doing} failed: ${stderr.trim().slice(-500)}`)
     }
-    if (stdout.length > MAX_SPOOL_RECORD_BYTES) {
-      throw tooManyRecords(`list ${taskId} in sandbox ${this.#sandbox.id}`)
-    }
-    const lines = stdout.split('\n')
-    for (let i = 0; i + 1 < lines.length; i += 2) {
-      const [name = '', text = ''] = [lines[i], lines[i + 1]]
-      yield {
-        fileName: name.slice(0, -RECORD_SUFFIX.length),
-        text: text.length > MAX_RECORD_BYTES ? undefined : text,
-      }
-    }
+    yield* records
   }
 
   async readRecord(

@@ -13,6 +13,8 @@ export interface ManifestSummary extends Pick<Manifest, 'outcome' | 'complete'> 
 export interface UpdateManifestOptions extends CallOptions {
   /** Whether most likely none is there: saves reading first. What is there all the same is read then. @default false */
   readonly expectNone?: boolean | undefined
+  /** What an earlier update resolved with: saves reading it again where the store can tell that it is still there. */
+  readonly present?: Manifest | undefined
 }
 
 /** Where sealed tasks are written down; only conductors can write there. */

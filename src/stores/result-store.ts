@@ -22,6 +22,15 @@ export interface ResultDescription {
   readonly notEncrypted?: string | undefined
 }
 
+/** What of a description comes along with the bytes: all that it takes to verify and decrypt them. */
+export type BodyFacts = Pick<ResultDescription, 'key' | 'size' | 'sha256' | 'contentType' | 'problem'>
+
+/** A body, and what it must be. */
+export interface DescribedBody {
+  readonly body: ReadableStream<Uint8Array>
+  readonly about: BodyFacts
+}
+
 /** One line of a listing. */
 export interface StoredEntry {
   readonly key: string
@@ -41,6 +50,12 @@ export interface OpenOptions extends CallOptions {
 export interface ListOptions extends CallOptions {
   /** Lists only keys that sort after this one. */
   readonly startAfter?: string | undefined
+}
+
+/** Options for a deletion. */
+export interface DeleteOptions extends CallOptions {
+  /** Whether a listing has shown it here: a store that would have to ask whether it was there believes that. @default false */
+  readonly listed?: boolean | undefined
 }
 
 /** Options for a link that works without credentials. */
@@ -64,11 +79,13 @@ export interface ResultStore {
   describe(key: string, options?: CallOptions): Promise<ResultDescription | undefined>
   /** Rejects with `NOT_FOUND` before the first byte; cancelling the stream frees the connection. Digests are the caller's to check. */
   open(key: string, options?: OpenOptions): Promise<ReadableStream<Uint8Array>>
+  /** As {@link open}, from the first byte on; missing where a request for the bytes does not tell what they must be. */
+  openDescribed?(key: string, options?: CallOptions): Promise<DescribedBody>
   /**
    * Removes a result with everything that belongs to it, in an order that never leaves a record without its bytes; resolves false
    * when it was not there. Repeating a call that failed ends what it began. Rejects with `UNSUPPORTED` where nothing can be deleted.
    */
-  delete(key: string, options?: CallOptions): Promise<boolean>
+  delete(key: string, options?: DeleteOptions): Promise<boolean>
   /** A presigned link to the body; missing where the store has no such thing. */
   url?(key: string, options?: UrlOptions): Promise<string>
 }

@@ -1,18 +1,19 @@
 import { Readable } from 'node:stream'
+import { StreamChunks } from './stream-chunks.js'
 
 /** A Node stream as a web stream whose failures are translated; cancelling it destroys the source. */
 export function toWebStream(
   source: Readable,
   mapError: (error: unknown) => unknown,
 ): ReadableStream<Uint8Array> {
-  const chunks = source[Symbol.asyncIterator]()
+  const chunks = new StreamChunks(source)
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         try {
-          const next = await chunks.next()
-          if (next.done) controller.close()
-          else controller.enqueue(next.value)
+          const chunk = await chunks.next()
+          if (chunk === undefined) controller.close()
+          else controller.enqueue(chunk)
         } catch (error) {
           controller.error(mapError(error))
         }
@@ -21,7 +22,7 @@ export function toWebStream(
         source.destroy(reason instanceof Error ? reason : undefined)
       },
     },
-    // Nothing is read ahead: a reader that stops early costs no more than it read.
+    // No more is read ahead than the source itself does: a reader that stops early costs little more than it read.
     { highWaterMark: 0 },
   )
 }

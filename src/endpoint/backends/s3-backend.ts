@@ -3,17 +3,15 @@ import { createReadStream } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { DeleteObjectCommand } from '@aws-sdk/client-s3'
 import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
 import { KeyLock } from '../../key-lock.js'
 import { parseKey, taskIdProblem } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
-import { s3ObjectKey, s3SidecarKey, toS3Metadata } from '../../protocol/s3-layout.js'
+import { toS3Metadata } from '../../protocol/s3-layout.js'
 import type { ResultDescription, StoredEntry } from '../../stores/result-store.js'
 import { listPages } from '../../stores/s3/list-pages.js'
-import { mapS3Error } from '../../stores/s3/map-s3-error.js'
 import type { S3Location } from '../../stores/s3/s3-location.js'
 import { S3Store } from '../../stores/s3/s3-store.js'
 import { S3Tasks } from '../../stores/s3/s3-tasks.js'
@@ -130,11 +128,9 @@ export class S3Backend implements EndpointBackend {
 
   async delete(key: string): Promise<boolean> {
     return this.#lock.run(key, async () => {
+      // What another process is about to put under the key may have its sidecar there by now.
       if ((await this.#store.describe(key)) === undefined) return false
-      const Key = s3ObjectKey(this.#at.prefix, key)
-      // The object first: a record without one is passed over by every reader.
-      for (const gone of [Key, s3SidecarKey(Key)]) await this.#deleteObject(gone)
-      return true
+      return this.#store.delete(key, { listed: true })
     })
   }
 
@@ -196,15 +192,6 @@ export class S3Backend implements EndpointBackend {
     if (record === undefined)
       throw new ConductorError('EXISTS', `${key} in ${this.#store.name} has no digest`)
     return record
-  }
-
-  async #deleteObject(Key: string): Promise<void> {
-    const Bucket = this.#at.bucket
-    try {
-      await this.#at.client.send(new DeleteObjectCommand({ Bucket, Key }))
-    } catch (error) {
-      throw mapS3Error(error, `delete s3://${Bucket}/${Key}`)
-    }
   }
 
   /** False when the body has yet to be put as a whole. */

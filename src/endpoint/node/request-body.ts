@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { MessageChunks } from './message-chunks.js'
+import { StreamChunks } from '../../streams/stream-chunks.js'
 
 /** How much of a refused body is read so that the client gets to the answer. */
 const DRAIN_BYTES = 64 << 20
@@ -12,14 +12,14 @@ export class RequestBody {
   /** Cancelling it leaves the connection open, so that the answer can still be sent. */
   readonly stream: ReadableStream<Uint8Array>
   readonly #message: IncomingMessage
-  readonly #chunks: MessageChunks
+  readonly #chunks: StreamChunks
   /** Whether the client holds the body back until it is told to go on. */
   #heldBack: boolean
 
   /** `continues` is where `100 Continue` is sent once somebody reads; without it the server has done so already. */
   constructor(message: IncomingMessage, continues: ServerResponse | undefined) {
     this.#message = message
-    this.#chunks = new MessageChunks(message)
+    this.#chunks = new StreamChunks(message)
     this.#heldBack = continues !== undefined && message.headers.expect !== undefined
     const pull = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
       if (this.#heldBack) continues?.writeContinue()

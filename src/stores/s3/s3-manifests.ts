@@ -18,6 +18,8 @@ const MAX_CONFLICTS = 20
 export class S3Manifests implements ManifestStore {
   readonly name: string
   readonly #at: S3Location
+  /** Tags of manifests written here, for whoever goes on with one. */
+  readonly #etags = new WeakMap<Manifest, string>()
 
   /** The location stays the caller's to close. */
   constructor(location: S3Location) {
@@ -52,16 +54,18 @@ export class S3Manifests implements ManifestStore {
   async update(
     taskId: string,
     change: (present: Manifest | undefined) => Manifest | undefined,
-    { signal, expectNone = false }: UpdateManifestOptions = {},
+    { signal, expectNone = false, present: written }: UpdateManifestOptions = {},
   ): Promise<Manifest | undefined> {
     for (let conflicts = 0; ; conflicts++) {
-      const present = expectNone && conflicts === 0 ? undefined : await this.#read(taskId, signal)
+      const known = conflicts === 0 ? this.#written(written) : undefined
+      const present = known ?? (expectNone && conflicts === 0 ? undefined : await this.#read(taskId, signal))
       const next = change(present?.manifest)
       if (next === undefined) return present?.manifest
       const expected = present === undefined ? null : present.etag
       try {
         const metadata = toMetadata(summaryOf(next))
-        await writeS3Document(this.#at, this.#key(taskId), next, { expected, metadata, signal })
+        const etag = await writeS3Document(this.#at, this.#key(taskId), next, { expected, metadata, signal })
+        if (etag !== undefined) this.#etags.set(next, etag)
         return next
       } catch (error) {
         if (!isConductorError(error) || error.code !== 'EXISTS') throw error
@@ -78,6 +82,11 @@ export class S3Manifests implements ManifestStore {
     const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) })
     const doing = `delete the manifest of ${taskId}`
     await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+  }
+
+  #written(manifest: Manifest | undefined): { manifest: Manifest; etag: string } | undefined {
+    const etag = manifest === undefined ? undefined : this.#etags.get(manifest)
+    return manifest === undefined || etag === undefined ? undefined : { manifest, etag }
   }
 
   async #read(

@@ -1,6 +1,5 @@
 import type { Readable } from 'node:stream'
 import {
-  DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
   type HeadObjectCommandOutput,
@@ -22,6 +21,8 @@ import type { JsonObject, ResultRecord } from '../../protocol/record.js'
 import { s3ObjectKey, s3SidecarKey, s3TaskPrefix, toS3Metadata } from '../../protocol/s3-layout.js'
 import { toWebStream } from '../../streams/web-stream.js'
 import type {
+  DeleteOptions,
+  DescribedBody,
   ListOptions,
   OpenOptions,
   ResultDescription,
@@ -29,6 +30,7 @@ import type {
   StoredEntry,
   UrlOptions,
 } from '../result-store.js'
+import { deleteS3Objects } from './delete-objects.js'
 import { listPages } from './list-pages.js'
 import { mapS3Error } from './map-s3-error.js'
 import { encryptionProblem } from './object-encryption.js'
@@ -37,6 +39,9 @@ import { readS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
 const sha256Pattern = /^[0-9a-f]{64}$/
+
+/** What both HEAD and GET tell of an object. */
+type ObjectHead = Pick<HeadObjectCommandOutput, 'ContentLength' | 'ContentType' | 'Metadata'>
 
 /** Results in an S3 bucket, one object each, laid out so that `aws s3 ls` and `aws s3 cp` work on them. */
 export class S3Store implements ResultStore {
@@ -95,29 +100,21 @@ export class S3Store implements ResultStore {
   }
 
   async open(key: string, { signal, offset = 0 }: OpenOptions = {}): Promise<ReadableStream<Uint8Array>> {
-    const Key = this.#objectKey(key)
-    const doing = `get ${this.name}/${key}`
-    const Range = offset === 0 ? undefined : `bytes=${offset}-`
-    const { Body } = await this.#send(
-      doing,
-      (options) =>
-        this.#at.client.send(new GetObjectCommand({ Bucket: this.#at.bucket, Key, Range }), options),
-      signal,
-    )
-    if (Body === undefined) throw new ConductorError('PROTOCOL', `${doing} answered without a body`)
-    return toWebStream(Body as Readable, (error) => mapS3Error(error, doing, signal))
+    return (await this.#get(key, offset, signal)).body
   }
 
-  async delete(key: string, { signal }: CallOptions = {}): Promise<boolean> {
+  async openDescribed(key: string, { signal }: CallOptions = {}): Promise<DescribedBody> {
+    const { body, head } = await this.#get(key, 0, signal)
+    return { body, about: describeHead(key, head) }
+  }
+
+  async delete(key: string, { signal, listed = false }: DeleteOptions = {}): Promise<boolean> {
     const Key = this.#objectKey(key)
-    // S3 does not say whether there was anything: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html
-    const was = (await this.#head(key, signal)) !== undefined
+    // S3 does not say whether there was anything: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+    const was = listed || (await this.#head(key, signal)) !== undefined
     // The object first, since a sidecar without one is passed over; the sidecar also when an earlier call got no further than that.
-    for (const gone of [Key, s3SidecarKey(Key)]) {
-      const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: gone })
-      const doing = `delete ${this.name}/${key}`
-      await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
-    }
+    const doing = `delete ${this.name}/${key}`
+    await deleteS3Objects(this.#at, [Key, s3SidecarKey(Key)], { doing, signal })
     return was
   }
 
@@ -215,6 +212,21 @@ export class S3Store implements ResultStore {
     }
   }
 
+  async #get(
+    key: string,
+    offset: number,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly body: ReadableStream<Uint8Array>; readonly head: ObjectHead }> {
+    const Key = this.#objectKey(key)
+    const doing = `get ${this.name}/${key}`
+    const Range = offset === 0 ? undefined : `bytes=${offset}-`
+    const command = new GetObjectCommand({ Bucket: this.#at.bucket, Key, Range })
+    const head = await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+    if (head.Body === undefined) throw new ConductorError('PROTOCOL', `${doing} answered without a body`)
+    const body = toWebStream(head.Body as Readable, (error) => mapS3Error(error, doing, signal))
+    return { body, head }
+  }
+
   #objectKey(key: string): string {
     assertKey(key)
     return s3ObjectKey(this.#at.prefix, key)
@@ -250,11 +262,11 @@ function isRecordOf(text: string, { sha256, created_at }: ResultRecord): boolean
 }
 
 /** The user's metadata as the object carries it; absent or empty when it lies in the sidecar. */
-function metadataOf({ Metadata }: HeadObjectCommandOutput): string | undefined {
+function metadataOf({ Metadata }: ObjectHead): string | undefined {
   return Metadata?.metadata === '' ? undefined : Metadata?.metadata
 }
 
-function describeHead(key: string, head: HeadObjectCommandOutput): ResultDescription {
+function describeHead(key: string, head: ObjectHead): ResultDescription {
   const meta = head.Metadata ?? {}
   const parts = assertKey(key)
   let metadata: JsonObject = {}

@@ -1,8 +1,4 @@
-import {
-  DeleteObjectsCommand,
-  type DeleteObjectsCommandOutput,
-  type ListObjectsV2CommandOutput,
-} from '@aws-sdk/client-s3'
+import type { ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
 import { assertTaskId, parseKey, RECORD_SUFFIX, taskIdProblem } from '../../protocol/key.js'
 import { s3ManifestKey, s3TaskPrefix } from '../../protocol/s3-layout.js'
@@ -14,8 +10,8 @@ import type {
   TaskIndex,
   TaskUsage,
 } from '../task-index.js'
+import { deleteS3Objects } from './delete-objects.js'
 import { listPages, type WantedKeys } from './list-pages.js'
-import { mapS3Error } from './map-s3-error.js'
 import type { S3Location } from './s3-location.js'
 
 const MANIFEST_SUFFIX = '.json'
@@ -80,38 +76,15 @@ export class S3Tasks implements TaskIndex {
           Key !== undefined && LastModified !== undefined && LastModified < storedBefore,
       )
       if (old.length === 0) continue
-      await this.#deleteObjects(
-        old.map(({ Key = '' }) => Key),
-        signal,
-      )
+      const keys = old.map(({ Key = '' }) => Key)
+      // A page has no more than one request takes.
+      await deleteS3Objects(this.#at, keys, { doing: `delete from ${this.name}`, concurrency: 16, signal })
       for (const { Key = '', Size = 0 } of old) {
         const key = Key.slice(strip)
         const isResult = !key.endsWith(RECORD_SUFFIX) && parseKey(key) !== undefined
         yield { key: isResult ? key : undefined, size: Size }
       }
     }
-  }
-
-  /** As many as a page has, which is as many as S3 takes: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html */
-  async #deleteObjects(keys: readonly string[], signal: AbortSignal | undefined): Promise<void> {
-    const doing = `delete from ${this.name}`
-    const Delete = { Objects: keys.map((Key) => ({ Key })), Quiet: true }
-    let failures: DeleteObjectsCommandOutput['Errors']
-    try {
-      const command = new DeleteObjectsCommand({ Bucket: this.#at.bucket, Delete })
-      const answer = await this.#at.client.send(command, signal === undefined ? {} : { abortSignal: signal })
-      failures = answer.Errors
-    } catch (error) {
-      throw mapS3Error(error, doing, signal)
-    }
-    const [first] = failures ?? []
-    if (first === undefined) return
-    const failure = Object.assign(new Error(first.Message ?? ''), { name: first.Code ?? 'UnknownError' })
-    throw mapS3Error(
-      failure,
-      `${doing}: ${failures?.length} of ${keys.length}, such as ${first.Key},`,
-      signal,
-    )
   }
 
   #pages(

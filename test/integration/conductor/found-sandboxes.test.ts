@@ -1,9 +1,12 @@
 import { randomBytes } from 'node:crypto'
+import { readdir } from 'node:fs/promises'
 import { Sandbox } from 'e2b'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
+import { type Ended, runCli } from '../../support/cli.js'
 import { readAll } from '../../support/records.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
+import { makeTempDir } from '../../support/temp-dir.js'
 
 let stack: TestStack
 beforeAll(async () => {
@@ -137,6 +140,31 @@ describe('results in a sandbox of another process', () => {
       expect(warned).toHaveBeenCalledExactlyOnceWith(expect.objectContaining({ code: 'UNDELIVERED' }))
       await found[0]?.bytes()
       await stranger.close()
+      await expect(state()).rejects.toThrow(/not found/)
+    })
+  })
+
+  it('are read by the command, which puts the sandbox back or kills it as it is told', async () => {
+    await withTask('commanded', async ({ sandboxId, state }) => {
+      const run = (...args: string[]): Promise<Ended> => runCli({ ...stack.e2b.env }, 'results', ...args)
+      await stack.pauseSandbox(sandboxId)
+      expect(await run('list', 'commanded')).toMatchObject({
+        code: 1,
+        stdout: '',
+        stderr: expect.stringContaining('[SANDBOX_PAUSED]'),
+      })
+      const woken = ['--sandboxes', 'paused']
+      const listed = await run('list', 'commanded', ...woken, '--name', 'one', '--json')
+      expect(listed).toMatchObject({ code: 0, stderr: '' })
+      expect(await state()).toBe('paused')
+      expect(JSON.parse(listed.stdout)).toMatchObject({ tiers: ['sandbox'], size: 4 })
+      const killed = [...woken, '--after-reading', 'kill']
+      // The others were not read.
+      expect((await run('latest', 'commanded', ...killed, '--name', 'two')).stdout).toBe('two\n')
+      expect(await state()).toBe('paused')
+      await using dir = await makeTempDir()
+      expect(await run('download', 'commanded', dir.path, ...killed)).toMatchObject({ code: 0, stderr: '' })
+      expect(await readdir(dir.path)).toHaveLength(3)
       await expect(state()).rejects.toThrow(/not found/)
     })
   })

@@ -1,28 +1,21 @@
-import { execFile } from 'node:child_process'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 import { pack } from 'tar-stream'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { filterOf } from '../../../src/cli/filter-options.js'
 import { asksForHelp, helpOf } from '../../../src/cli/help.js'
+import { readingOf } from '../../../src/cli/reading-options.js'
 import { type LocalS3, startLocalS3 } from '../../../src/local/s3/index.js'
 import { parsePublicKey } from '../../../src/protocol/encryption/public-key.js'
 import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
 import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
+import { type Ended, runCli } from '../../support/cli.js'
 import { plantInS3 } from '../../support/plant-s3.js'
 import { collect, recordFor } from '../../support/records.js'
 import { sealedResult } from '../../support/sealed.js'
 import { makeTempDir } from '../../support/temp-dir.js'
-
-const program = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url))
-
-interface Ended {
-  readonly code: number
-  readonly stdout: string
-  readonly stderr: string
-}
 
 describe('stu-conductor', () => {
   let s3: LocalS3
@@ -43,25 +36,17 @@ describe('stu-conductor', () => {
 
   const run = (...args: string[]): Promise<Ended> => runWith({}, ...args)
   const runWith = (more: Record<string, string>, ...args: string[]): Promise<Ended> =>
-    new Promise((resolve) => {
-      const env = {
-        PATH: process.env.PATH,
-        NODE_NO_WARNINGS: '1',
+    runCli(
+      {
         WORKER_RESULTS_S3_BUCKET: 'bucket',
         AWS_REGION: s3.region,
         AWS_ENDPOINT_URL_S3: s3.url,
         AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
         AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
         ...more,
-      }
-      execFile(process.execPath, [program, ...args], { env }, (error, stdout, stderr) => {
-        resolve({
-          code: typeof error?.code === 'number' ? error.code : error === null ? 0 : -1,
-          stdout,
-          stderr,
-        })
-      })
-    })
+      },
+      ...args,
+    )
   const plant = async (
     taskId: string,
     bodies: Record<string, Buffer | string>,
@@ -69,7 +54,11 @@ describe('stu-conductor', () => {
   ): Promise<void> => {
     const results = Object.entries(bodies).map(([name, body]) => {
       const archive = name.endsWith('.tar.gz') ? 'tar.gz' : null
-      return { record: recordFor({ taskId, name, archive }, Buffer.from(body)), body: Buffer.from(body) }
+      const metadata = { n: 1 }
+      return {
+        record: recordFor({ taskId, name, archive, metadata }, Buffer.from(body)),
+        body: Buffer.from(body),
+      }
     })
     await plantInS3(at, results)
     if (!sealed) return
@@ -124,6 +113,11 @@ describe('stu-conductor', () => {
     ])
     const again = await run('results', 'download', '--tasks', 'w-*', dir.path, '--extract', '--json')
     expect(JSON.parse(again.stdout)).toMatchObject({ saved: [], skipped: [{}, {}, {}], failed: [] })
+
+    const newest = ['--metadata', 'n=1', '--since', '2026-01-14T12:00:00Z', '--until', '2026-01-14T12:00:01Z']
+    expect((await run('results', 'list', '--tasks', 'w-*', ...newest, '--limit', '1')).stdout).toMatch(
+      /^w-1\/\S+-a\.txt\t3\ts3\t\{"n":1\}\n$/,
+    )
 
     const refused = await run('results', 'delete', 'w-2')
     expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('say --yes') })
@@ -184,6 +178,17 @@ describe('stu-conductor', () => {
       code: 2,
       stderr: expect.stringContaining('--older-than-days N'),
     })
+    const many = await run('results', 'list', '--tasks', '*', '--sandboxes', 'paused')
+    expect(many).toMatchObject({ code: 2, stderr: expect.stringContaining('one task at a time') })
+    expect(() => readingOf({ sandboxes: 'all' })).toThrow(
+      '--sandboxes takes none, running or paused (got "all")',
+    )
+    expect(() => readingOf({ 'after-reading': '' })).toThrow('--after-reading takes pause, kill or leave')
+    expect(() => filterOf({ since: '1' })).toThrow('--since takes a time such as')
+    expect(() => filterOf({ until: '2026-13-01' })).toThrow('--until takes a time such as')
+    expect(() => filterOf({ metadata: ['=x'] })).toThrow('--metadata takes KEY=VALUE')
+    expect(filterOf({ metadata: ['a=b=c', 'n=[1]'] })).toEqual({ metadata: { a: 'b=c', n: [1] } })
+    expect(() => filterOf({ tier: 's4' })).toThrow('--tier takes s3, http')
     const { stdout } = await run('lifecycle', '--older-than-days', '30')
     expect(JSON.parse(stdout)).toEqual(lifecycleRule({ olderThanDays: 30 }))
   })

@@ -14,7 +14,7 @@ import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
 import type { Tasks } from '../../../src/results/tasks.js'
 import { openS3Location, type S3Location, type S3Options } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
-import { startFaultProxy } from '../../support/persister/fault-proxy.js'
+import { type Fault, s3Fault, startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
 import { collect, recordFor } from '../../support/records.js'
 import { describeEachS3, s3Servers } from '../../support/s3/servers.js'
@@ -120,6 +120,61 @@ describeEachS3(
       proxy.requests.length = 0
       expect(await counted.tasks().list()).toHaveLength(41)
       expect(proxy.requests).toHaveLength(3 + 40)
+    })
+
+    it('are downloaded and deleted with no request more than it takes', async () => {
+      const bodies = { a: 'one', b: 'two', 'c.tar.gz': 'three' }
+      const large = recordFor(
+        { taskId: 'open', name: 'd', metadata: { long: 'x'.repeat(3000) } },
+        Buffer.from('four'),
+      )
+      await plant('open', bodies)
+      await plantInS3(at, [{ record: large, body: Buffer.from('four') }])
+      await plant('done', bodies, { outcome: 'succeeded' })
+      let refusal: Fault | undefined
+      await using proxy = await startFaultProxy(server().url, ({ method, url }) =>
+        method === 'POST' && url?.includes('delete') ? refusal : undefined,
+      )
+      const taken = (): string[] =>
+        proxy.requests.splice(0).map((request) => request.slice(0, request.indexOf(' ')))
+      await using counted = new Conductor({ env: {}, s3: { ...options, endpoint: proxy.url } })
+      await using dir = await makeTempDir()
+
+      // The manifest, the list, and each result.
+      const { saved } = await counted.results('open').download(join(dir.path, 'open'))
+      expect(saved.map(({ sizeBytes }) => sizeBytes)).toEqual([3, 3, 5, 4])
+      expect(taken()).toEqual(Array(6).fill('GET'))
+      expect(await readFile(saved[3]?.path ?? '', 'utf8')).toBe('four')
+      // What is there has to be held against its digest.
+      expect((await counted.results('open').download(join(dir.path, 'open'))).skipped).toHaveLength(4)
+      expect(taken().filter((method) => method === 'HEAD')).toHaveLength(4)
+      await counted.results('done').download(join(dir.path, 'done'))
+      expect(taken()).toEqual(Array(5).fill('GET'))
+
+      const [a, b] = await counted.results('open').list({ metadata: false })
+      const [c] = await counted.results('done').list()
+      taken()
+      // Whether it is sealed, object and sidecar, whether it was sealed meanwhile.
+      expect(await a?.delete()).toMatchObject({ tiers: ['s3'] })
+      expect(taken()).toEqual(['GET', 'POST', 'GET'])
+      // Read the manifest, say in it what goes, object and sidecar, take it out.
+      expect(await c?.delete()).toMatchObject({ tiers: ['s3'] })
+      expect(taken()).toEqual(['GET', 'PUT', 'POST', 'PUT'])
+      expect((await counted.results('done').list()).map(({ name }) => name)).toEqual(['b', 'c.tar.gz'])
+      taken()
+
+      // A store that does not take several at once is asked for each, and from then on no more than that.
+      refusal = s3Fault(501, 'NotImplemented')
+      await b?.delete()
+      expect(taken()).toEqual(['GET', 'POST', 'DELETE', 'DELETE', 'GET'])
+      await counted.results('open').delete({ name: 'd' })
+      expect(taken().filter((method) => method === 'POST')).toEqual([])
+      expect(await objects()).toEqual([
+        'results/.tasks/done.json',
+        'results/done/20260114-120000-b',
+        'results/done/20260114-120000-c.tar.gz',
+        'results/open/20260114-120000-c.tar.gz',
+      ])
     })
 
     it('are read as one, by glob or by name', async () => {

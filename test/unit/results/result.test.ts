@@ -6,7 +6,7 @@ import { ConductorError } from '../../../src/errors.js'
 import { DownloadError } from '../../../src/results/download.js'
 import type { Result, TierProblem } from '../../../src/results/result.js'
 import { taskSource } from '../../../src/results/result-source.js'
-import { createResults, type Results } from '../../../src/results/results.js'
+import { createResults, type ResultList, type Results } from '../../../src/results/results.js'
 import { DirectoryFiles } from '../../../src/stores/directory-files.js'
 import type { ResultStore } from '../../../src/stores/result-store.js'
 import { type SpoolFiles, SpoolStore } from '../../../src/stores/spool-store.js'
@@ -49,6 +49,37 @@ function breakingStore(inner: ResultStore, afterBytes: number, retryable = false
       })
     },
   }
+}
+
+/** A tier that tells what bytes must be only with them; counts how often it is asked otherwise. */
+function tellingStore(
+  inner: ResultStore,
+  afterBytes = Number.POSITIVE_INFINITY,
+): { store: ResultStore; asked: string[] } {
+  const asked: string[] = []
+  const breaking = breakingStore(inner, afterBytes)
+  const open: ResultStore['open'] = async (key, options) => {
+    asked.push(`open ${options?.offset ?? 0}`)
+    return afterBytes === Number.POSITIVE_INFINITY ? inner.open(key, options) : breaking.open(key, options)
+  }
+  const store: ResultStore = {
+    ...breaking,
+    name: 'telling',
+    async *list(taskId, options) {
+      for await (const { key, size } of inner.list(taskId, options)) yield { key, size }
+    },
+    describe: async (key, options) => {
+      asked.push('describe')
+      return inner.describe(key, options)
+    },
+    open,
+    openDescribed: async (key, options) => {
+      const about = await inner.describe(key, options)
+      if (about === undefined) throw new ConductorError('NOT_FOUND', `no ${key}`)
+      return { about, body: await open(key, options) }
+    },
+  }
+  return { store, asked }
 }
 
 describe('results over several tiers', () => {
@@ -313,6 +344,48 @@ describe('results over several tiers', () => {
     expect(list.map((result) => result.key)).toEqual([key])
     expect(list.unavailable).toMatchObject([{ store: 'full', error: { code: 'TOO_LARGE' } }])
     expect(read).toBeLessThan(40)
+  })
+
+  it('takes what bytes must be from the tier that gives them, and holds every tier to it', async () => {
+    await plant(first, 'a', 'honest')
+    const bad = await plant(first, 'b', '0123456789')
+    await plant(second, 'b', '0123456789')
+    await tamper(first, bad, '0123456780')
+    const { store, asked } = tellingStore(spool(first, 'one'))
+    const target = join(second.path, 'target')
+    const { store: other } = tellingStore(spool(second, 'two'))
+    const { saved } = await results(store, { ...other, name: 'two' }).download(target)
+    expect(asked).toEqual(['open 0', 'open 0'])
+    expect(await Promise.all(saved.map(({ path }) => readFile(path, 'utf8')))).toEqual([
+      'honest',
+      '0123456789',
+    ])
+    expect(problems).toMatchObject([{ key: bad, store: 'telling', error: { code: 'INTEGRITY' } }])
+    expect(await readdir(target)).toEqual(['20260114-120000-a', '20260114-120000-b'])
+  })
+
+  it('begins with the next tier when one does not even open, and goes on with what that left', async () => {
+    const key = await plant(first, 'r', '0123456789')
+    const dead = { ...deadStore('dead'), openDescribed: deadStore('dead').open } as unknown as ResultStore
+    const { store, asked } = tellingStore(spool(first, 'one'), 4)
+    const target = join(second.path, 'target')
+    const [result] = (await results(store).list({ metadata: false })) as ResultList
+    const path = join(target, 'file')
+    await mkdir(target)
+    await expect(result?.save(path)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    expect(asked.splice(0)).toEqual(['open 0'])
+    const { store: whole, asked: later } = tellingStore(spool(first, 'one'))
+    const both: ResultStore = { ...dead, list: (taskId) => whole.list(taskId) }
+    const [again] = (await results(both, whole).list({ metadata: false })) as ResultList
+    await again?.save(path)
+    // What is there in part can be gone on with only by who knows what it must be.
+    expect(later).toEqual(['describe', 'open 4'])
+    expect(await readFile(path, 'utf8')).toBe('0123456789')
+    const [fresh] = (await results(both, whole).list({ metadata: false })) as ResultList
+    await fresh?.save(join(target, 'other'))
+    expect(later).toEqual(['describe', 'open 4', 'open 0'])
+    expect(problems.map(({ store: name }) => name)).toContain('dead')
+    expect(again?.key).toBe(key)
   })
 
   it('makes no link where no tier has any', async () => {
