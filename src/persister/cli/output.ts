@@ -1,7 +1,8 @@
 import { writeSync } from 'node:fs'
 import { ConductorError, isConductorError } from '../../errors.js'
+import { systemCode } from '../../files/system-code.js'
 import type { ResultRecord } from '../../protocol/record.js'
-import { describeError, systemCode } from '../fs-error.js'
+import { describeError } from '../fs-error.js'
 
 /** Exit statuses; the usage text documents them. */
 export const EXIT = { stored: 0, failed: 1, usage: 2, notWhereRequired: 3 } as const

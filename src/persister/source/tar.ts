@@ -9,8 +9,8 @@ import {
   type Stats,
   statSync,
 } from 'node:fs'
-import { systemCode } from '../fs-error.js'
-import { readAt } from '../spool/disk.js'
+import { readAt } from '../../files/disk.js'
+import { systemCode } from '../../files/system-code.js'
 import { TAR_BLOCK_BYTES, tarHeader, tarPadding } from './tar-header.js'
 import { reasonOf, toBytes, toPath, toText, type WalkEntry, walk } from './walk.js'
 

@@ -1,5 +1,5 @@
 import { type Dirent, opendirSync } from 'node:fs'
-import { systemCode } from '../fs-error.js'
+import { systemCode } from '../../files/system-code.js'
 
 /** One thing in a directory tree, parents before what is in them, each folder in byte order. */
 export interface WalkEntry {

@@ -1,5 +1,5 @@
+import { type PreparedFile, prepareFile, replaceFile } from '../../files/durable-file.js'
 import type { ResultRecord } from '../../protocol/record.js'
-import { type PreparedFile, prepareFile, replaceFile } from './durable-file.js'
 import { recordPath, recordText } from './record-file.js'
 
 /**

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { closeSync, mkdirSync, renameSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { systemCode } from '../fs-error.js'
 import { createFile, removeFile, sync, withOpen, writeAt } from './disk.js'
+import { systemCode } from './system-code.js'
 
 /** Start of every file that is not finished; readers of the spool pass over it. */
 export const TEMPORARY_PREFIX = '.tmp-'
