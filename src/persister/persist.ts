@@ -78,23 +78,14 @@ export async function prepare(
 
 async function stage(settings: Settings, draft: Draft, source: Source): Promise<Staged> {
   const folder = taskFolder(settings.localDir, draft.taskId)
-  const made = startFolder(folder)
-  const staged = await stageBody(folder, source.read())
-  source.sealing?.staged(staged)
-  const synced = Promise.all([made, staged.synced]).then(() => {})
-  synced.catch(() => {})
-  return { ...staged, synced }
-}
-
-/** Creates a folder at once; it is safe on disk when this resolves, which need not be awaited. */
-function startFolder(folder: string): Promise<void> {
   try {
-    const made = makeFolder(folder)
-    made.catch(() => {})
-    return made
+    await makeFolder(folder)
   } catch (error) {
     throw new SpoolFailure(error, folder)
   }
+  const staged = await stageBody(folder, source.read())
+  source.sealing?.staged(staged)
+  return staged
 }
 
 /**
