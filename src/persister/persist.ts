@@ -126,10 +126,11 @@ export async function persist(
 ): Promise<ResultRecord> {
   const { draft, source } = await prepare(settings, given, description)
   const courier = new Courier(settings, draft.taskId)
-  courier.prepare()
   let committed: Committed
   try {
-    committed = await commit(settings.localDir, draft, await stage(settings, draft, source))
+    const staged = await stage(settings, draft, source)
+    courier.prepare()
+    committed = await commit(settings.localDir, draft, staged)
   } catch (error) {
     if (!(error instanceof SpoolFailure)) throw error
     const { persistWithoutSpool } = await import('./persist-without-spool.js')
