@@ -55,8 +55,6 @@ const start = await bundle('start.ts', {
   define: { PROGRAM_AT: String(PROGRAM_AT) },
 })
 const program = await bundle('entry.ts', {
-  banner: { js: '(function(exports,require,module,__filename,__dirname,keepCode){' },
-  footer: { js: '})' },
   define: { PERSIST_RESULT_VERSION: JSON.stringify(version) },
 })
 // An ES module that imports this file learns its names from a line that never runs.
@@ -64,13 +62,16 @@ const names = /0&&\(module\.exports=\{[\w,]+\}\);/.exec(program.text)?.[0]
 if (names === undefined) throw new Error('the program does not say what it exports')
 const head = `${start.text}\n${names}\n`
 if (head.length > PROGRAM_AT) throw new Error(`what starts the program has ${head.length} bytes`)
-const comments = `\n${program.text}`.replaceAll('\n', '\n//')
+const wrapped = `(function(exports,require,module,__filename,__dirname,keepCode){\n${program.text}\n})`
+const comments = `\n${wrapped}`.replaceAll('\n', '\n//')
 const contents = Buffer.from(`${head.padEnd(PROGRAM_AT)}${comments}\n`)
 if (contents.length > MAX_BUNDLE_BYTES) {
   throw new Error(`the bundle has ${contents.length} bytes, more than ${MAX_BUNDLE_BYTES}`)
 }
 await place('package.json', 0o644, (path) => writeFile(path, '{"type":"commonjs"}\n'))
 await place('persist-result.js', 0o755, (path) => writeFile(path, contents))
+// For programs that are bundled themselves, and lose their comments.
+await place('module.js', 0o644, (path) => writeFile(path, `${program.text}\n`))
 await place('persist-result.d.ts', 0o644, (path) => copyFile(join(here, 'persist-result.d.ts'), path))
 // One file of shell out of its parts, in the order of their names.
 const parts = (await readdir(join(here, 'sh'))).filter((name) => name.endsWith('.sh')).sort()

@@ -18,6 +18,9 @@ declare const PROGRAM_AT: number
 const DIGEST_BYTES = 32
 
 const program = readFileSync(__filename).subarray(PROGRAM_AT)
+if (!program.toString('latin1', 0, 20).startsWith('\n//(function')) {
+  throw new Error('persist-result.js cannot be made part of another file; stu-conductor/persist-result can')
+}
 const path = `${dirname(__filename)}/.persist-result-${process.version}-${process.arch}.cache`
 
 function digestOf(code: Uint8Array): Buffer {

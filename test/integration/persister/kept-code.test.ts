@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process'
 import { copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { build } from 'esbuild'
 import { expect, it } from 'vitest'
 import { bareEnvironment, DISTRIBUTION, run } from '../../support/persister/program.js'
 import { type Cleanup, scratch } from '../../support/persister/scratch.js'
+import { choose } from '../../support/thorough.js'
 
 const NAME = `.persist-result-${process.version}-${process.arch}.cache`
 
@@ -64,8 +66,15 @@ it('takes nothing for compiled code that is not, and replaces it', async (test) 
     bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at)
     return bytes
   }
-  const wrong = [Buffer.alloc(kept.length), changed(0), changed(40), changed(kept.length >> 1)]
-  for (const bytes of [...wrong, kept.subarray(0, kept.length >> 1), kept.subarray(0, 20)]) {
+  const wrong = [
+    changed(40),
+    kept.subarray(0, kept.length >> 1),
+    changed(0),
+    changed(kept.length >> 1),
+    Buffer.alloc(kept.length),
+    kept.subarray(0, 20),
+  ]
+  for (const bytes of choose(wrong, (_bytes, i) => i < 2)) {
     await writeFile(cache, bytes)
     await store()
     expect((await readFile(cache)).length).toBeGreaterThan(10_000)
@@ -130,4 +139,28 @@ it('uses it when a program requires or imports the file, and leaves it to the co
     await store()
   }
   expect((await stat(cache)).size).toBeGreaterThan(10_000)
+})
+
+it('says what to bundle instead, which works', async (test) => {
+  const { folder, env } = await install(test)
+  const bundled = async (name: string) => {
+    const contents = `require(${JSON.stringify(join(DISTRIBUTION, name))}).persistResult('content', { name: 'n' }).then(({ key }) => console.log(key))`
+    const outfile = join(folder, 'out.cjs')
+    await build({
+      stdin: { contents, resolveDir: folder },
+      outfile,
+      bundle: true,
+      platform: 'node',
+      logLevel: 'silent',
+    })
+    return await run([process.execPath, outfile], { cwd: folder, env })
+  }
+  expect((await bundled('persist-result.js')).stderr).toMatch(
+    /cannot be made part of another file; stu-conductor\/persist-result can/,
+  )
+  expect(await bundled('module.js')).toMatchObject({
+    status: 0,
+    stderr: '',
+    key: expect.stringMatching(/-n$/),
+  })
 })
