@@ -76,6 +76,14 @@ describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
     expect(calls.slice(-3)).toEqual(['sync S/.worker S', `sync ${seal} S/.worker/t`, `sync ${seal}`])
   })
 
+  it('is not asked for where there are no tools at all, which is said in a line', async (test) => {
+    const folder = await scratch(test)
+    await writeFile(join(folder, 'f'), 'content')
+    const env = { PATH: folder, WORKER_ID: 't', WORKER_RESULTS_LOCAL_DIR: join(folder, 'spool') }
+    const result = await run([...argv, SCRIPT, join(folder, 'f')], { env })
+    expect(result).toMatchObject({ status: 1, stdout: '', stderr: 'persist-result: cannot run date\n' })
+  })
+
   it('has to have a folder that can, or nothing is stored', async (test) => {
     const tools = { sync: failing('Input/output error') }
     await store(test, tools, {
