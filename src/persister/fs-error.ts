@@ -1,4 +1,5 @@
 import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
+import { systemCode } from '../files/system-code.js'
 
 const codes: Readonly<Record<string, ErrorCode>> = {
   ENOENT: 'NOT_FOUND',
@@ -19,12 +20,6 @@ const wordings: Readonly<Record<string, string>> = {
   EROFS: 'read-only file system',
   ENOSPC: 'no space left on device',
   EDQUOT: 'disk quota exceeded',
-}
-
-/** The system's own code of an error (`ENOENT`, `ECONNRESET`), or `undefined` when it has none. */
-export function systemCode(error: unknown): string | undefined {
-  if (!(error instanceof Error) || !('code' in error)) return undefined
-  return typeof error.code === 'string' ? error.code : undefined
 }
 
 /** One line about an error of any origin. */

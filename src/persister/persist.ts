@@ -1,4 +1,6 @@
 import { ConductorError } from '../errors.js'
+import { removeFile } from '../files/disk.js'
+import { makeFolder } from '../files/durable-file.js'
 import { isSealedType } from '../protocol/encryption/sealed-type.js'
 import { ARCHIVE_SUFFIX, assertName, assertTaskId, formatTimestamp } from '../protocol/key.js'
 import type { JsonObject, ResultRecord } from '../protocol/record.js'
@@ -10,8 +12,6 @@ import type { Settings } from './settings.js'
 import { contentTypeOf, contentTypeProblem } from './source/content-type.js'
 import type { Source } from './source/source.js'
 import { type Committed, commit, type Draft } from './spool/commit.js'
-import { removeFile } from './spool/disk.js'
-import { makeFolder } from './spool/durable-file.js'
 import { taskFolder } from './spool/record-file.js'
 import { assertOwnTask, assertUnsealed } from './spool/seal.js'
 import { digestFile, SpoolFailure, type Staged, stageBody } from './spool/stage.js'
@@ -78,23 +78,14 @@ export async function prepare(
 
 async function stage(settings: Settings, draft: Draft, source: Source): Promise<Staged> {
   const folder = taskFolder(settings.localDir, draft.taskId)
-  const made = startFolder(folder)
-  const staged = await stageBody(folder, source.read())
-  source.sealing?.staged(staged)
-  const synced = Promise.all([made, staged.synced]).then(() => {})
-  synced.catch(() => {})
-  return { ...staged, synced }
-}
-
-/** Creates a folder at once; it is safe on disk when this resolves, which need not be awaited. */
-function startFolder(folder: string): Promise<void> {
   try {
-    const made = makeFolder(folder)
-    made.catch(() => {})
-    return made
+    await makeFolder(folder)
   } catch (error) {
     throw new SpoolFailure(error, folder)
   }
+  const staged = await stageBody(folder, source.read())
+  source.sealing?.staged(staged)
+  return staged
 }
 
 /**
@@ -135,10 +126,11 @@ export async function persist(
 ): Promise<ResultRecord> {
   const { draft, source } = await prepare(settings, given, description)
   const courier = new Courier(settings, draft.taskId)
-  courier.prepare()
   let committed: Committed
   try {
-    committed = await commit(settings.localDir, draft, await stage(settings, draft, source))
+    const staged = await stage(settings, draft, source)
+    courier.prepare()
+    committed = await commit(settings.localDir, draft, staged)
   } catch (error) {
     if (!(error instanceof SpoolFailure)) throw error
     const { persistWithoutSpool } = await import('./persist-without-spool.js')

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { type FileHandle, lstat, open, readdir, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { isAlive, ownOwner } from '../persister/spool/owner.js'
+import { isAlive, ownOwner } from '../files/owner.js'
 import type { BodyFacts } from '../stores/result-store.js'
 import { writeAll } from '../streams/write-all.js'
 import { DigestCheck } from './verify.js'

@@ -2,7 +2,7 @@ import { flush as flushPending } from '../api.js'
 import { satisfies } from '../courier.js'
 import { readSettings } from '../settings.js'
 import { parseRequest, type Request } from './arguments.js'
-import { complain, EXIT, exitStatusOf, print, printRecord, remark } from './output.js'
+import { complain, EXIT, exitStatusOf, leave, print, printRecord, remark } from './output.js'
 
 async function flushCommand(request: Extract<Request, { kind: 'flush' }>): Promise<number> {
   const { delivered, pending } = await flushPending({
@@ -39,12 +39,14 @@ async function dispatch(argv: readonly string[]): Promise<number> {
     : await retrieveCommand(settings, request.key, request.output)
 }
 
-/** Runs the command line of this process and sets its exit status. */
-export async function main(): Promise<void> {
+/** Runs the command line of this process and ends it. */
+export async function main(): Promise<never> {
+  let status: number
   try {
-    process.exitCode = await dispatch(process.argv.slice(2))
+    status = await dispatch(process.argv.slice(2))
   } catch (error) {
     complain(error)
-    process.exitCode = exitStatusOf(error)
+    status = exitStatusOf(error)
   }
+  return await leave(status)
 }

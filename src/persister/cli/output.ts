@@ -1,17 +1,24 @@
 import { writeSync } from 'node:fs'
 import { ConductorError, isConductorError } from '../../errors.js'
+import { systemCode } from '../../files/system-code.js'
 import type { ResultRecord } from '../../protocol/record.js'
-import { describeError, systemCode } from '../fs-error.js'
+import { describeError } from '../fs-error.js'
 
 /** Exit statuses; the usage text documents them. */
 export const EXIT = { stored: 0, failed: 1, usage: 2, notWhereRequired: 3 } as const
+
+/** Resolves when standard error has taken every remark. */
+let said: Promise<void> = Promise.resolve()
 
 /** Writes one line for people to standard error. */
 export function remark(line: string): void {
   const bytes = Buffer.from(`persist-result: ${line.replace(/\s*[\r\n]+\s*/g, ' ')}\n`)
   try {
     const rest = writeAtOnce(2, bytes)
-    if (rest.length > 0) lenient(process.stderr).write(rest)
+    if (rest.length === 0) return
+    said = new Promise((done) => {
+      lenient(process.stderr).write(rest, () => done())
+    })
   } catch {
     // Nobody is there to be told, which changes nothing about what is stored.
   }
@@ -37,6 +44,12 @@ function writeAtOnce(descriptor: 1 | 2, bytes: Uint8Array): Uint8Array {
 /** Says in one line what went wrong. */
 export function complain(error: unknown): void {
   remark(describeError(error))
+}
+
+/** Ends this process with a status once all output is taken. Taking apart what the system frees anyway would take milliseconds. */
+export async function leave(status: number): Promise<never> {
+  await said
+  process.exit(status)
 }
 
 /** Exit status for an error: what was asked wrongly is told apart from what could not be done. */

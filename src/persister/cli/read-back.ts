@@ -1,11 +1,11 @@
 import { closeSync, ftruncateSync, renameSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
+import { createFile, removeFile, sync, writeAt } from '../../files/disk.js'
+import { temporaryPath } from '../../files/durable-file.js'
 import { listResults } from '../api.js'
 import { mapFsError } from '../fs-error.js'
 import { retrieve } from '../retrieve.js'
 import type { Settings } from '../settings.js'
-import { createFile, removeFile, sync, writeAt } from '../spool/disk.js'
-import { temporaryPath } from '../spool/durable-file.js'
 import { EXIT, print, printRecord, remark } from './output.js'
 
 /** Prints the results of a task in the spool. */

@@ -1,3 +1,4 @@
+import { readAt } from '../../files/disk.js'
 import { parsePublicKey } from '../../protocol/encryption/public-key.js'
 import { contextOf, sealedSize } from '../../protocol/encryption/sealed-format.js'
 import { formatSealedType } from '../../protocol/encryption/sealed-type.js'
@@ -5,7 +6,6 @@ import { Sealer } from '../../protocol/encryption/sealer.js'
 import { ENV } from '../../protocol/environment.js'
 import type { Source } from '../source/source.js'
 import type { Draft } from '../spool/commit.js'
-import { readAt } from '../spool/disk.js'
 import { type BodySource, CHUNK_BYTES, type OpenFile } from '../spool/stage.js'
 import { recallContent, rememberContent } from './content-notes.js'
 

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, renameSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ConductorError } from '../../errors.js'
+import { createText, removeFile } from '../../files/disk.js'
+import { systemCode } from '../../files/system-code.js'
 import {
   BROKER_FILES,
   BROKER_LIMITS,
@@ -12,8 +14,6 @@ import {
 } from '../../protocol/broker.js'
 import type { GrantBroker } from '../../protocol/grant.js'
 import { nowMs } from '../clock.js'
-import { systemCode } from '../fs-error.js'
-import { createText, removeFile } from '../spool/disk.js'
 import { parseAddress } from './address.js'
 import { exchange, readAnswer } from './exchange.js'
 import type { Limits } from './limits.js'

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { ConductorError } from '../../errors.js'
-import { readAt, withOpen } from '../spool/disk.js'
+import { readAt, withOpen } from '../../files/disk.js'
 
 const READ_BYTES = 1 << 20
 

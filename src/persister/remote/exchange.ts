@@ -6,7 +6,8 @@ import {
   type IncomingMessage,
 } from 'node:http'
 import { ConductorError, isConductorError } from '../../errors.js'
-import { describeError, systemCode } from '../fs-error.js'
+import { systemCode } from '../../files/system-code.js'
+import { describeError } from '../fs-error.js'
 import { type Address, hostOf } from './address.js'
 import type { Limits } from './limits.js'
 import { type BodyPart, lengthOfAll, sendBody } from './request-body.js'

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { systemCode } from '../../files/system-code.js'
 import type { ResultsEnvironment } from '../../protocol/environment.js'
 import type {
   Grant,
@@ -9,7 +10,7 @@ import type {
   GrantSession,
 } from '../../protocol/grant.js'
 import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
-import { describeError, systemCode } from '../fs-error.js'
+import { describeError } from '../fs-error.js'
 import { isObject } from '../json.js'
 
 function readPolicy(value: unknown): GrantPolicy | undefined {

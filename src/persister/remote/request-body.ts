@@ -1,6 +1,6 @@
 import type { ClientRequest } from 'node:http'
 import { ConductorError } from '../../errors.js'
-import { readAt, withOpen } from '../spool/disk.js'
+import { readAt, withOpen } from '../../files/disk.js'
 
 const READ_BYTES = 1 << 20
 /** Bodies up to this size are sent in one piece, readable in one go. */

@@ -42,7 +42,7 @@ tame() {
 fresh=''
 now() {
   fresh=1
-  now=$(date -u '+%Y-%m-%dT%H:%M:%S.%N %s')
+  now=$(date -u '+%Y-%m-%dT%H:%M:%S.%N %s' 2>/dev/null) || die 1 'cannot run date'
   now_epoch=${now##* }
   case ${now% *} in
     ????-??-??T??:??:??.[0-9][0-9][0-9]*) now=${now%"${now#????-??-??T??:??:??.???}"}Z ;;

@@ -46,18 +46,17 @@ forget() { replace "$leftovers" "$1$NL" ''; leftovers=$R; }
 syncer=sync
 sync_files() {
   case $syncer in
-    fsync)
-      fsync "$@"
-      return
-      ;;
-    perl)
-      perl -MIO::Handle -e 'for (@ARGV) { open(FILE, "<", $_) && FILE->sync or exit 1 }' -- "$@"
-      return
-      ;;
-  esac
-  said=$(sync "$@" 2>&1) || {
-    # Some network and FUSE file systems cannot sync a folder; there is then nothing to be had.
-    case $said in *'nvalid argument'* | *'ot supported'* | *'ad file descriptor'*) ;; *) return 1 ;; esac
+    fsync) said=$(fsync "$@" 2>&1) ;;
+    perl) said=$(perl -MIO::Handle -e 'for (@ARGV) { open(FILE, "<", $_) && FILE->sync or $bad = 1, warn "$_: $!\n" } exit $bad' -- "$@" 2>&1) ;;
+    *) said=$(sync "$@" 2>&1) ;;
+  esac || {
+    # Some network and FUSE file systems cannot sync a folder; there is then nothing to be had. A disk that fails says so once, and
+    # whoever asks again is told that all is well.
+    lines=$said$NL
+    while [ -n "$lines" ]; do
+      case ${lines%%"$NL"*} in *'nvalid argument' | *'ot supported' | *'ad file descriptor') ;; *) return 1 ;; esac
+      lines=${lines#*"$NL"}
+    done
     for synced; do [ -d "$synced" ] || sync "$synced" || return 1; done
   }
   # Those that know of no arguments say so after they have synced everything.
@@ -66,11 +65,22 @@ sync_files() {
   esac
 }
 
+# Creates folder $1 with its parents, all of them safe on disk. One that is not is taken back, so that the next call makes it anew
+# and does not trust in it.
 make_folder() {
   [ -d "$1" ] && return
-  made=$(mkdir -p -- "$1" 2>&1) && sync_files "${1%/*}" "$1" 2>/dev/null
-  [ -d "$1" ] && return
-  stage_error="cannot write $1: ${made##*: }"
+  made=$1 upper=${1%/*}
+  while [ -n "$upper" ] && [ ! -d "$upper" ]; do upper=${upper%/*}; done
+  said=$(mkdir -p -- "$made" 2>&1)
+  if [ -d "$made" ]; then
+    set --
+    parent=$made
+    until [ "$parent" = "$upper" ]; do parent=${parent%/*} && set -- "$@" "${parent:-/}"; done
+    sync_files "$@" && return
+    parent=$made
+    until [ "$parent" = "$upper" ]; do rmdir -- "$parent" 2>/dev/null && parent=${parent%/*} || break; done
+  fi
+  stage_error="cannot write $made: ${said##*: }"
   return 1
 }
 
@@ -95,10 +105,17 @@ refused() {
 
 # Says whose fault it is that dd could not copy $1 into folder $2.
 stage_failed() {
-  copied=${copied%%"$NL"*}
   case $copied in
-    *"$b_path"*) stage_error="cannot write $2: ${copied##*: }" ;;
-    *) stage_error="cannot read $1: ${copied##*: }" source_failed=1 ;;
+    # The line that says it may come before dd's count or after it.
+    *"$b_path"*)
+      copied=${copied#*"$b_path"}
+      copied=${copied%%"$NL"*}
+      stage_error="cannot write $2: ${copied##*: }"
+      ;;
+    *)
+      copied=${copied%%"$NL"*}
+      stage_error="cannot read $1: ${copied##*: }" source_failed=1
+      ;;
   esac
 }
 

@@ -229,12 +229,15 @@ s3_put() {
   return 1
 }
 
-# Where the record in the r_ variables goes in the bucket: prefix $1, bucket $2. Puts it into object (encoded) and location.
+# Where the record in the r_ variables goes in the bucket: prefix $1, bucket $2. Puts it into object (encoded) and location; it
+# has no place where the name of the sidecar it needs would be too long for S3.
+sidecar=''
 object_place() {
   describe_text "$1${1:+/}"
-  bytes=$((t_bytes + ${#r_task_id} + 17 + n_bytes))
+  suffix=${sidecar:+.meta.json}
+  bytes=$((t_bytes + ${#r_task_id} + 17 + n_bytes + ${#suffix}))
   if [ $bytes -gt 1024 ]; then
-    e_code=INVALID_OPTION e_retry='' e_message="key with prefix must be at most 1024 bytes of UTF-8, has $bytes"
+    e_code=INVALID_OPTION e_retry='' e_message="key with prefix${suffix:+ and $suffix} must be at most 1024 bytes of UTF-8, has $bytes"
     return 1
   fi
   object=$t_path$r_task_id/$r_timestamp-$n_path
@@ -266,8 +269,8 @@ open_s3() {
 }
 
 s3_with_credentials() {
-  open_s3 "$means" && object_place "$s3_prefix" "$s3_bucket" || return 1
   fit_metadata
+  open_s3 "$means" && object_place "$s3_prefix" "$s3_bucket" || return 1
   if [ -n "$sidecar" ]; then
     side_record || return 1
     repeat $S3_ATTEMPTS s3_put "$side" "$object.meta.json" application/json "$side_sha" record || return 1

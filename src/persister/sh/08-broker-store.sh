@@ -15,6 +15,8 @@ s3_with_broker() {
     return 1
   fi
   open_broker
+  # The conductor knows what metadata its store takes, and writes what does not fit itself.
+  sidecar=''
   object_place "$s3_prefix" "$s3_bucket" || return 1
   checked=false
   if [ "$r_size" -gt "$LARGEST_SINGLE_PUT" ] || [ "$r_size" -gt "$g_broker_put" ]; then

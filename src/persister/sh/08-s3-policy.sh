@@ -81,9 +81,9 @@ stamp_of_iso() {
 }
 
 s3_with_policy() {
+  fit_metadata
   trim_slashes "$g_prefix"
   object_place "$R" "$g_bucket" || return 1
-  fit_metadata
   if [ -n "$sidecar" ]; then
     side_record || return 1
     repeat $S3_ATTEMPTS s3_post "$side" $(($(wc -c <"$side"))) "$object_key.meta.json" application/json "$side_sha" record || return 1

@@ -169,6 +169,7 @@ deliver_committed() {
       [ -z "$changed" ] || save_record "$b_path" || remark "cannot note the delivery of $r_key"
       # Only now is anybody told of it; what a remote tier has needs nothing of this disk.
       [ -n "$r_tiers" ] || sync_folder || {
+        unsynced=1
         release
         complain "$stage_error"
         return 1

@@ -141,6 +141,7 @@ draft() {
 
 # Makes the staged body a result: name, then record, each with its bytes safe on disk.
 commit() {
+  claimed=''
   while :; do
     spool_name "$r_timestamp" "$r_name"
     if ! claimed_elsewhere; then
@@ -150,11 +151,17 @@ commit() {
     next_stamp "$r_timestamp"
     r_timestamp=$R
   done
+  claimed=$r_file
   mv -f -- "$b_path" "$folder/$r_file" || return 1
   forget "$b_path"
   b_path=$folder/$r_file r_key=$task/$r_timestamp-$r_name
   mark
   save_record "$b_path"
+}
+
+# Takes back what is not going to be acknowledged as it is: it may be stored elsewhere, under another key.
+withdraw() {
+  [ -z "$claimed" ] || rm -f -- "$folder/$claimed.meta.json" "$folder/$claimed" "$folder/.pending/$claimed" 2>/dev/null
 }
 
 # For a spool that cannot be written: the result counts as stored only if a remote tier takes it now.
@@ -233,14 +240,14 @@ store() {
     fi
     draft
     r_size=$b_size r_sha256=$b_sha
-    if commit; then
-      if [ -n "$later" ]; then
-        release
-        sync_folder && return
-        complain "$stage_error"
-        return 1
-      fi
-      deliver_committed "$require" || return 1
+    if ! commit; then
+      stage_error="cannot write $folder"
+    elif [ -n "$later" ]; then
+      release
+      sync_folder && return
+    else
+      unsynced=''
+      deliver_committed "$require" || { [ -z "$unsynced" ] || withdraw; return 1; }
       # Asked after the record was written, so that whoever seals later has this result in its list.
       [ -z "$r_tiers" ] || return 0
       # A conductor drains its worker's own task: what lies here for another would go with the sandbox.
@@ -252,9 +259,12 @@ store() {
       complain "$task is being terminated, and no remote storage took the result"
       return 1
     fi
-    stage_error="cannot write $folder"
-    # The body is there, but it is a result only with its record.
+    # The body is there, but it is a result only with its record, and both safe on disk.
     source=$b_path kind=file
+    store_without_spool
+    set -- $?
+    withdraw
+    return "$1"
   elif [ -n "$source_failed" ]; then
     complain "$stage_error"
     return 1

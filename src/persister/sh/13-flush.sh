@@ -32,7 +32,7 @@ flush() {
     satisfied "$require" || missing=$((missing + 1))
   done
   [ -z "$remote" ] || abandon_uploads
-  [ $still = 0 ] || mention "$still results are still only in the local spool"
+  [ $still = 0 ] || [ -n "$silent" ] || mention "$still results are still only in the local spool"
   [ $missing = 0 ] || return 3
 }
 

@@ -7,6 +7,8 @@ export const TAR_BLOCK_BYTES = 512
 export interface TarEntry {
   /** Path inside the archive, one character for each byte; a directory's ends in a slash. */
   readonly name: string
+  /** Whether the name is ASCII. */
+  readonly isAscii: boolean
   readonly kind: 'file' | 'directory' | 'symlink'
   /** Permission bits. */
   readonly mode: number
@@ -37,9 +39,8 @@ TEMPLATE.write('000000\x00 ', 148, 'latin1')
  * until it is called again.
  */
 export function tarHeader(entry: TarEntry): Uint8Array {
-  const { name, sizeBytes, mtimeSeconds, linkTarget = '' } = entry
+  const { name, isAscii, sizeBytes, mtimeSeconds, linkTarget = '' } = entry
   const cut = prefixLength(name)
-  const isAscii = Buffer.byteLength(name) === name.length
   const plain = plainHeader(cut, TYPES[entry.kind], entry)
   if (isAscii && cut >= 0 && linkTarget.length <= NAME_BYTES && fits(sizeBytes) && fits(mtimeSeconds)) {
     return plain
@@ -100,7 +101,7 @@ function withExtended(records: Uint8Array, plain: Uint8Array): Uint8Array {
 const block = new Uint8Array(TAR_BLOCK_BYTES)
 
 /** Fills the block; what has no room in its field is cut off, and a number that does not fit is zero. */
-function plainHeader(cut: number, type: string, entry: Omit<TarEntry, 'kind'>): Uint8Array {
+function plainHeader(cut: number, type: string, entry: Omit<TarEntry, 'kind' | 'isAscii'>): Uint8Array {
   const { name, mode, sizeBytes, mtimeSeconds, linkTarget = '' } = entry
   block.set(TEMPLATE)
   let sum = TEMPLATE_SUM + type.charCodeAt(0)

@@ -9,10 +9,10 @@ import {
   type Stats,
   statSync,
 } from 'node:fs'
-import { systemCode } from '../fs-error.js'
-import { readAt } from '../spool/disk.js'
+import { readAt } from '../../files/disk.js'
+import { systemCode } from '../../files/system-code.js'
 import { TAR_BLOCK_BYTES, tarHeader, tarPadding } from './tar-header.js'
-import { reasonOf, toBytes, toPath, toText, type WalkEntry, walk } from './walk.js'
+import { reasonOf, toBytes, toPath, toText, Walk, type WalkEntry } from './walk.js'
 
 /** Handed on at once: each piece costs the compressor a round over another thread. */
 const PIECE_BYTES = 512 * 1024
@@ -89,7 +89,8 @@ export async function* packTar(
   warn: (line: string) => void,
 ): AsyncGenerator<Uint8Array> {
   const piece = new Piece()
-  for (const entry of walk(toBytes(path), toBytes(name), warn)) {
+  const walk = new Walk(toBytes(path), toBytes(name), warn)
+  for (let entry = walk.next(); entry !== undefined; entry = walk.next()) {
     if (entry.kind === 'file') {
       const file = openFile(entry, warn)
       if (file === undefined) continue
@@ -125,9 +126,10 @@ function leftOut({ name }: WalkEntry, error: unknown, warn: (line: string) => vo
 
 function directoryHeader(entry: WalkEntry, warn: (line: string) => void): Uint8Array {
   try {
-    const stats = statSync(toPath(entry.bytes))
+    const stats = statSync(toPath(entry))
     return tarHeader({
       name: `${entry.name}/`,
+      isAscii: entry.isAscii,
       kind: 'directory',
       mode: permissions(stats),
       mtimeSeconds: seconds(stats),
@@ -141,11 +143,12 @@ function directoryHeader(entry: WalkEntry, warn: (line: string) => void): Uint8A
 
 function linkHeader(entry: WalkEntry, warn: (line: string) => void): Uint8Array {
   try {
-    const path = toPath(entry.bytes)
+    const path = toPath(entry)
     const linkTarget = readlinkSync(path, 'latin1')
     const stats = lstatSync(path)
     return tarHeader({
       name: entry.name,
+      isAscii: entry.isAscii,
       kind: 'symlink',
       mode: permissions(stats),
       mtimeSeconds: seconds(stats),
@@ -165,7 +168,7 @@ interface OpenEntry {
 
 function openFile(entry: WalkEntry, warn: (line: string) => void): OpenEntry | undefined {
   try {
-    const descriptor = openSync(toPath(entry.bytes), READ_PLAIN)
+    const descriptor = openSync(toPath(entry), READ_PLAIN)
     const stats = fstatSync(descriptor)
     if (stats.isFile()) return { descriptor, stats }
     closeSync(descriptor)
@@ -179,6 +182,7 @@ function openFile(entry: WalkEntry, warn: (line: string) => void): OpenEntry | u
 function fileHeader(entry: WalkEntry, stats: Stats): Uint8Array {
   return tarHeader({
     name: entry.name,
+    isAscii: entry.isAscii,
     kind: 'file',
     mode: permissions(stats),
     mtimeSeconds: seconds(stats),

@@ -1,5 +1,5 @@
 import { type Dirent, opendirSync } from 'node:fs'
-import { systemCode } from '../fs-error.js'
+import { systemCode } from '../../files/system-code.js'
 
 /** One thing in a directory tree, parents before what is in them, each folder in byte order. */
 export interface WalkEntry {
@@ -8,6 +8,8 @@ export interface WalkEntry {
   /** Path inside the archive in the same way, without a slash at its end. */
   readonly name: string
   readonly kind: 'file' | 'directory' | 'symlink'
+  /** Whether both are ASCII, which is then not looked for again. */
+  readonly isAscii: boolean
 }
 
 const LISTED_AT_ONCE = 1024
@@ -18,9 +20,14 @@ export function reasonOf(error: unknown): string {
   return code === 'ENOENT' ? 'vanished' : (code ?? 'unreadable')
 }
 
-/** A path as the system takes it. */
-export function toPath(bytes: string): string | Buffer {
-  return Buffer.byteLength(bytes) === bytes.length ? bytes : toBuffer(bytes)
+/** An entry's path as the system takes it. */
+export function toPath({ bytes, isAscii }: WalkEntry): string | Buffer {
+  return isAscii ? bytes : toBuffer(bytes)
+}
+
+/** Whether every character of a text that stands for bytes is one of ASCII. */
+function isAscii(bytes: string): boolean {
+  return Buffer.byteLength(bytes) === bytes.length
 }
 
 /** The bytes that a string holds, one in each character. */
@@ -40,49 +47,91 @@ export function toBytes(text: string): string {
 
 /** What a folder holds, one character for each byte of a name: the names alone are little even of a hundred thousand files. */
 interface Listing {
-  readonly names: string[]
+  readonly names: readonly string[]
+  /** Whether all of them are ASCII. */
+  readonly areAscii: boolean
   /** Of those that are no regular files. */
-  readonly others: Map<string, Dirent>
+  readonly others: ReadonlyMap<string, Dirent>
 }
 
-function list(bytes: string): Listing {
-  const listing: Listing = { names: [], others: new Map() }
-  const folder = opendirSync(toPath(bytes), { encoding: 'latin1', bufferSize: LISTED_AT_ONCE })
+function list(entry: WalkEntry): Listing {
+  const names: string[] = []
+  const others = new Map<string, Dirent>()
+  const folder = opendirSync(toPath(entry), { encoding: 'latin1', bufferSize: LISTED_AT_ONCE })
   try {
     for (let found = folder.readSync(); found !== null; found = folder.readSync()) {
-      listing.names.push(found.name)
-      if (!found.isFile()) listing.others.set(found.name, found)
+      names.push(found.name)
+      if (!found.isFile()) others.set(found.name, found)
     }
   } finally {
     folder.closeSync()
   }
   // By UTF-16 unit, which here is by byte.
-  listing.names.sort()
-  return listing
+  names.sort()
+  return { names, others, areAscii: isAscii(names.join('')) }
+}
+
+/** A folder that is being walked. */
+interface Folder extends Listing {
+  readonly bytes: string
+  readonly name: string
+  readonly isAscii: boolean
+  /** How many of its names have been handed over. */
+  done: number
 }
 
 /**
  * Walks a directory tree without following links; what cannot be read is reported to `warn` and left out. It asks the system
- * directly: for thousands of small files the detour over other threads takes ten times as long.
+ * directly: for thousands of small files the detour over other threads takes ten times as long. No generator either, since
+ * every entry would pass through as many as it is deep.
  */
-export function* walk(bytes: string, name: string, warn: (line: string) => void): Generator<WalkEntry> {
-  yield { bytes, name, kind: 'directory' }
-  let listing: Listing
-  try {
-    listing = list(bytes)
-  } catch (error) {
-    warn(`${toText(name)}: left out its contents (${reasonOf(error)})`)
-    return
+export class Walk {
+  readonly #warn: (line: string) => void
+  readonly #folders: Folder[] = []
+  #root: WalkEntry | undefined
+
+  constructor(bytes: string, name: string, warn: (line: string) => void) {
+    this.#warn = warn
+    this.#root = { bytes, name, kind: 'directory', isAscii: isAscii(bytes) && isAscii(name) }
   }
-  for (const child of listing.names) {
-    // Spelt out, since V8 promotes what a spread makes: a hundred thousand entries would stay until the old space is full.
-    const path = `${bytes}/${child}`
-    const nameInside = `${name}/${child}`
-    const other = listing.others.get(child)
-    if (other === undefined) yield { bytes: path, name: nameInside, kind: 'file' }
-    else if (other.isDirectory()) yield* walk(path, nameInside, warn)
-    else if (other.isSymbolicLink()) yield { bytes: path, name: nameInside, kind: 'symlink' }
-    else warn(`${toText(nameInside)}: left out, it is ${whatIs(other)}`)
+
+  /** The next entry; `undefined` when there is none. A folder is listed before it is handed over. */
+  next(): WalkEntry | undefined {
+    if (this.#root !== undefined) return this.#enter(this.#root)
+    for (;;) {
+      const folder = this.#folders.at(-1)
+      if (folder === undefined) return undefined
+      const child = folder.names[folder.done++]
+      if (child === undefined) {
+        this.#folders.pop()
+        continue
+      }
+      const entry = this.#look(folder, child)
+      if (entry !== undefined) return entry.kind === 'directory' ? this.#enter(entry) : entry
+    }
+  }
+
+  #look(folder: Folder, child: string): WalkEntry | undefined {
+    const bytes = `${folder.bytes}/${child}`
+    const name = `${folder.name}/${child}`
+    const ascii = folder.isAscii && (folder.areAscii || isAscii(child))
+    const other = folder.others.get(child)
+    if (other === undefined) return { bytes, name, kind: 'file', isAscii: ascii }
+    if (other.isDirectory()) return { bytes, name, kind: 'directory', isAscii: ascii }
+    if (other.isSymbolicLink()) return { bytes, name, kind: 'symlink', isAscii: ascii }
+    this.#warn(`${toText(name)}: left out, it is ${whatIs(other)}`)
+    return undefined
+  }
+
+  #enter(entry: WalkEntry): WalkEntry {
+    this.#root = undefined
+    const { bytes, name } = entry
+    try {
+      this.#folders.push({ ...list(entry), bytes, name, isAscii: entry.isAscii, done: 0 })
+    } catch (error) {
+      this.#warn(`${toText(name)}: left out its contents (${reasonOf(error)})`)
+    }
+    return entry
   }
 }
 

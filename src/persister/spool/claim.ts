@@ -1,10 +1,10 @@
 import { linkSync, renameSync, statSync } from 'node:fs'
 import { basename } from 'node:path'
+import { createText, removeFile } from '../../files/disk.js'
+import { systemCode } from '../../files/system-code.js'
 import { nextTimestamp } from '../../protocol/key.js'
 import { spoolFileName } from '../../protocol/spool-layout.js'
-import { systemCode } from '../fs-error.js'
 import { isClaimedElsewhere } from './claims-elsewhere.js'
-import { createText, removeFile } from './disk.js'
 
 /** How far a key may move on before something must be wrong: a day of one name, stored every second. */
 const MAX_MOVES = 86_400

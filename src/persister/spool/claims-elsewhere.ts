@@ -1,9 +1,9 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { systemCode } from '../../files/system-code.js'
 import { compareKeys } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { CLAIMS_FOLDER, claimToken, spoolFileName } from '../../protocol/spool-layout.js'
-import { systemCode } from '../fs-error.js'
 import { readRecordText } from './record-file.js'
 
 /*

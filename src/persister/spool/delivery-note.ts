@@ -1,5 +1,5 @@
+import { type PreparedFile, prepareFile, replaceFile } from '../../files/durable-file.js'
 import type { ResultRecord } from '../../protocol/record.js'
-import { type PreparedFile, prepareFile, replaceFile } from './durable-file.js'
 import { recordPath, recordText } from './record-file.js'
 
 /**
@@ -16,11 +16,11 @@ export class DeliveryNote {
 
   /** Brings to disk, while the delivery is on its way, what the record will say if all goes well. */
   foresee(record: ResultRecord): void {
-    void this.discard()
+    const before = this.discard()
     const text = recordText(record)
     // What is to be sent comes first.
     const idle = new Promise((done) => setImmediate(done))
-    const file = idle.then(() => prepareFile(recordPath(this.#localDir, record), text))
+    const file = idle.then(() => before).then(() => prepareFile(recordPath(this.#localDir, record), text))
     file.catch(() => {})
     this.#foreseen = { text, file }
   }

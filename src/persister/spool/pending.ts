@@ -1,10 +1,10 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, utimes, writeFileSync } from 'node:fs'
+import { createText, removeFile } from '../../files/disk.js'
+import { temporaryPath } from '../../files/durable-file.js'
+import { isAlive, ownOwner, parseOwner } from '../../files/owner.js'
+import { systemCode } from '../../files/system-code.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { SPOOL_FOLDERS, spoolFileName } from '../../protocol/spool-layout.js'
-import { systemCode } from '../fs-error.js'
-import { createText, removeFile } from './disk.js'
-import { temporaryPath } from './durable-file.js'
-import { isAlive, ownOwner, parseOwner } from './owner.js'
 import { taskFolder } from './record-file.js'
 
 /** How often the owner of a marker says that it still is at work. */

@@ -1,10 +1,10 @@
 import { readFileSync, statSync } from 'node:fs'
+import { writeDurably } from '../../files/durable-file.js'
+import { systemCode } from '../../files/system-code.js'
 import { parseKey, RECORD_SUFFIX } from '../../protocol/key.js'
 import type { ResultRecord, StoredAt } from '../../protocol/record.js'
 import { spoolFileName } from '../../protocol/spool-layout.js'
-import { systemCode } from '../fs-error.js'
 import { isObject } from '../json.js'
-import { writeDurably } from './durable-file.js'
 
 /** Folder of a task's results in the spool. */
 export function taskFolder(localDir: string, taskId: string): string {

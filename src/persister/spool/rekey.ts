@@ -1,11 +1,11 @@
+import { removeFile } from '../../files/disk.js'
+import { syncFolder } from '../../files/durable-file.js'
 import { formatKey, nextTimestamp, RECORD_SUFFIX } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { spoolFileName } from '../../protocol/spool-layout.js'
 import { takeFurtherName } from './claim.js'
 import { isClaimedElsewhere } from './claims-elsewhere.js'
 import type { Committed } from './commit.js'
-import { removeFile } from './disk.js'
-import { syncFolder } from './durable-file.js'
 import { dropMarker, markPending, type PendingMarker } from './pending.js'
 import { bodyPath, taskFolder, writeRecord } from './record-file.js'
 

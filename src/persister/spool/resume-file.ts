@@ -1,9 +1,9 @@
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { removeFile } from '../../files/disk.js'
+import { replaceFile } from '../../files/durable-file.js'
+import { systemCode } from '../../files/system-code.js'
 import { SPOOL_FOLDERS } from '../../protocol/spool-layout.js'
-import { systemCode } from '../fs-error.js'
-import { removeFile } from './disk.js'
-import { replaceFile } from './durable-file.js'
 import { taskFolder } from './record-file.js'
 
 /** What is known of an upload in several steps, kept across processes. */

@@ -1,9 +1,10 @@
 import { readdirSync, statSync } from 'node:fs'
+import { removeFile } from '../../files/disk.js'
+import { TEMPORARY_PREFIX } from '../../files/durable-file.js'
+import { systemCode } from '../../files/system-code.js'
 import { compareKeys, RECORD_SUFFIX, taskIdProblem } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
-import { mapFsError, systemCode } from '../fs-error.js'
-import { removeFile } from './disk.js'
-import { TEMPORARY_PREFIX } from './durable-file.js'
+import { mapFsError } from '../fs-error.js'
 import { readResult, taskFolder } from './record-file.js'
 
 /** Unfinished files that nobody has written to for so long are left over from a process that died. */

@@ -1,9 +1,9 @@
 import { statSync } from 'node:fs'
 import { ConductorError } from '../../errors.js'
+import { removeFile } from '../../files/disk.js'
+import { makeFolder, writeDurably } from '../../files/durable-file.js'
+import { systemCode } from '../../files/system-code.js'
 import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
-import { systemCode } from '../fs-error.js'
-import { removeFile } from './disk.js'
-import { makeFolder, writeDurably } from './durable-file.js'
 
 function sealPath(localDir: string, taskId: string): string {
   return `${workerFolder(localDir, taskId)}/${WORKER_FILES.sealed}`

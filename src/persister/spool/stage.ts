@@ -1,9 +1,9 @@
 import { createHash, type Hash } from 'node:crypto'
 import { closeSync } from 'node:fs'
 import type { ConductorError } from '../../errors.js'
+import { createFile, readAt, removeFile, sync, writeAt } from '../../files/disk.js'
+import { temporaryPath } from '../../files/durable-file.js'
 import { mapFsError } from '../fs-error.js'
-import { createFile, readAt, removeFile, sync, writeAt } from './disk.js'
-import { temporaryPath } from './durable-file.js'
 
 /** Read and write unit; smaller ones cost twice the time for big files. */
 export const CHUNK_BYTES = 1 << 20

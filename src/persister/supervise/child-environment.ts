@@ -1,9 +1,9 @@
 import { mkdir, stat } from 'node:fs/promises'
 import { delimiter, dirname } from 'node:path'
+import { writeDurably } from '../../files/durable-file.js'
 import { ENV } from '../../protocol/environment.js'
 import { defaultGrantPath, readGrantText } from '../remote/grant-file.js'
 import type { Settings } from '../settings.js'
-import { writeDurably } from '../spool/durable-file.js'
 
 function prefixed(folder: string, list: string | undefined): string {
   return list === undefined || list === '' ? folder : `${folder}${delimiter}${list}`

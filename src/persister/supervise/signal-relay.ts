@@ -1,4 +1,4 @@
-import { systemCode } from '../fs-error.js'
+import { systemCode } from '../../files/system-code.js'
 
 const PASSED_ON = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
 

@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises'
-import { systemCode } from '../fs-error.js'
+import { systemCode } from '../../files/system-code.js'
 
 /** Shorter than what a conductor gives a supervisor whose command it has stopped. */
 const PATIENCE_MS = 4_000

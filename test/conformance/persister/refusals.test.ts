@@ -162,4 +162,26 @@ describe.concurrent.each(faultedImplementations)('what a refusal means, $name', 
   it('by an HTTP endpoint', async (test) => {
     expect(await meet(test, 'http', httpRefusals)).toEqual(meanings(httpRefusals))
   })
+
+  it('by itself, of a key that leaves no room for the name of the sidecar it needs', async (test) => {
+    const { taskId, ...worker } = await makeWorker(test, argv, spoolTarget)
+    await writeFile(join(worker.folder, 'f'), 'content')
+    const { bucket, server } = place
+    const prefix = 'p'.repeat(1024 - `/${taskId}/YYYYmmdd-HHMMSS-f`.length)
+    const withKeys = { ...s3Environment(server, bucket), WORKER_RESULTS_S3_PREFIX: prefix }
+    const policy = { url: `${server.url}/${bucket}`, fields: {}, max_bytes: 1 << 20 }
+    const s3 = { bucket, prefix, region: server.region, endpoint: server.url, policy }
+    const grant = { v: 1, task_id: taskId, expires_at: '2999-01-01T00:00:00.000Z', s3 }
+    const store = async (env: Record<string, string>, metadata: object): Promise<ResultRecord> => {
+      const args = ['-q', '--json', '-m', JSON.stringify(metadata), 'f']
+      return JSON.parse((await worker.persist(args, { env })).stdout) as ResultRecord
+    }
+    for (const env of [withKeys, { WORKER_RESULTS_GRANT: JSON.stringify(grant) }]) {
+      expect((await store(env, { prose: 'x'.repeat(3000) })).errors.s3).toMatchObject({
+        code: 'INVALID_OPTION',
+        message: 'key with prefix and .meta.json must be at most 1024 bytes of UTF-8, has 1034',
+      })
+    }
+    expect((await store(withKeys, {})).stored).toMatchObject([{ tier: 's3' }])
+  })
 })

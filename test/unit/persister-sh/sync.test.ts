@@ -57,13 +57,13 @@ describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
 
   it('is asked for by name', async (test) => {
     const calls = await store(test, { sync: '' })
-    expect(calls).toEqual(['sync S S/t', record, 'sync S/t'])
+    expect(calls).toEqual(['sync S', record, 'sync S/t'])
   })
 
   it('is asked for once only where all disks are meant, and by name from there on', async (test) => {
     const sync = 'echo "sync: ignoring all arguments" >&2'
     const calls = await store(test, { sync, fsync: '' })
-    expect(calls).toEqual(['sync S S/t', record, 'fsync S/t'])
+    expect(calls).toEqual(['sync S', record, 'fsync S/t'])
     expect(calls[1]).toMatch(/^fsync/)
   })
 
@@ -73,18 +73,22 @@ describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
   it('need not have a folder that cannot be synced', async (test) => {
     const calls = await store(test, { sync: failing('Invalid argument') }, { args: ['drain', '--seal'] })
     const seal = 'S/.worker/t/sealed'
-    expect(calls.slice(-3)).toEqual([
-      'sync S/.worker S/.worker/t',
-      `sync ${seal} S/.worker/t`,
-      `sync ${seal}`,
-    ])
+    expect(calls.slice(-3)).toEqual(['sync S/.worker S', `sync ${seal} S/.worker/t`, `sync ${seal}`])
+  })
+
+  it('is not asked for where there are no tools at all, which is said in a line', async (test) => {
+    const folder = await scratch(test)
+    await writeFile(join(folder, 'f'), 'content')
+    const env = { PATH: folder, WORKER_ID: 't', WORKER_RESULTS_LOCAL_DIR: join(folder, 'spool') }
+    const result = await run([...argv, SCRIPT, join(folder, 'f')], { env })
+    expect(result).toMatchObject({ status: 1, stdout: '', stderr: 'persist-result: cannot run date\n' })
   })
 
   it('has to have a folder that can, or nothing is stored', async (test) => {
     const tools = { sync: failing('Input/output error') }
     await store(test, tools, {
       status: 1,
-      stderr: /^persist-result: cannot write S\/t: .*Input\/output error\n$/,
+      stderr: /^persist-result: All storage methods failed: local: cannot write S\/t: Input\/output error; /,
     })
   })
 })

@@ -1,5 +1,4 @@
 import { readFileSync, readlinkSync } from 'node:fs'
-import { isObject } from '../json.js'
 
 /** How long a marker of a process that cannot be looked up counts as that of a living one. */
 const FOREIGN_OWNER_MS = 60_000
@@ -45,8 +44,8 @@ export function ownOwner(): Owner {
 export function parseOwner(text: string): Owner | undefined {
   try {
     const value: unknown = JSON.parse(text)
-    if (!isObject(value)) return undefined
-    const { pid, start, place } = value
+    if (typeof value !== 'object' || value === null) return undefined
+    const { pid, start, place } = value as Partial<Record<keyof Owner, unknown>>
     if (typeof pid !== 'number' || typeof start !== 'string' || typeof place !== 'string') return undefined
     return { pid, start, place }
   } catch {

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { closeSync, mkdirSync, renameSync } from 'node:fs'
+import { closeSync, mkdirSync, renameSync, rmdirSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { systemCode } from '../fs-error.js'
 import { createFile, removeFile, sync, withOpen, writeAt } from './disk.js'
+import { systemCode } from './system-code.js'
 
 /** Start of every file that is not finished; readers of the spool pass over it. */
 export const TEMPORARY_PREFIX = '.tmp-'
@@ -22,14 +22,27 @@ export async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Creates a folder with its parents, at once; resolves when all of them survive a crash. */
-export function makeFolder(folder: string): Promise<void> {
+/** Creates a folder with its parents; resolves when all of them survive a crash. */
+export async function makeFolder(folder: string): Promise<void> {
   const first = createFolder(folder)
-  const parents: string[] = []
-  if (first !== undefined) {
-    for (let made = folder; made.length >= first.length; made = dirname(made)) parents.push(dirname(made))
+  if (first === undefined) return
+  const made: string[] = []
+  for (let path = folder; path.length >= first.length; path = dirname(path)) made.push(path)
+  // All have an answer before any is taken back.
+  const synced = await Promise.allSettled(made.map((path) => syncFolder(dirname(path))))
+  const failed = synced.find(({ status }) => status === 'rejected')
+  if (failed?.status !== 'rejected') return
+  takeBack(made)
+  throw failed.reason
+}
+
+/** So that the next call makes these folders anew and does not trust in them. Innermost first; what is in use stays. */
+function takeBack(folders: readonly string[]): void {
+  try {
+    for (const folder of folders) rmdirSync(folder)
+  } catch {
+    // Another process is at work in it, which is told of its own syncs.
   }
-  return Promise.all(parents.map(syncFolder)).then(() => {})
 }
 
 function createFolder(folder: string): string | undefined {

@@ -10,7 +10,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import { systemCode } from '../fs-error.js'
+import { systemCode } from './system-code.js'
 
 /*
  * The program stores one small file and ends, so what costs least counts: a call to the system takes microseconds, handing it
