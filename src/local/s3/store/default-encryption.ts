@@ -17,11 +17,7 @@ export interface DefaultEncryption {
 export const SSE_S3: DefaultEncryption = { algorithm: 'AES256', bucketKey: false }
 
 /** The headers by which an object tells that it was encrypted so. */
-function encryptionHeaders({
-  algorithm,
-  kmsKeyId,
-  bucketKey,
-}: DefaultEncryption): Record<string, string> {
+function encryptionHeaders({ algorithm, kmsKeyId, bucketKey }: DefaultEncryption): Record<string, string> {
   return {
     'x-amz-server-side-encryption': algorithm,
     ...(kmsKeyId === undefined ? {} : { 'x-amz-server-side-encryption-aws-kms-key-id': kmsKeyId }),
