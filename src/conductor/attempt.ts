@@ -10,6 +10,7 @@ import { SpoolStore } from '../stores/spool-store.js'
 import { Announcer } from './announcer.js'
 import { finishTask } from './finish-task.js'
 import type { LogOffsets } from './follow-log.js'
+import type { LateSeal } from './late-seals.js'
 import { Lease } from './lease.js'
 import { LifeSigns } from './life-signs.js'
 import type { TaskPlaces } from './places.js'
@@ -65,6 +66,7 @@ export class Attempt {
   readonly #announcer: Announcer
   #record: WorkerRecord
   #receipt: Receipt | undefined
+  #lateSeal: LateSeal | undefined
 
   constructor(parts: AttemptParts, { places, results, takenOver, onResult, onGone }: AttemptOptions) {
     const { sandbox, record, grant, intentEtag, removeStrays } = parts
@@ -90,6 +92,11 @@ export class Attempt {
 
   get record(): WorkerRecord {
     return this.#record
+  }
+
+  /** Writes its end down, where it is finished and S3 could not take that. */
+  get lateSeal(): LateSeal | undefined {
+    return this.#lateSeal
   }
 
   /** Hears of results as they are stored; repeated calls do nothing. */
@@ -130,7 +137,7 @@ export class Attempt {
   /** Delivers what it holds, seals it and kills the sandbox; what was lost is certified and sealed once. */
   async finish(exit: WorkerExit, { force, isLost, signal }: FinishAttemptOptions): Promise<Receipt> {
     if (this.#receipt !== undefined) return this.#receipt
-    const receipt = await finishTask({
+    const { receipt, lateSeal } = await finishTask({
       taskId: this.#record.task_id,
       sandbox: isLost ? undefined : this.sandbox,
       spool: this.spool,
@@ -141,11 +148,12 @@ export class Attempt {
       force,
       intentEtag: this.#intentEtag,
       lost: () => this.signs.lost(),
-      certify: (end) => this.signs.certify(end, { signal }),
+      certify: (end, call) => this.signs.certify(end, call),
       onRecord: (record) => this.#announcer.announce(record),
       signal,
     })
     if (receipt.sealed) this.#receipt = receipt
+    this.#lateSeal = lateSeal
     return receipt
   }
 

@@ -17,6 +17,7 @@ import {
   closeOptionsSchema,
   recoverOptionsSchema,
 } from './conductor-options.js'
+import { type LateSeal, LateSeals } from './late-seals.js'
 import {
   assertAccessPossible,
   type ConductorOptions,
@@ -47,6 +48,7 @@ export class Conductor implements AsyncDisposable {
   readonly #limit: ReturnType<typeof pLimit>
   readonly #workers = new Map<string, Worker>()
   readonly #taken = new Set<string>()
+  readonly #lateSeals = new LateSeals()
   readonly #closing = new AbortController()
   #recovery: Promise<Recovery> | undefined
   #handler: ((request: Request) => Promise<Response>) | undefined
@@ -117,8 +119,9 @@ export class Conductor implements AsyncDisposable {
           const gone = new Promise<void>((done) => {
             closed = done
           })
-          const onClosed = (): void => {
+          const onClosed = (lateSeals: readonly LateSeal[]): void => {
             this.#workers.delete(taskId)
+            this.#lateSeals.add(lateSeals)
             closed()
           }
           const isNamed = checked.taskId !== undefined
@@ -181,6 +184,7 @@ export class Conductor implements AsyncDisposable {
       factory: this.#factory,
       isKnown: (taskId) => this.#workers.has(taskId) || this.#taken.has(taskId),
       adopt: (found) => this.#adopt(found, signal),
+      onClosed: (lateSeals) => this.#lateSeals.add(lateSeals),
       onWorker,
       signal,
     }).finally(() => {
@@ -224,7 +228,8 @@ export class Conductor implements AsyncDisposable {
   /**
    * Refuses new workers, terminates the present ones side by side, and frees connections. Rejects when one could not be
    * terminated; that one lives on. With `timeoutMs`, those that were not finished by then are left to another process's
-   * `recover()`, with everything they hold.
+   * `recover()`, with everything they hold. So long it also tries to write down ends that S3 could not take before (a receipt's
+   * `sealed: false`), once without it.
    */
   async close(options: CloseOptions = {}): Promise<void> {
     const { timeoutMs, signal } = checkOptions('close', closeOptionsSchema, options)
@@ -244,7 +249,7 @@ export class Conductor implements AsyncDisposable {
       }),
     )
     const failures = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []))
-    await this.#reading.close()
+    await Promise.all([this.#reading.close(), this.#lateSeals.finish({ signal: limit })])
     if (this.#workers.size === 0) this.#s3?.close()
     if (failures.length === 1) throw failures[0]
     if (failures.length > 1) {
@@ -264,9 +269,10 @@ export class Conductor implements AsyncDisposable {
     const { record } = found.inspection
     const taskId = record.task_id
     if (this.#taken.has(taskId)) return undefined
-    const onClosed = (): void => {
+    const onClosed = (lateSeals: readonly LateSeal[]): void => {
       this.#workers.delete(taskId)
       this.#taken.delete(taskId)
+      this.#lateSeals.add(lateSeals)
     }
     this.#taken.add(taskId)
     try {
@@ -274,7 +280,7 @@ export class Conductor implements AsyncDisposable {
       this.#workers.set(taskId, worker)
       return worker
     } catch (error) {
-      onClosed()
+      onClosed([])
       throw error
     }
   }

@@ -9,10 +9,11 @@ import type { SpoolStore } from '../stores/spool-store.js'
 import { type Delivery, deliverAll } from './deliver.js'
 import { drainSandbox } from './drain.js'
 import { findDelivered } from './found-results.js'
+import type { LateSeal } from './late-seals.js'
 import { LEASE_MS } from './lease.js'
 import type { TaskPlaces } from './places.js'
 import type { DeliveredResult, Receipt, WorkerExit } from './receipt.js'
-import { sealTask } from './seal.js'
+import { certificateOf, findAttempt, type SealOptions, sealTask } from './seal.js'
 import { keepUndeclared, UNDECLARED_NAME } from './undeclared.js'
 
 /** A worker whose command has ended, and what is to become of it. */
@@ -31,9 +32,16 @@ export interface FinishOptions extends CallOptions {
   /** Called when the sandbox turns out to be gone: what that means for the worker's end. */
   readonly lost: () => WorkerExit
   /** Stores what is known of its death, once; undefined when it ended by itself, or nothing takes it. */
-  readonly certify: (exit: WorkerExit) => Promise<Delivery | undefined>
+  readonly certify: (exit: WorkerExit, options: CallOptions) => Promise<Delivery | undefined>
   /** Told of every result the sandbox holds. */
   readonly onRecord: (record: ResultRecord) => void
+}
+
+/** What came of finishing a worker. */
+export interface FinishedTask {
+  readonly receipt: Receipt
+  /** Where S3 could not take the end of it: does the rest. */
+  readonly lateSeal: LateSeal | undefined
 }
 
 interface Drained {
@@ -49,7 +57,7 @@ const NOTHING: Drained = { report: { v: 1, outputs: [], records: [] }, deliverie
  * Drains the sandbox, delivers, seals the task and kills the sandbox, in this order. Rejects with `UNDELIVERED`, nothing
  * destroyed, when a result would be lost and `force` is not set.
  */
-export async function finishTask(options: FinishOptions): Promise<Receipt> {
+export async function finishTask(options: FinishOptions): Promise<FinishedTask> {
   const { taskId, sandbox, places, force, signal } = options
   let exit = options.exit
   let drained = NOTHING
@@ -77,23 +85,35 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   const kept = drained.deliveries.filter((delivery) => delivery.undelivered === undefined)
   if (gone) {
     const manifest = await readManifest(options)
-    const before = endOf(options.sandboxId, manifest)
-    if (before !== undefined) return receiptOf(taskId, before, drained, kept, { sealed: true })
+    const before = endOf(options, manifest)
+    if (before !== undefined) {
+      const receipt = receiptOf(taskId, before, drained, kept, sealedWith(options, manifest))
+      return { receipt, lateSeal: undefined }
+    }
     const known = new Set(manifest?.results.map(({ key }) => key))
     kept.push(...(await findDelivered(taskId, places, known, { signal })))
   }
-  const certificate = await options.certify(exit)
+  const certificate = await options.certify(exit, { signal })
   const isNew = kept.every(({ record }) => record.key !== certificate?.record.key)
   if (certificate !== undefined && isNew) kept.push(certificate)
-  const manifest = await seal(options, exit, kept, !gone && drained !== NOTHING)
+  const end: End = {
+    exit,
+    kept,
+    drained: !gone && drained !== NOTHING,
+    isCertified: certificate !== undefined,
+  }
+  const manifest = await seal(options, end)
   await Promise.all([
-    manifest === undefined ? undefined : closeIntent(options),
+    manifest === undefined ? undefined : closeIntent(options, { signal }),
     gone ? undefined : sandbox?.kill({ signal }),
   ])
-  return receiptOf(taskId, exit, drained, kept, {
-    sealed: manifest !== undefined,
-    certificateKey: certificate?.record.key,
-  })
+  const isLeft = manifest === undefined && places.manifests !== undefined
+  const lateSeal: LateSeal = (call) => sealLate(options, end, call)
+  // Another conductor may have come first, and have seen more.
+  const told = (gone ? endOf(options, manifest) : undefined) ?? exit
+  const written = { certificateKey: certificate?.record.key, ...sealedWith(options, manifest) }
+  const receipt = receiptOf(taskId, told, drained, kept, written)
+  return { receipt, lateSeal: isLeft ? lateSeal : undefined }
 
   async function drain(from: RemoteSandbox, { record, spool, onRecord }: FinishOptions): Promise<Drained> {
     const undeclared = await keepUndeclared(from, { record, localDir: places.localDir }, { signal })
@@ -118,27 +138,21 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   }
 }
 
+/** What is to be written of a worker's end. */
+interface End {
+  readonly exit: WorkerExit
+  readonly kept: readonly Delivery[]
+  /** False when the sandbox was gone before anybody asked what it holds. */
+  readonly drained: boolean
+  readonly isCertified: boolean
+}
+
 /** Writes the manifest; undefined when there is no place for one, or S3 is away and must not hold up the end of what lies elsewhere. */
-async function seal(
-  { taskId, sandboxId, record, places, force, signal }: FinishOptions,
-  exit: WorkerExit,
-  kept: readonly Delivery[],
-  drained: boolean,
-): Promise<Manifest | undefined> {
+async function seal(options: FinishOptions, end: End): Promise<Manifest | undefined> {
+  const { places, force, signal } = options
   if (places.manifests === undefined) return undefined
-  const { attempt, spawn_id: spawnId } = record
-  const records = kept.map((delivery) => delivery.record)
   try {
-    return await sealTask(places.manifests, {
-      taskId,
-      sandboxId,
-      spawnId,
-      attempt,
-      exit,
-      records,
-      drained,
-      signal,
-    })
+    return await sealTask(places.manifests, attemptOf(options, end, signal))
   } catch (error) {
     const liesElsewhere = places.http !== undefined || places.volume !== undefined
     if (!isConductorError(error) || !(force || (liesElsewhere && error.retryable))) throw error
@@ -146,8 +160,39 @@ async function seal(
   }
 }
 
+function attemptOf(
+  { taskId, sandboxId, record }: FinishOptions,
+  { exit, kept, drained }: End,
+  signal: AbortSignal | undefined,
+): SealOptions {
+  const { attempt, spawn_id: spawnId } = record
+  const records = kept.map((delivery) => delivery.record)
+  return { taskId, sandboxId, spawnId, attempt, exit, records, drained, signal }
+}
+
+/** What could not be done when the worker was finished: its certificate, what it is known to have left, the seal. */
+async function sealLate(options: FinishOptions, end: End, { signal }: CallOptions): Promise<void> {
+  const { taskId, places } = options
+  if (places.manifests === undefined) return
+  const manifest = await places.manifests.read(taskId, { signal })
+  const kept = [...end.kept]
+  if (!end.drained) {
+    const known = new Set(
+      [...(manifest?.results ?? []), ...kept.map(({ record }) => record)].map(({ key }) => key),
+    )
+    kept.push(...(await findDelivered(taskId, places, known, { signal })))
+  }
+  const certificate = end.isCertified ? undefined : await options.certify(end.exit, { signal })
+  if (certificate !== undefined) kept.push(certificate)
+  await sealTask(places.manifests, attemptOf(options, { ...end, kept }, signal))
+  await closeIntent(options, { signal })
+}
+
 /** Says that the end of what was begun is written down. */
-async function closeIntent({ places, record, intentEtag, signal }: FinishOptions): Promise<void> {
+async function closeIntent(
+  { places, record, intentEtag }: FinishOptions,
+  { signal }: CallOptions,
+): Promise<void> {
   try {
     await places.intents?.close(record, { etag: await intentEtag, signal })
   } catch (error) {
@@ -167,11 +212,20 @@ async function readManifest({ taskId, places, signal }: FinishOptions): Promise<
 }
 
 /** How a sandbox that is gone ended by the word of another conductor, which drained it before it went. */
-function endOf(sandboxId: string, manifest: Manifest | undefined): WorkerExit | undefined {
-  const found = manifest?.attempts.find(({ sandbox_id }) => sandbox_id === sandboxId)
+function endOf({ sandboxId, record }: FinishOptions, manifest: Manifest | undefined): WorkerExit | undefined {
+  const found = findAttempt(manifest, { sandboxId, spawnId: record.spawn_id })
   if (found === undefined) return undefined
   const { outcome, exit, cause } = found
   return { outcome, exitCode: exit?.code ?? null, signal: exit?.signal ?? null, cause: cause ?? undefined }
+}
+
+function sealedWith(
+  { sandboxId, record }: FinishOptions,
+  manifest: Manifest | undefined,
+): Pick<Receipt, 'sealed' | 'certificateKey'> {
+  if (manifest === undefined) return { sealed: false }
+  const certificateKey = certificateOf(findAttempt(manifest, { sandboxId, spawnId: record.spawn_id }))
+  return { sealed: true, ...(certificateKey === undefined ? {} : { certificateKey }) }
 }
 
 function receiptOf(

@@ -7,7 +7,7 @@ import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
 import type { Receipt } from './receipt.js'
 import { recoverVanished } from './recover-vanished.js'
 import { identityOf, METADATA } from './sandbox-metadata.js'
-import { Worker } from './worker.js'
+import { Worker, type WorkerParts } from './worker.js'
 import type { FoundWorker, WorkerFactory } from './worker-factory.js'
 
 const CONCURRENT_SANDBOXES = 8
@@ -59,6 +59,8 @@ export interface RecoveryParts extends RecoverOptions {
   readonly factory: WorkerFactory
   /** Whether the conductor has, or is making, a worker for the task. */
   readonly isKnown: (taskId: string) => boolean
+  /** Told of each worker that is over by then. */
+  readonly onClosed: WorkerParts['onClosed']
   /** Makes a worker the conductor's own; undefined when it is so already. */
   readonly adopt: (found: EquippedWorker) => Promise<Worker | undefined>
 }
@@ -154,9 +156,11 @@ async function recoverTask(
 }
 
 /** Its grant is served meanwhile, so that it can deliver by itself; what it then cannot the conductor carries. */
-async function takeToFinish(found: EquippedWorker, { factory, signal }: RecoveryParts): Promise<Worker> {
+async function takeToFinish(
+  found: EquippedWorker,
+  { factory, onClosed, signal }: RecoveryParts,
+): Promise<Worker> {
   const { sandbox, places, inspection } = found
-  const onClosed = (): void => {}
   try {
     return await factory.takeOver(found, inspection.record, { signal, onClosed })
   } catch (error) {

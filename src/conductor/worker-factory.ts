@@ -19,8 +19,9 @@ import { placesOf, type TaskPlaces } from './places.js'
 import { grantEnd, issueGrant } from './provision.js'
 import type { RenewOptions, Repetition } from './retrier.js'
 import { identityOf, METADATA } from './sandbox-metadata.js'
+import { sealVanished } from './seal-vanished.js'
 import type { ResolvedSpawn } from './spawn-options.js'
-import { Worker } from './worker.js'
+import { Worker, type WorkerParts } from './worker.js'
 
 /** A sandbox of ours that runs, and where its worker stands. */
 export interface FoundWorker {
@@ -69,7 +70,7 @@ export class WorkerFactory {
   async spawn(
     spawn: ResolvedSpawn,
     isNamed: boolean,
-    { signal, onClosed }: { readonly signal: AbortSignal; readonly onClosed: () => void },
+    { signal, onClosed }: { readonly signal: AbortSignal; readonly onClosed: WorkerParts['onClosed'] },
   ): Promise<Worker | readonly SandboxSummary[]> {
     signal.throwIfAborted()
     const places = this.placesOf(spawn.taskId, spawn.volume)
@@ -114,7 +115,7 @@ export class WorkerFactory {
   async takeOver(
     { sandbox, places, access, inspection }: FoundWorker,
     record: WorkerRecord,
-    { signal, onClosed }: CallOptions & { readonly onClosed: () => void },
+    { signal, onClosed }: CallOptions & Pick<WorkerParts, 'onClosed'>,
   ): Promise<Worker> {
     const endsAtMs = Date.parse(record.deadline_at)
     // One that slept past its own time is woken for a lease, in which it is stopped and stores what it has.
@@ -156,6 +157,7 @@ export class WorkerFactory {
         findSandboxes,
         waits: previous === undefined && ifExists === 'attach',
         previous,
+        bury: (vanished) => buryVanished(vanished, { ...wanted.places, manifests }, { signal }),
         signal,
       })
     } catch (error) {
@@ -175,7 +177,7 @@ export class WorkerFactory {
     return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#options.id, created_at }
   }
 
-  async #bringUp(spawning: Spawning & { readonly onClosed: () => void }): Promise<Worker> {
+  async #bringUp(spawning: Spawning & Pick<WorkerParts, 'onClosed'>): Promise<Worker> {
     const { spawn, spawnId, places, claim, signal, onClosed } = spawning
     const { command, outputs } = spawn
     const attempt = claim?.attempt ?? 1
@@ -187,7 +189,7 @@ export class WorkerFactory {
       ...parts,
       places,
       intentEtag: claim?.etag,
-      onClosed: () => isUp && onClosed(),
+      onClosed: (lateSeals) => isUp && onClosed(lateSeals),
     })
     const repetition = this.#repetitionOf(spawning)
     const launch = async (): Promise<void> => {
@@ -223,7 +225,7 @@ export class WorkerFactory {
       throw new ConductorError('EXISTS', `task ${spawn.taskId} has a worker in sandbox ${claim[0]?.id}`)
     }
     try {
-      const attempt = previous.attempt + 1
+      const attempt = claim?.attempt ?? previous.attempt + 1
       const confirm = async (): Promise<void> => claim?.confirm()
       const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, endsAt, confirm, signal })
       try {
@@ -253,6 +255,16 @@ interface Spawning {
 
 function newSpawnId(): string {
   return randomBytes(8).toString('hex')
+}
+
+/** Writes down the end of a worker that was missed; a new one of the task does not wait for that to go well. */
+async function buryVanished(...vanished: Parameters<typeof sealVanished>): Promise<void> {
+  try {
+    await sealVanished(...vanished)
+  } catch (error) {
+    // What it had delivered is the task's all the same; only whose it was is not said.
+    if (!isConductorError(error)) throw error
+  }
 }
 
 /** A sandbox that takes no new grant, such as one whose disk is full, goes on with the one it has. */

@@ -7,14 +7,16 @@ import type { TierProblem } from '../results/result.js'
 import { taskSource } from '../results/result-source.js'
 import { createResults, type Results } from '../results/results.js'
 import type { ResultStore } from '../stores/result-store.js'
-import { Attempt, type AttemptParts, type OnPrinted } from './attempt.js'
+import type { AttemptParts, OnPrinted } from './attempt.js'
+import { Attempts } from './attempts.js'
 import { CommandSlot, foundExit } from './command-slot.js'
 import { Deadline } from './deadline.js'
 import type { LogOffsets } from './follow-log.js'
 import type { Inspection } from './inspect.js'
+import type { LateSeal } from './late-seals.js'
 import type { TaskPlaces } from './places.js'
 import type { Receipt, WorkerExit } from './receipt.js'
-import { type Repetition, Retrier } from './retrier.js'
+import type { Repetition } from './retrier.js'
 import type { RunResult, SupervisedCommand } from './supervised-command.js'
 import {
   type CommandOptions,
@@ -30,7 +32,8 @@ import {
 /** What a worker is made from. */
 export interface WorkerParts extends AttemptParts {
   readonly places: TaskPlaces
-  readonly onClosed: () => void
+  /** Told once it is over, with what is left to be written down of that. */
+  readonly onClosed: (lateSeals: readonly LateSeal[]) => void
   /** Where it stands, when it was not started here. */
   readonly found?: Inspection | undefined
 }
@@ -44,10 +47,9 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly resultsContext: ResultsContext
   readonly #places: TaskPlaces
   readonly #deadline: Deadline
-  readonly #onClosed: () => void
+  readonly #onClosed: WorkerParts['onClosed']
   readonly #slot: CommandSlot
-  #attempt: Attempt
-  #retrier: Retrier | undefined
+  readonly #attempts: Attempts
   #state: WorkerState
   #runs: number
   #terminating: Promise<Receipt> | undefined
@@ -73,7 +75,18 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       onProblem,
     }
     this.results = createResults(taskSource(this.resultsContext))
-    this.#attempt = this.#attemptOf(parts, found !== undefined)
+    this.#attempts = new Attempts(parts, {
+      places,
+      results: this.resultsContext,
+      takenOver: found !== undefined,
+      onResult: (result) => this.emit('result', result),
+      onGone: (attempt, error) => {
+        if (attempt !== this.#attempts.current) return
+        // Its connection may not have noticed, and is where everybody hears of it.
+        if (this.#state === 'running') void this.#slot.leave(error)
+        else if (this.#state !== 'retrying') this.#lose(error)
+      },
+    })
     this.#deadline = new Deadline(new Date(record.deadline_at), record.grace_ms, () => void this.#timeOut())
   }
 
@@ -83,12 +96,12 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   /** E2B's id of the sandbox, for use with its own SDK and dashboard; the last one's while another is being made. */
   get sandboxId(): string {
-    return this.#attempt.sandbox.id
+    return this.#attempts.current.sandbox.id
   }
 
   /** Numbers the task's sandboxes, from 1. */
   get attempt(): number {
-    return this.#attempt.record.attempt
+    return this.#attempts.current.record.attempt
   }
 
   /** Adds a listener. One for `result` hears of results as they are stored, also when the command runs already. */
@@ -98,7 +111,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     context?: unknown,
   ): this {
     super.on(event, listener, context)
-    if (event === 'result' && this.#state === 'running') this.#attempt.watchResults()
+    if (event === 'result' && this.#state === 'running') this.#attempts.current.watchResults()
     return this
   }
 
@@ -124,7 +137,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
         `worker ${this.taskId} cannot start a command while it is ${this.#state}`,
       )
     }
-    this.#retrier?.stop()
+    this.#attempts.stop()
     const starting = this.#begin(command, rest, { signal })
     this.#take(starting)
     const started = await starting
@@ -140,11 +153,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   async launch(command: string, options: CommandOptions, repetition?: Repetition): Promise<void> {
     await this.start(command, options)
     if (repetition === undefined) return
-    this.#retrier = new Retrier(repetition, {
-      begin: (attempt) => {
-        this.#attempt = attempt
-        return this.#begin(command, options)
-      },
+    this.#attempts.repeat(repetition, {
+      begin: () => this.#begin(command, options),
       deadline: () => this.#deadline.at,
       onRetry: (retry) => this.emit('retry', retry),
       onGrant: (event) => this.emit('grant', event),
@@ -159,7 +169,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     if (this.#runs === 0) return
     this.#to('running')
     const runId = String(this.#runs)
-    this.#take(Promise.resolve(this.#attempt.resumeCommand(runId, pid, from, this.#printed)))
+    this.#take(Promise.resolve(this.#attempts.current.resumeCommand(runId, pid, from, this.#printed)))
   }
 
   /**
@@ -183,7 +193,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       await this.#slot.settled()
       this.#assertAlive()
     }
-    await this.#attempt.extend(endsAt, { signal })
+    await this.#attempts.current.extend(endsAt, { signal })
     this.#deadline.move(endsAt)
   }
 
@@ -217,7 +227,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   async detach(): Promise<void> {
     if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
     this.#to('detached')
-    this.#retrier?.stop()
+    this.#attempts.stop()
     await this.#slot.leave()
     await this.#close({ goesOn: true })
   }
@@ -233,7 +243,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {
-    this.#retrier?.stop()
+    this.#attempts.stop()
     if (this.#state === 'running' || this.#state === 'retrying') {
       try {
         await this.#slot.stop('killed', { signal })
@@ -245,11 +255,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     const isLost = this.#state === 'lost'
     if (!isLost) this.#to('draining')
     try {
-      const receipt = await this.#attempt.finish(this.#slot.exit, { force, isLost, signal })
+      const receipt = await this.#attempts.finish(this.#slot.exit, { force, isLost, signal })
       if (!isLost) this.#to(receipt.outcome === 'lost' ? 'lost' : 'terminated')
       await this.#close()
-      const earlier = this.#retrier?.earlier ?? []
-      return earlier.length === 0 ? receipt : { ...receipt, earlier }
+      return receipt
     } catch (error) {
       if (!isLost) this.#to('exited')
       throw error
@@ -258,34 +267,19 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   async #close({ goesOn = false } = {}): Promise<void> {
     this.#deadline.end()
-    this.#onClosed()
-    await this.#attempt.end({ goesOn })
+    this.#onClosed(this.#state === 'detached' ? [] : this.#attempts.lateSeals)
+    await this.#attempts.end({ goesOn })
   }
 
   readonly #printed: OnPrinted = (stream, text) => {
     this.emit(stream, text)
   }
 
-  #attemptOf(parts: AttemptParts, takenOver: boolean): Attempt {
-    return new Attempt(parts, {
-      places: this.#places,
-      results: this.resultsContext,
-      takenOver,
-      onResult: (result) => this.emit('result', result),
-      onGone: (attempt, error) => {
-        if (attempt !== this.#attempt) return
-        // Its connection may not have noticed, and is where everybody hears of it.
-        if (this.#state === 'running') void this.#slot.leave(error)
-        else if (this.#state !== 'retrying') this.#lose(error)
-      },
-    })
-  }
-
   #stores(): readonly ResultStore[] {
     const gone = this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'retrying'
     return gone
       ? this.#places.stores
-      : [...this.#places.stores.filter(({ tier }) => tier !== 'volume'), this.#attempt.spool]
+      : [...this.#places.stores.filter(({ tier }) => tier !== 'volume'), this.#attempts.current.spool]
   }
 
   #to(state: WorkerState): void {
@@ -296,14 +290,19 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   #begin(command: string, options: CommandOptions, call: CallOptions = {}): Promise<SupervisedCommand> {
     this.#to('running')
-    if (this.listenerCount('result') > 0) this.#attempt.watchResults()
+    if (this.listenerCount('result') > 0) this.#attempts.current.watchResults()
     this.#runs += 1
-    return this.#attempt.startCommand(String(this.#runs), command, { ...options, ...call }, this.#printed)
+    return this.#attempts.current.startCommand(
+      String(this.#runs),
+      command,
+      { ...options, ...call },
+      this.#printed,
+    )
   }
 
   #take(command: Promise<SupervisedCommand>): void {
     this.#slot.take(command, {
-      examine: (exit, run) => this.#attempt.signs.examine(exit, run),
+      examine: (exit, run) => this.#attempts.current.signs.examine(exit, run),
       again: (error) => this.#again(error),
       end: (exit) => {
         if (this.#state === 'running') this.#to('exited')
@@ -314,10 +313,9 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   #again(error: unknown): Promise<SupervisedCommand> | undefined {
-    const retrier = this.#retrier
-    if (retrier?.isWilling !== true || this.#state !== 'running' || !isGone(error)) return undefined
+    if (!this.#attempts.isWilling || this.#state !== 'running' || !isGone(error)) return undefined
     this.#to('retrying')
-    return retrier.replace(this.#attempt, error, (parts) => this.#attemptOf(parts, false))
+    return this.#attempts.replace(error)
   }
 
   #noteFailure(error: unknown): void {
@@ -327,13 +325,13 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   #lose(error: ConductorError): void {
     if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
-    this.#slot.exit = this.#attempt.signs.lost()
+    this.#slot.exit = this.#attempts.current.signs.lost()
     this.#to('lost')
     this.emit('lost', error)
   }
 
   async #timeOut(): Promise<void> {
-    if (this.#state === 'retrying') this.#retrier?.stop()
+    if (this.#state === 'retrying') this.#attempts.stop()
     if (this.#state !== 'running') return
     this.emit('deadline', this.#deadline.at)
     try {
