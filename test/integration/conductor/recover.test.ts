@@ -149,6 +149,9 @@ describe('a conductor that comes after another', () => {
     for (const task_id of gone) {
       await intents.write({ v: 1, task_id, spawn_id: 'lost', conductor: 'twice', created_at }, null)
     }
+    // A third one is about to certify the first of them, and may have done so; its word counts.
+    const reserved = `${gone[0]}/20260101-000000-death-certificate.json`
+    await intents.reserveCertificate({ task_id: gone[0] as string, spawn_id: 'lost' }, reserved)
     await using a = stack.conductor({ id: 'twice' })
     await using b = stack.conductor({ id: 'twice' })
     const both = await Promise.all([a.recover(), b.recover()])
@@ -166,6 +169,7 @@ describe('a conductor that comes after another', () => {
       expect(certificates.map(({ name }) => name)).toEqual(['death-certificate.json'])
       const told = both.flatMap(({ receipts }) => receipts).filter((receipt) => receipt.taskId === taskId)
       const [certificate] = certificates
+      if (taskId === gone[0]) expect(certificate?.key).toBe(reserved)
       for (const { certificateKey } of told) expect(certificateKey).toBe(certificate?.key)
       const manifest = await new S3Manifests(stack.at).read(taskId)
       expect(manifest?.attempts).toMatchObject([{ cause: 'unknown', keys: [certificate?.key] }])
