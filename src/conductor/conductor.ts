@@ -48,6 +48,7 @@ export class Conductor implements AsyncDisposable {
   readonly #limit: ReturnType<typeof pLimit>
   readonly #workers = new Map<string, Worker>()
   readonly #taken = new Set<string>()
+  readonly #starting = new Set<Promise<unknown>>()
   readonly #lateSeals = new LateSeals()
   readonly #closing = new AbortController()
   #recovery: Promise<Recovery> | undefined
@@ -125,14 +126,19 @@ export class Conductor implements AsyncDisposable {
             closed()
           }
           const isNamed = checked.taskId !== undefined
-          const spawned = await this.#factory.spawn(spawn, isNamed, { signal: stop, onClosed })
+          const spawned = await this.#noteStart(async () => {
+            const made = await this.#factory.spawn(spawn, isNamed, { signal: stop, onClosed })
+            if (made instanceof Worker) this.#workers.set(taskId, made)
+            return made
+          })
           if (!(spawned instanceof Worker)) {
             this.#taken.delete(taskId)
             if (attaches) return resolve(await this.attach(taskId, { signal: stop }))
             throw new ConductorError('EXISTS', `task ${taskId} has a worker in sandbox ${spawned[0]?.id}`)
           }
-          this.#workers.set(taskId, spawned)
           resolve(spawned)
+          // Whoever awaited it has had its turn by then, and listens.
+          setImmediate(() => spawned.tellAll())
           await gone
         } catch (error) {
           reject(error)
@@ -238,6 +244,8 @@ export class Conductor implements AsyncDisposable {
       (limit) => limit !== undefined,
     )
     const limit = limits.length === 0 ? undefined : AbortSignal.any(limits)
+    // One that was nearly there is one more to be ended; others are undone.
+    await Promise.race([Promise.allSettled(this.#starting), whenAborted(limit)])
     const ends = await Promise.allSettled(
       [...this.#workers.values()].map(async (worker) => {
         try {
@@ -264,6 +272,17 @@ export class Conductor implements AsyncDisposable {
     await this.close()
   }
 
+  /** Has closing wait for what is being started. */
+  async #noteStart<T>(start: () => Promise<T>): Promise<T> {
+    const starting = start()
+    this.#starting.add(starting)
+    try {
+      return await starting
+    } finally {
+      this.#starting.delete(starting)
+    }
+  }
+
   /** Makes a found worker this conductor's own, unless it already is. */
   async #adopt(found: EquippedWorker, signal: AbortSignal | undefined): Promise<Worker | undefined> {
     const { record } = found.inspection
@@ -284,6 +303,13 @@ export class Conductor implements AsyncDisposable {
       throw error
     }
   }
+}
+
+function whenAborted(signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((done) => {
+    if (signal?.aborted) done()
+    else signal?.addEventListener('abort', () => done(), { once: true })
+  })
 }
 
 function newTaskId(): string {

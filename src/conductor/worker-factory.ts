@@ -86,11 +86,11 @@ export class WorkerFactory {
           return await this.#bringUp({ spawn, spawnId, places, claim, signal, onClosed })
         } catch (error) {
           // Nothing of the command has been seen yet, so that this sandbox counts for none.
-          if (left === 0 || !isConductorError(error) || error.code !== 'SANDBOX_GONE') throw error
+          if (left === 0 || !isGone(error)) throw error
         }
       }
     } catch (error) {
-      await claim?.release()
+      if (!isConductorError(error) || error.code !== 'UNDELIVERED') await claim?.release()
       throw error
     }
   }
@@ -195,15 +195,23 @@ export class WorkerFactory {
     const launch = async (): Promise<void> => {
       if (command !== undefined) await worker.launch(command, { outputs }, repetition)
     }
+    const launched = launch()
     try {
-      await Promise.all([grant?.serve(sandbox, (event) => worker.emit('grant', event)), launch()])
+      await Promise.all([grant?.serve(sandbox, (event) => worker.emit('grant', event)), launched])
       signal.throwIfAborted()
       isUp = true
       return worker
     } catch (error) {
-      await worker.detach()
-      await grant?.end()
-      await discard(sandbox, error)
+      const [start] = await Promise.allSettled([launched])
+      worker.tellAll()
+      const mayRun =
+        start.status === 'fulfilled' || (isConductorError(start.reason) && start.reason.retryable)
+      // Nobody heard of it, but it may have heard that a result is safe.
+      if (command !== undefined && mayRun && !isGone(error)) await withdraw(worker, error)
+      else {
+        await worker.detach()
+        await discard(sandbox, error)
+      }
       throw error
     }
   }
@@ -255,6 +263,24 @@ interface Spawning {
 
 function newSpawnId(): string {
   return randomBytes(8).toString('hex')
+}
+
+/** Ends a worker whose command may have begun, with all that it has acknowledged by then; where that cannot be done it lives on. */
+async function withdraw(worker: Worker, because: unknown): Promise<void> {
+  try {
+    await worker.terminate()
+  } catch (error) {
+    await worker.detach()
+    throw new ConductorError(
+      'UNDELIVERED',
+      `task ${worker.taskId} was given up as it began; its sandbox ${worker.sandboxId} is left to recover()`,
+      { cause: new AggregateError([because, error]) },
+    )
+  }
+}
+
+function isGone(error: unknown): boolean {
+  return isConductorError(error) && error.code === 'SANDBOX_GONE'
 }
 
 /** Writes down the end of a worker that was missed; a new one of the task does not wait for that to go well. */

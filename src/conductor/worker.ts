@@ -9,6 +9,7 @@ import { createResults, type Results } from '../results/results.js'
 import type { ResultStore } from '../stores/result-store.js'
 import type { AttemptParts, OnPrinted } from './attempt.js'
 import { Attempts } from './attempts.js'
+import { Backlog } from './backlog.js'
 import { CommandSlot, foundExit } from './command-slot.js'
 import { Deadline } from './deadline.js'
 import type { LogOffsets } from './follow-log.js'
@@ -49,6 +50,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly #deadline: Deadline
   readonly #onClosed: WorkerParts['onClosed']
   readonly #slot: CommandSlot
+  readonly #backlog = new Backlog()
   readonly #attempts: Attempts
   #state: WorkerState
   #runs: number
@@ -151,6 +153,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   /** @internal `start()` of a command that is begun again, if so, where its sandbox is lost. */
   async launch(command: string, options: CommandOptions, repetition?: Repetition): Promise<void> {
+    this.#backlog.hold()
     await this.start(command, options)
     if (repetition === undefined) return
     this.#attempts.repeat(repetition, {
@@ -159,6 +162,11 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       onRetry: (retry) => this.emit('retry', retry),
       onGrant: (event) => this.emit('grant', event),
     })
+  }
+
+  /** @internal Whoever spawned it can listen by now: tells what it has printed since it was launched, and goes on. */
+  tellAll(): void {
+    this.#backlog.release()
   }
 
   /**
@@ -272,7 +280,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   readonly #printed: OnPrinted = (stream, text) => {
-    this.emit(stream, text)
+    this.#backlog.tell(() => this.emit(stream, text))
   }
 
   #stores(): readonly ResultStore[] {
@@ -302,7 +310,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   #take(command: Promise<SupervisedCommand>): void {
     this.#slot.take(command, {
-      examine: (exit, run) => this.#attempts.current.signs.examine(exit, run),
+      examine: async (exit, run) => {
+        await this.#backlog.released
+        return this.#attempts.current.signs.examine(exit, run)
+      },
       again: (error) => this.#again(error),
       end: (exit) => {
         if (this.#state === 'running') this.#to('exited')

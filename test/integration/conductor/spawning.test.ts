@@ -1,0 +1,131 @@
+import { once } from 'node:events'
+import { createServer, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { pipeline } from 'node:stream/promises'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { ConductorOptions } from '../../../src/conductor/options.js'
+import { startTestStack, type TestStack } from '../../support/stack.js'
+
+describe('a worker that is being started', () => {
+  let stack: TestStack
+  let slow: SlowWatching
+  beforeAll(async () => {
+    stack = await startTestStack()
+    slow = await startSlowWatching(stack.e2b.url)
+  })
+  afterAll(async () => {
+    await slow?.[Symbol.asyncDispose]()
+    await stack?.[Symbol.asyncDispose]()
+  })
+  const options = (): ConductorOptions => {
+    const to = (text: string): string => text.replace(new URL(stack.e2b.url).origin, slow.url)
+    return { env: Object.fromEntries(Object.entries(stack.e2b.env).map(([name, text]) => [name, to(text)])) }
+  }
+
+  it('tells all that it prints, from the first byte, to whoever listens once it has it', async () => {
+    await using conductor = stack.conductor(options())
+    slow.hold()
+    const spawned = conductor.spawnWorker({
+      taskId: 'early',
+      access: 'broker',
+      command: 'echo first; exit 3',
+    })
+    await slow.asked
+    // It has ended before anybody has it.
+    const sandboxId = await stack.sandboxOf('early')
+    await stack.inSandbox(
+      sandboxId,
+      'until [ -e /workspace/.results/.worker/early/runs/1/exit.json ]; do sleep 0.02; done',
+    )
+    slow.letGo()
+    const worker = await spawned
+    let heard = ''
+    worker.on('stdout', (text) => {
+      heard += text
+    })
+    expect(await worker.wait()).toMatchObject({ exitCode: 3 })
+    expect(heard).toBe('first\n')
+  })
+
+  it('keeps what it has acknowledged when it is given up, and closing waits for that', async () => {
+    const conductor = stack.conductor(options())
+    slow.hold()
+    const spawned = conductor.spawnWorker({
+      taskId: 'given-up',
+      access: 'broker',
+      command: 'echo kept | persist-result --quiet --name kept - && touch /tmp/said; sleep 1000',
+      // Nobody answers it yet, so that it lies in its sandbox only.
+      env: { WORKER_RESULTS_DEADLINE_SECONDS: '1' },
+    })
+    const given = expect(spawned).rejects.toMatchObject({ code: 'CLOSED' })
+    await slow.asked
+    const sandboxId = await stack.sandboxOf('given-up')
+    await stack.inSandbox(sandboxId, 'until [ -e /tmp/said ]; do sleep 0.02; done')
+    const closed = conductor.close()
+    slow.letGo()
+    await closed
+    await given
+    await using reader = stack.conductor()
+    expect(await (await reader.results('given-up').latest('kept'))?.text()).toBe('kept\n')
+    expect(await stack.sandboxCount()).toBe(0)
+  })
+})
+
+/** E2B, but for one thing: watching a folder begins when it is let. */
+interface SlowWatching extends AsyncDisposable {
+  readonly url: string
+  /** Resolves once a sandbox is asked to be watched and that waits. */
+  readonly asked: Promise<void>
+  hold(): void
+  letGo(): void
+}
+
+async function startSlowWatching(target: string): Promise<SlowWatching> {
+  let held: Promise<void> | undefined
+  let letGo = (): void => {}
+  let ask = (): void => {}
+  let asked = Promise.resolve()
+  const server = createServer((incoming, answer) => {
+    void (async () => {
+      if (incoming.url?.includes('WatchDir') === true && held !== undefined) {
+        ask()
+        await held
+      }
+      const { method, headers } = incoming
+      const onward = request(new URL(incoming.url ?? '/', target), { method, headers, agent: false })
+      answer.once('close', () => onward.destroy())
+      onward.once('response', (response) => {
+        answer.writeHead(response.statusCode ?? 502, response.headers)
+        answer.flushHeaders()
+        pipeline(response, answer).catch(() => answer.destroy())
+      })
+      pipeline(incoming, onward).catch(() => answer.destroy())
+    })()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    get asked() {
+      return asked
+    },
+    hold: () => {
+      held = new Promise((go) => {
+        letGo = go
+      })
+      asked = new Promise((told) => {
+        ask = told
+      })
+    },
+    letGo: () => {
+      held = undefined
+      letGo()
+    },
+    [Symbol.asyncDispose]: async () => {
+      const closed = once(server, 'close')
+      server.close()
+      server.closeAllConnections()
+      await closed
+    },
+  }
+}
