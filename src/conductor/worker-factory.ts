@@ -10,6 +10,7 @@ import type { RemoteSandbox, SandboxSummary } from '../sandbox/remote-sandbox.js
 import { S3Intents } from '../stores/s3/s3-intents.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
 import type { AttemptParts } from './attempt.js'
+import { insist } from './back-off.js'
 import { type Claim, claimTask, noteTask } from './claim-task.js'
 import { discard, Equipper } from './equipper.js'
 import { type Inspection, inspectWorker } from './inspect.js'
@@ -268,7 +269,7 @@ function newSpawnId(): string {
 /** Ends a worker whose command may have begun, with all that it has acknowledged by then; where that cannot be done it lives on. */
 async function withdraw(worker: Worker, because: unknown): Promise<void> {
   try {
-    await worker.terminate()
+    await insist(() => worker.terminate())
   } catch (error) {
     await worker.detach()
     throw new ConductorError(

@@ -45,11 +45,16 @@ export function checkAttempts({ manifests, outcomes, receipts, keysThere }: Atte
     if (last !== undefined && last.outcome !== manifest.outcome)
       problems.push(`manifest of ${taskId} says ${manifest.outcome}, its last attempt ${last.outcome}`)
   }
-  for (const { taskId, life, result } of outcomes) {
+  for (const { taskId, life, via, result } of outcomes) {
     const own = lifeOf(taskId, life)
     if (result === undefined || !keysThere.has(result.key) || !attempts.has(own)) continue
     const owner = owners.get(result.key)
-    if (owner !== own) problems.push(`${result.key} was left by ${own}, is told of ${owner ?? 'none'}`)
+    if (owner === own) continue
+    const told = attempts.get(own)
+    const tiers = result.stored.map(({ tier }) => tier).join(', ') || 'the spool'
+    problems.push(
+      `${result.key} (${via}, acknowledged in ${tiers}) was left by ${own} (${told?.outcome}, ${told?.cause}), is told of ${owner ?? 'none'}`,
+    )
   }
   for (const [taskId, { life, sealed, outcome, exitCode }] of receipts) {
     if (!sealed || life === undefined) continue

@@ -12,8 +12,8 @@ import type { World } from './world.js'
 const OLD_MS = 130_000
 
 /** Sandboxes and processes that nobody ended. */
-export async function findLeaks(world: World): Promise<string[]> {
-  const sandboxes = await world.sandboxes()
+export async function findLeaks(world: World, except: ReadonlySet<string> = new Set()): Promise<string[]> {
+  const sandboxes = (await world.sandboxes()).filter(({ id }) => !except.has(id))
   const servers = new Set(world.serverPids())
   return [
     ...sandboxes.map(({ id, taskId }) => `sandbox ${id} of ${taskId}`),

@@ -95,9 +95,10 @@ class Round {
     await this.#adversary.end()
     this.#world.setConnectionFaults(false)
     await this.#conductor.stop()
-    const leaked = await findLeaks(this.#world)
+    const leaked = new Set(await findLeaks(this.#world, this.#book.left))
     const { receipts, outputs, vanished, problems, wrongOutputs, unheard, begunAgain } = this.#book
     const unrecovered = await recoverTwice(this.#world.conductorOptions)
+    for (const leak of await findLeaks(this.#world)) leaked.add(leak)
     const { outcomes } = this.#world.ledger
     const { verdict, openUploads, unfinishedFiles } = await checkRemains(this.#world, {
       seed,
@@ -118,7 +119,7 @@ class Round {
       workers: this.#workers,
       begunAgain,
       verdict,
-      leaked,
+      leaked: [...leaked],
       openUploads,
       unfinishedFiles,
       problems,

@@ -40,6 +40,8 @@ export class TaskBook {
   readonly vanished = new Set<string>()
   /** Lives whose declared output has to be there. */
   readonly outputs = new Set<string>()
+  /** Sandboxes that a conductor said it had to leave to another's recovery. */
+  readonly left = new Set<string>()
   readonly problems: Record<string, number> = {}
   readonly wrongOutputs: string[] = []
   /** How often a command began again in another sandbox. */
@@ -131,6 +133,10 @@ export class TaskBook {
   }
 
   #complain(taskId: string, problem: string): void {
+    const left = /sandbox (\S+) (?:is left to recover|could neither be equipped nor killed)/.exec(
+      problem,
+    )?.[1]
+    if (left !== undefined) this.left.add(left)
     // Names and numbers would make each one of its kind.
     const kind = problem
       .replaceAll(taskId, 'TASK')

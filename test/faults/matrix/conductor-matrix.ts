@@ -195,7 +195,7 @@ class Trial {
     child.on('message', (message: MatrixMessage) => {
       if (message.said === 'sandbox') this.#sandboxes.set(message.taskId, message.sandboxId)
       else if (message.said === 'output') this.#output += message.text
-      else said.add(message.said)
+      said.add(message.said)
       hear()
     })
     const ended = once(child, 'exit').then(([code, signal]) => ({
