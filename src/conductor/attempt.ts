@@ -8,7 +8,7 @@ import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import { SandboxFiles } from '../sandbox/sandbox-files.js'
 import { SpoolStore } from '../stores/spool-store.js'
 import { Announcer } from './announcer.js'
-import { finishTask } from './finish-task.js'
+import { type FinishedTask, finishTask } from './finish-task.js'
 import type { LogOffsets } from './follow-log.js'
 import type { LateSeal } from './late-seals.js'
 import { Lease } from './lease.js'
@@ -65,8 +65,8 @@ export class Attempt {
   readonly #lease: Lease
   readonly #announcer: Announcer
   #record: WorkerRecord
-  #receipt: Receipt | undefined
-  #lateSeal: LateSeal | undefined
+  #finished: FinishedTask | undefined
+  #isClosed = false
 
   constructor(parts: AttemptParts, { places, results, takenOver, onResult, onGone }: AttemptOptions) {
     const { sandbox, record, grant, intentEtag, removeStrays } = parts
@@ -96,7 +96,7 @@ export class Attempt {
 
   /** Writes its end down, where it is finished and S3 could not take that. */
   get lateSeal(): LateSeal | undefined {
-    return this.#lateSeal
+    return this.#isClosed ? this.#finished?.lateSeal : undefined
   }
 
   /** Hears of results as they are stored; repeated calls do nothing. */
@@ -112,6 +112,8 @@ export class Attempt {
     onPrinted: OnPrinted,
   ): Promise<SupervisedCommand> {
     const spec = this.#specOf(runId, command, options, onPrinted)
+    // Whatever was taken stock of before.
+    this.#finished = undefined
     return SupervisedCommand.start(this.sandbox, spec, { signal })
   }
 
@@ -136,8 +138,20 @@ export class Attempt {
 
   /** Delivers what it holds, seals it and kills the sandbox; what was lost is certified and sealed once. */
   async finish(exit: WorkerExit, { force, isLost, signal }: FinishAttemptOptions): Promise<Receipt> {
-    if (this.#receipt !== undefined) return this.#receipt
-    const { receipt, lateSeal } = await finishTask({
+    let finished = this.#finished
+    // What was taken stock of stays so: a sandbox that is gone at the next go was killed, and only the answer lost.
+    if (finished === undefined || finished.isOpen) {
+      finished = await this.#finish(exit, { force, isLost, signal })
+      this.#finished = finished
+      this.#isClosed = false
+    }
+    if (!this.#isClosed) await finished.close({ signal })
+    this.#isClosed = true
+    return finished.receipt
+  }
+
+  async #finish(exit: WorkerExit, { force, isLost, signal }: FinishAttemptOptions): Promise<FinishedTask> {
+    return finishTask({
       taskId: this.#record.task_id,
       sandbox: isLost ? undefined : this.sandbox,
       spool: this.spool,
@@ -152,9 +166,6 @@ export class Attempt {
       onRecord: (record) => this.#announcer.announce(record),
       signal,
     })
-    if (receipt.sealed) this.#receipt = receipt
-    this.#lateSeal = lateSeal
-    return receipt
   }
 
   /** Sees to its sandbox no longer, whether or not the worker in it goes on. */

@@ -244,6 +244,8 @@ export class Conductor implements AsyncDisposable {
       (limit) => limit !== undefined,
     )
     const limit = limits.length === 0 ? undefined : AbortSignal.any(limits)
+    // Every request of every worker that is being ended listens to it.
+    if (limit !== undefined) setMaxListeners(0, limit)
     // One that was nearly there is one more to be ended; others are undone.
     await Promise.race([Promise.allSettled(this.#starting), whenAborted(limit)])
     const ends = await Promise.allSettled(

@@ -40,8 +40,12 @@ export interface FinishOptions extends CallOptions {
 /** What came of finishing a worker. */
 export interface FinishedTask {
   readonly receipt: Receipt
+  /** Kills the sandbox, and says that the end of what was begun is written down; to be tried again until it goes well. */
+  readonly close: (options: CallOptions) => Promise<void>
   /** Where S3 could not take the end of it: does the rest. */
   readonly lateSeal: LateSeal | undefined
+  /** Whether another go may find out more: nothing was asked of the sandbox, and S3 could not be. */
+  readonly isOpen: boolean
 }
 
 interface Drained {
@@ -54,7 +58,7 @@ interface Drained {
 const NOTHING: Drained = { report: { v: 1, outputs: [], records: [] }, deliveries: [] }
 
 /**
- * Drains the sandbox, delivers, seals the task and kills the sandbox, in this order. Rejects with `UNDELIVERED`, nothing
+ * Drains the sandbox, delivers and seals the task, in this order; only then its sandbox may be killed. Rejects with `UNDELIVERED`, nothing
  * destroyed, when a result would be lost and `force` is not set.
  */
 export async function finishTask(options: FinishOptions): Promise<FinishedTask> {
@@ -88,7 +92,7 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
     const before = endOf(options, manifest)
     if (before !== undefined) {
       const receipt = receiptOf(taskId, before, drained, kept, sealedWith(options, manifest))
-      return { receipt, lateSeal: undefined }
+      return { receipt, close: async () => {}, lateSeal: undefined, isOpen: false }
     }
     const known = new Set(manifest?.results.map(({ key }) => key))
     kept.push(...(await findDelivered(taskId, places, known, { signal })))
@@ -103,17 +107,19 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
     isCertified: certificate !== undefined,
   }
   const manifest = await seal(options, end)
-  await Promise.all([
-    manifest === undefined ? undefined : closeIntent(options, { signal }),
-    gone ? undefined : sandbox?.kill({ signal }),
-  ])
+  const close = async (call: CallOptions): Promise<void> => {
+    await Promise.all([
+      manifest === undefined ? undefined : closeIntent(options, call),
+      gone || sandbox === undefined ? undefined : kill(sandbox, call),
+    ])
+  }
   const isLeft = manifest === undefined && places.manifests !== undefined
   const lateSeal: LateSeal = (call) => sealLate(options, end, call)
   // Another conductor may have come first, and have seen more.
   const told = (gone ? endOf(options, manifest) : undefined) ?? exit
   const written = { certificateKey: certificate?.record.key, ...sealedWith(options, manifest) }
   const receipt = receiptOf(taskId, told, drained, kept, written)
-  return { receipt, lateSeal: isLeft ? lateSeal : undefined }
+  return { receipt, close, lateSeal: isLeft ? lateSeal : undefined, isOpen: isLeft && gone }
 
   async function drain(from: RemoteSandbox, { record, spool, onRecord }: FinishOptions): Promise<Drained> {
     const undeclared = await keepUndeclared(from, { record, localDir: places.localDir }, { signal })
@@ -186,6 +192,15 @@ async function sealLate(options: FinishOptions, end: End, { signal }: CallOption
   if (certificate !== undefined) kept.push(certificate)
   await sealTask(places.manifests, attemptOf(options, { ...end, kept }, signal))
   await closeIntent(options, { signal })
+}
+
+/** One that is not there is what was wanted. */
+async function kill(sandbox: RemoteSandbox, options: CallOptions): Promise<void> {
+  try {
+    await sandbox.kill(options)
+  } catch (error) {
+    if (!isConductorError(error) || error.code !== 'SANDBOX_GONE') throw error
+  }
 }
 
 /** Says that the end of what was begun is written down. */
