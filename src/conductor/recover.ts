@@ -6,6 +6,7 @@ import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
 import type { Receipt } from './receipt.js'
 import { recoverVanished } from './recover-vanished.js'
+import { fenceRun } from './run-fence.js'
 import { identityOf, METADATA } from './sandbox-metadata.js'
 import { Worker, type WorkerParts } from './worker.js'
 import type { FoundWorker, WorkerFactory } from './worker-factory.js'
@@ -13,8 +14,6 @@ import type { FoundWorker, WorkerFactory } from './worker-factory.js'
 const CONCURRENT_SANDBOXES = 8
 /** How long a conductor may take from having a sandbox to having put its tools there. */
 const EQUIP_WINDOW_MS = 20_000
-/** The same, from having done so to its command's first sign of life. */
-const START_WINDOW_MS = 1_000
 const LOOK_EVERY_MS = 500
 const FROM_START = { stdout: 0, stderr: 0 }
 
@@ -179,9 +178,14 @@ export function isEquipped(found: FoundWorker): found is EquippedWorker {
   return found.inspection.record !== undefined
 }
 
-/** Whether a command may be on its way to a worker that seems never to have had one. */
-function isFresh({ inspection: { lastRun, record } }: EquippedWorker): boolean {
-  return lastRun === 0 && Date.now() - Date.parse(record.created_at) < START_WINDOW_MS
+/** Whether no command can begin any more that a conductor which is no more had sent. */
+async function isOver(
+  { sandbox, places, inspection }: EquippedWorker,
+  { signal }: CallOptions,
+): Promise<boolean> {
+  const { record, lastRun } = inspection
+  const next = { taskId: record.task_id, localDir: places.localDir, runId: String(lastRun + 1) }
+  return fenceRun(sandbox, next, { signal })
 }
 
 /** A sandbox that its conductor never came to equip holds nothing, and is removed once it is sure that nobody is at it. */
@@ -192,7 +196,7 @@ async function findEquipped(
   for (;;) {
     const found = await factory.find(summary, { signal })
     if (isEquipped(found)) {
-      if (!isFresh(found)) return found
+      if (found.inspection.pid !== undefined || (await isOver(found, { signal }))) return found
     } else if (Date.now() - summary.startedAt.getTime() > EQUIP_WINDOW_MS) break
     await delay(LOOK_EVERY_MS, undefined, { signal })
   }

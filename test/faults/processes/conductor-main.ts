@@ -7,6 +7,8 @@ import type { ConductorEvent, ConductorOrder, LabReceipt } from '../messages.js'
 /** Pause between two attempts at what failed for now. */
 const PAUSE_MS = 300
 
+/** How often a worker is looked at that has had no command. */
+const MAX_IDLE = 20
 /** How long it may take to end when it is asked to. */
 const CLOSE_MS = 30_000
 
@@ -53,12 +55,19 @@ async function spawn({ taskId, kind, spawn }: Extract<ConductorOrder, { do: 'spa
 }
 
 async function attach({ taskId, seen }: TakenTask): Promise<void> {
+  let idle = 0
   for (;;) {
     try {
       const worker = await conductor.attach(taskId, {
         stdoutOffsetBytes: seen.stdout,
         stderrOffsetBytes: seen.stderr,
       })
+      // Its command may be about to begin; one that never does is seen then.
+      if (worker.state === 'ready' && ++idle < MAX_IDLE) {
+        await worker.detach()
+        await delay(PAUSE_MS)
+        continue
+      }
       tellRunning(worker, 'seen')
       listen(worker)
       return await seeToItsEnd(worker)

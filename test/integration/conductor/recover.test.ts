@@ -2,7 +2,9 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { fenceRun } from '../../../src/conductor/run-fence.js'
 import type { Intent } from '../../../src/protocol/intent.js'
+import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
 import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
@@ -131,6 +133,27 @@ describe('a conductor that comes after another', () => {
     await stack.inSandbox(left.sandboxId, 'command touch /workspace/go')
     expect(await workers[0]?.wait()).toMatchObject({ outcome: 'failed', exitCode: 6 })
     await workers[0]?.terminate()
+  })
+
+  it('keeps a command from beginning that was sent to a worker which is being finished', async () => {
+    await using conductor = stack.conductor({ id: 'fence' })
+    const worker = await conductor.spawnWorker({ taskId: 'fenced' })
+    const provider = new E2bSandboxes({
+      apiKey: stack.e2b.env.E2B_API_KEY ?? '',
+      apiUrl: stack.e2b.url,
+      sandboxUrl: stack.e2b.url,
+    })
+    const sandbox = await provider.connect(worker.sandboxId, 60_000)
+    const run = { taskId: 'fenced', localDir: '/workspace/.results' }
+    expect(await fenceRun(sandbox, { ...run, runId: '1' })).toBe(true)
+    // Whoever comes next at the same has it no less.
+    expect(await fenceRun(sandbox, { ...run, runId: '1' })).toBe(true)
+    expect(await worker.run('touch /workspace/ran')).toMatchObject({ exitCode: null, signal: null })
+    await stack.inSandbox(worker.sandboxId, '[ ! -e /workspace/ran ]')
+    // Its own status is no less one for being the same.
+    expect(await worker.run('exit 199')).toMatchObject({ runId: '2', exitCode: 199 })
+    expect(await fenceRun(sandbox, { ...run, runId: '2' })).toBe(false)
+    await worker.terminate()
   })
 
   it('may be two at once: each sandbox is finished once, and its manifest tells how', async () => {
