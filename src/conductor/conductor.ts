@@ -151,7 +151,8 @@ export class Conductor implements AsyncDisposable {
 
   /**
    * Takes up the worker of a task that another process started, waking it if it is paused: its output is told from the given
-   * bytes on, its end and its results like a worker's of one's own. Rejects with `NOT_FOUND` when the task has no sandbox.
+   * bytes on, its end and its results like a worker's of one's own. Rejects with `NOT_FOUND` when the task has no sandbox, and
+   * with `EXISTS`, retryable, while it has one that is not ready for a worker.
    */
   async attach(taskId: string, options: AttachOptions = {}): Promise<Worker> {
     assertTaskId(taskId)
@@ -163,9 +164,13 @@ export class Conductor implements AsyncDisposable {
     this.#closing.signal.throwIfAborted()
     const present = this.#workers.get(taskId)
     if (present !== undefined) return present
+    let bare: string | undefined
     for (const summary of await this.#factory.findSandboxes(taskId, { signal })) {
       const found = await this.#factory.find(summary, { signal })
-      if (!isEquipped(found)) continue
+      if (!isEquipped(found)) {
+        bare = summary.id
+        continue
+      }
       const worker = await this.#adopt(found, signal)
       if (worker === undefined) {
         throw new ConductorError('EXISTS', `task ${taskId} is being taken up here already`, {
@@ -175,7 +180,9 @@ export class Conductor implements AsyncDisposable {
       worker.follow(found.inspection, { stdout: stdoutOffsetBytes, stderr: stderrOffsetBytes })
       return worker
     }
-    throw new ConductorError('NOT_FOUND', `task ${taskId} has no sandbox`)
+    if (bare === undefined) throw new ConductorError('NOT_FOUND', `task ${taskId} has no sandbox`)
+    const what = `task ${taskId} is being started; if its conductor is no more, sandbox ${bare} is left to recover()`
+    throw new ConductorError('EXISTS', what, { retryable: true })
   }
 
   /**

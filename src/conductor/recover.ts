@@ -81,7 +81,11 @@ export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> 
   let unlisted: ConductorError | undefined
   try {
     await Promise.all(
-      [...byTask].map(([taskId, summaries]) => limit(() => recoverTask(taskId, summaries, options, done))),
+      [...byTask].map(([taskId, summaries]) =>
+        limit(async () => {
+          if (!(await recoverTask(taskId, summaries, options, done))) byTask.delete(taskId)
+        }),
+      ),
     )
     signal?.throwIfAborted()
     unlisted = await findVanished(options, (taskId) => byTask.has(taskId) || isKnown(taskId), done)
@@ -115,18 +119,21 @@ async function findVanished(
   }
 }
 
+/** Resolves with false when there was nothing of the task's to go on with. */
 async function recoverTask(
   taskId: string,
   summaries: readonly SandboxSummary[],
   options: RecoveryParts,
   done: Progress,
-): Promise<void> {
+): Promise<boolean> {
   let isFollowed = false
+  let isSeenTo = false
   // Where a task has several, the first one made is the one that others gave way to.
   for (const summary of [...summaries].sort((a, b) => a.startedAt.getTime() - b.startedAt.getTime())) {
     try {
       const found = await findEquipped(summary, options)
       if (found === undefined) continue
+      isSeenTo = true
       const runs = found.inspection.pid !== undefined
       if (runs && !isFollowed) {
         isFollowed = true
@@ -150,8 +157,10 @@ async function recoverTask(
       // Somebody else has finished it.
       if (error.code === 'SANDBOX_GONE') continue
       done.failures.push({ taskId, sandboxId: summary.id, error })
+      isSeenTo = true
     }
   }
+  return isSeenTo
 }
 
 /** Its grant is served meanwhile, so that it can deliver by itself; what it then cannot the conductor carries. */
