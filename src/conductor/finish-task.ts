@@ -1,9 +1,7 @@
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { DrainReport } from '../protocol/drain.js'
-import type { Manifest } from '../protocol/manifest.js'
 import type { ResultRecord } from '../protocol/record.js'
-import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import type { SpoolStore } from '../stores/spool-store.js'
 import { type Delivery, deliverAll } from './deliver.js'
@@ -11,28 +9,28 @@ import { drainSandbox } from './drain.js'
 import { findDelivered } from './found-results.js'
 import type { LateSeal } from './late-seals.js'
 import { LEASE_MS } from './lease.js'
-import type { TaskPlaces } from './places.js'
 import type { DeliveredResult, Receipt, WorkerExit } from './receipt.js'
-import { certificateOf, findAttempt, type SealOptions, sealTask } from './seal.js'
+
 import { keepUndeclared, UNDECLARED_NAME } from './undeclared.js'
+import {
+  closeIntent,
+  type End,
+  type EndedWorker,
+  endOf,
+  readManifest,
+  sealEnd,
+  sealedWith,
+  sealLate,
+} from './write-end.js'
 
 /** A worker whose command has ended, and what is to become of it. */
-export interface FinishOptions extends CallOptions {
-  readonly taskId: string
+export interface FinishOptions extends EndedWorker {
   /** Undefined when it was lost before. */
   readonly sandbox: RemoteSandbox | undefined
   readonly spool: SpoolStore
-  readonly places: TaskPlaces
   readonly exit: WorkerExit
-  readonly record: WorkerRecord
-  readonly sandboxId: string
-  readonly force: boolean
-  /** Tag of the task's intent; undefined where it has to be read first. */
-  readonly intentEtag: Promise<string | undefined> | undefined
   /** Called when the sandbox turns out to be gone: what that means for the worker's end. */
   readonly lost: () => WorkerExit
-  /** Stores what is known of its death, once; undefined when it ended by itself, or nothing takes it. */
-  readonly certify: (exit: WorkerExit, options: CallOptions) => Promise<Delivery | undefined>
   /** Told of every result the sandbox holds. */
   readonly onRecord: (record: ResultRecord) => void
 }
@@ -106,7 +104,7 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
     drained: !gone && drained !== NOTHING,
     isCertified: certificate !== undefined,
   }
-  const manifest = await seal(options, end)
+  const manifest = await sealEnd(options, end)
   const close = async (call: CallOptions): Promise<void> => {
     await Promise.all([
       manifest === undefined ? undefined : closeIntent(options, call),
@@ -142,105 +140,6 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
     )
     return { report, deliveries, undeclared }
   }
-}
-
-/** What is to be written of a worker's end. */
-interface End {
-  readonly exit: WorkerExit
-  readonly kept: readonly Delivery[]
-  /** False when the sandbox was gone before anybody asked what it holds. */
-  readonly drained: boolean
-  readonly isCertified: boolean
-}
-
-/** Writes the manifest; undefined when there is no place for one, or S3 is away and must not hold up the end of what lies elsewhere. */
-async function seal(options: FinishOptions, end: End): Promise<Manifest | undefined> {
-  const { places, force, signal } = options
-  if (places.manifests === undefined) return undefined
-  try {
-    return await sealTask(places.manifests, attemptOf(options, end, signal))
-  } catch (error) {
-    const liesElsewhere = places.http !== undefined || places.volume !== undefined
-    if (!isConductorError(error) || !(force || (liesElsewhere && error.retryable))) throw error
-    return undefined
-  }
-}
-
-function attemptOf(
-  { taskId, sandboxId, record }: FinishOptions,
-  { exit, kept, drained }: End,
-  signal: AbortSignal | undefined,
-): SealOptions {
-  const { attempt, spawn_id: spawnId } = record
-  const records = kept.map((delivery) => delivery.record)
-  return { taskId, sandboxId, spawnId, attempt, exit, records, drained, signal }
-}
-
-/** What could not be done when the worker was finished: its certificate, what it is known to have left, the seal. */
-async function sealLate(options: FinishOptions, end: End, { signal }: CallOptions): Promise<void> {
-  const { taskId, places } = options
-  if (places.manifests === undefined) return
-  const manifest = await places.manifests.read(taskId, { signal })
-  const kept = [...end.kept]
-  if (!end.drained) {
-    const known = new Set(
-      [...(manifest?.results ?? []), ...kept.map(({ record }) => record)].map(({ key }) => key),
-    )
-    kept.push(...(await findDelivered(taskId, places, known, { signal })))
-  }
-  const certificate = end.isCertified ? undefined : await options.certify(end.exit, { signal })
-  if (certificate !== undefined) kept.push(certificate)
-  await sealTask(places.manifests, attemptOf(options, { ...end, kept }, signal))
-  await closeIntent(options, { signal })
-}
-
-/** One that is not there is what was wanted. */
-async function kill(sandbox: RemoteSandbox, options: CallOptions): Promise<void> {
-  try {
-    await sandbox.kill(options)
-  } catch (error) {
-    if (!isConductorError(error) || error.code !== 'SANDBOX_GONE') throw error
-  }
-}
-
-/** Says that the end of what was begun is written down. */
-async function closeIntent(
-  { places, record, intentEtag }: FinishOptions,
-  { signal }: CallOptions,
-): Promise<void> {
-  try {
-    await places.intents?.close(record, { etag: await intentEtag, signal })
-  } catch (error) {
-    // Whoever goes through open intents finds the task sealed.
-    if (!isConductorError(error)) throw error
-  }
-}
-
-async function readManifest({ taskId, places, signal }: FinishOptions): Promise<Manifest | undefined> {
-  try {
-    return await places.manifests?.read(taskId, { signal })
-  } catch (error) {
-    // Whether it can be written is another question, which sealing asks.
-    if (!isConductorError(error)) throw error
-    return undefined
-  }
-}
-
-/** How a sandbox that is gone ended by the word of another conductor, which drained it before it went. */
-function endOf({ sandboxId, record }: FinishOptions, manifest: Manifest | undefined): WorkerExit | undefined {
-  const found = findAttempt(manifest, { sandboxId, spawnId: record.spawn_id })
-  if (found === undefined) return undefined
-  const { outcome, exit, cause } = found
-  return { outcome, exitCode: exit?.code ?? null, signal: exit?.signal ?? null, cause: cause ?? undefined }
-}
-
-function sealedWith(
-  { sandboxId, record }: FinishOptions,
-  manifest: Manifest | undefined,
-): Pick<Receipt, 'sealed' | 'certificateKey'> {
-  if (manifest === undefined) return { sealed: false }
-  const certificateKey = certificateOf(findAttempt(manifest, { sandboxId, spawnId: record.spawn_id }))
-  return { sealed: true, ...(certificateKey === undefined ? {} : { certificateKey }) }
 }
 
 function receiptOf(
@@ -283,4 +182,13 @@ function refusal(taskId: string, undelivered: readonly Delivery[]): ConductorErr
     `terminating ${taskId} would destroy ${undelivered.length} result(s) that lie nowhere else: ${shown.join('; ')}${more}; the sandbox was left alive, use force: true to give them up`,
     { retryable: true },
   )
+}
+
+/** One that is not there is what was wanted. */
+async function kill(sandbox: RemoteSandbox, options: CallOptions): Promise<void> {
+  try {
+    await sandbox.kill(options)
+  } catch (error) {
+    if (!isConductorError(error) || error.code !== 'SANDBOX_GONE') throw error
+  }
 }
