@@ -1,5 +1,5 @@
 import type { CallOptions } from '../call-options.js'
-import type { ConductorError } from '../errors.js'
+import { type ConductorError, isConductorError } from '../errors.js'
 import type { WorkerGrant } from '../grants/worker-grant.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { ResultsContext } from '../results/context.js'
@@ -10,8 +10,9 @@ import { SpoolStore } from '../stores/spool-store.js'
 import { Announcer } from './announcer.js'
 import { type FinishedTask, finishTask } from './finish-task.js'
 import type { LogOffsets } from './follow-log.js'
+import { type Inspection, inspectWorker } from './inspect.js'
 import type { LateSeal } from './late-seals.js'
-import { Lease } from './lease.js'
+import { LEASE_MS, Lease } from './lease.js'
 import { LifeSigns } from './life-signs.js'
 import type { TaskPlaces } from './places.js'
 import { grantEnd, workerFile } from './provision.js'
@@ -125,6 +126,20 @@ export class Attempt {
     onPrinted: OnPrinted,
   ): SupervisedCommand {
     return SupervisedCommand.resume(this.sandbox, this.#specOf(runId, '', {}, onPrinted), pid, from)
+  }
+
+  /** Asks the sandbox where the worker stands, waking it if it is paused. */
+  async inspect({ signal }: CallOptions = {}): Promise<Inspection> {
+    const { localDir } = this.#places
+    const inspect = (): Promise<Inspection> =>
+      inspectWorker(this.sandbox, { taskId: this.#record.task_id, localDir }, { signal })
+    try {
+      return await inspect()
+    } catch (error) {
+      if (!isConductorError(error) || error.code !== 'SANDBOX_PAUSED') throw error
+      await this.sandbox.resume(LEASE_MS, { signal })
+      return await inspect()
+    }
   }
 
   /** Lets it live until then, and write as long. */

@@ -39,6 +39,9 @@ export interface WorkerParts extends AttemptParts {
   readonly found?: Inspection | undefined
 }
 
+const FROM_START = { stdout: 0, stderr: 0 }
+const UNSEEN_KILL: WorkerExit = { outcome: 'killed', exitCode: null, signal: null, cause: 'stopped' }
+
 /** One task in a sandbox, or with `retries.lost` in one after the other. Made by `conductor.spawnWorker()` or `attach()`; ends with `terminate()`. */
 export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposable {
   readonly taskId: string
@@ -54,6 +57,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly #attempts: Attempts
   #state: WorkerState
   #runs: number
+  /** Whether nobody knows how the last command ended, if it has. */
+  #isUnseen = false
   #terminating: Promise<Receipt> | undefined
 
   /** @internal */
@@ -252,13 +257,14 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {
     this.#attempts.stop()
-    if (this.#state === 'running' || this.#state === 'retrying') {
-      try {
-        await this.#slot.stop('killed', { signal })
-      } catch (error) {
-        this.#noteFailure(error)
-        if (!isConductorError(error) || (error.code !== 'SANDBOX_GONE' && !force)) throw error
-      }
+    try {
+      if (this.#isUnseen) await this.#lookAgain(signal)
+      if (this.#state === 'running' || this.#state === 'retrying') await this.#slot.stop('killed', { signal })
+    } catch (error) {
+      this.#noteFailure(error)
+      if (!isConductorError(error) || (error.code !== 'SANDBOX_GONE' && !force)) throw error
+      // What it was at is killed with its sandbox, and nobody sees how it ends.
+      if (this.#isUnseen) this.#slot.exit = UNSEEN_KILL
     }
     const isLost = this.#state === 'lost'
     if (!isLost) this.#to('draining')
@@ -273,15 +279,25 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     }
   }
 
+  /** Takes up the last command again, whose end could not be seen while E2B was out of reach; what has ended is waited for. */
+  async #lookAgain(signal: AbortSignal | undefined): Promise<void> {
+    const { lastRun, pid } = await this.#attempts.current.inspect({ signal })
+    // It never began.
+    if (lastRun < this.#runs) return
+    this.#to('running')
+    // What it printed was told as far as it was heard.
+    const command = this.#attempts.current.resumeCommand(String(this.#runs), pid, FROM_START, ignore)
+    this.#take(Promise.resolve(command))
+    if (pid === undefined) await this.#slot.wait({ signal })
+  }
+
   async #close({ goesOn = false } = {}): Promise<void> {
     this.#deadline.end()
     this.#onClosed(this.#state === 'detached' ? [] : this.#attempts.lateSeals)
     await this.#attempts.end({ goesOn })
   }
 
-  readonly #printed: OnPrinted = (stream, text) => {
-    this.#backlog.tell(() => this.emit(stream, text))
-  }
+  readonly #printed: OnPrinted = (stream, text) => this.#backlog.tell(() => this.emit(stream, text))
 
   #stores(): readonly ResultStore[] {
     const gone = this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'retrying'
@@ -297,6 +313,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   #begin(command: string, options: CommandOptions, call: CallOptions = {}): Promise<SupervisedCommand> {
+    this.#isUnseen = false
     this.#to('running')
     if (this.listenerCount('result') > 0) this.#attempts.current.watchResults()
     this.#runs += 1
@@ -316,6 +333,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       },
       again: (error) => this.#again(error),
       end: (exit) => {
+        this.#isUnseen = false
         if (this.#state === 'running') this.#to('exited')
         this.emit('exit', exit)
       },
@@ -331,7 +349,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   #noteFailure(error: unknown): void {
     if (isGone(error)) this.#lose(error)
-    else if (this.#state === 'running') this.#to('exited')
+    else if (this.#state === 'running') {
+      this.#isUnseen = true
+      this.#to('exited')
+    }
   }
 
   #lose(error: ConductorError): void {

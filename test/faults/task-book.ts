@@ -160,7 +160,9 @@ export class TaskBook {
     if (receipt.undelivered.length > 0 && !this.vanished.has(life)) {
       this.wrongOutputs.push(`${life}: gave up ${receipt.undelivered.map(({ key }) => key).join(', ')}`)
     }
-    if (this.vanished.has(life) || receipt.outcome === 'idle') return
+    if (this.vanished.has(life)) return
+    const hasWorked = ledger.outcomes.some((outcome) => lifeOf(outcome.taskId, outcome.life) === life)
+    if (receipt.outcome === 'idle' && !hasWorked) return
     if (!ledger.finished.has(life)) {
       this.wrongOutputs.push(
         `${life}: ended (${receipt.outcome}, ${receipt.exitCode}) before its work did: ${output.stderr.slice(-300)}`,

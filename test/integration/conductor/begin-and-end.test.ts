@@ -70,6 +70,17 @@ describe('a worker that is being started, or ended', () => {
     expect(await stack.sandboxCount()).toBe(0)
   })
 
+  it('has its command’s end told also where E2B was out of reach since it began', async () => {
+    await using conductor = stack.conductor(options())
+    const worker = await conductor.spawnWorker({ taskId: 'unseen' })
+    between.loseStart()
+    await expect(worker.run('exit 5')).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    const exit = '/workspace/.results/.worker/unseen/runs/1/exit.json'
+    await stack.inSandbox(worker.sandboxId, `until [ -e ${exit} ]; do sleep 0.02; done`)
+    between.letGo()
+    expect(await worker.terminate()).toMatchObject({ outcome: 'failed', exitCode: 5, signal: null })
+  })
+
   it('is killed, and not lost, also when nobody hears that it was and S3 is away', async () => {
     const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
     const s3 = { bucket, region, credentials, endpoint: 'http://127.0.0.1:1' }
@@ -92,10 +103,13 @@ interface Between extends AsyncDisposable {
   letGo(): void
   /** The next kill is carried out, and from its answer on nothing comes through until it is let. */
   loseKill(): void
+  /** The same of the next command. */
+  loseStart(): void
 }
 
 async function startBetween(target: string): Promise<Between> {
   let losesKill = false
+  let losesStart = false
   let isCut = false
   let held: Promise<void> | undefined
   let letGo = (): void => {}
@@ -112,10 +126,11 @@ async function startBetween(target: string): Promise<Between> {
         await held
       }
       const { method, headers } = incoming
+      const isStart = incoming.url?.includes('process.Process/Start') === true
       const onward = request(new URL(incoming.url ?? '/', target), { method, headers, agent: false })
       answer.once('close', () => onward.destroy())
       onward.once('response', (response) => {
-        if (incoming.method === 'DELETE' && losesKill) {
+        if ((incoming.method === 'DELETE' && losesKill) || (isStart && losesStart)) {
           isCut = true
           incoming.socket.destroy()
           return
@@ -142,11 +157,15 @@ async function startBetween(target: string): Promise<Between> {
         ask = told
       })
     },
+    loseStart: () => {
+      losesStart = true
+    },
     loseKill: () => {
       losesKill = true
     },
     letGo: () => {
       losesKill = false
+      losesStart = false
       isCut = false
       held = undefined
       letGo()
