@@ -163,6 +163,8 @@ export class TaskBook {
     if (this.vanished.has(life)) return
     const hasWorked = ledger.outcomes.some((outcome) => lifeOf(outcome.taskId, outcome.life) === life)
     if (receipt.outcome === 'idle' && !hasWorked) return
+    // Ended by a conductor that could not see what its command was at any more: what is left to do is for another one.
+    if (receipt.outcome === 'killed' && !ledger.finished.has(life)) return
     if (!ledger.finished.has(life)) {
       this.wrongOutputs.push(
         `${life}: ended (${receipt.outcome}, ${receipt.exitCode}) before its work did: ${output.stderr.slice(-300)}`,
