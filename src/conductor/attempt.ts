@@ -1,5 +1,5 @@
 import type { CallOptions } from '../call-options.js'
-import type { ConductorError } from '../errors.js'
+import { type ConductorError, isConductorError } from '../errors.js'
 import type { WorkerGrant } from '../grants/worker-grant.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { ResultsContext } from '../results/context.js'
@@ -8,9 +8,11 @@ import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import { SandboxFiles } from '../sandbox/sandbox-files.js'
 import { SpoolStore } from '../stores/spool-store.js'
 import { Announcer } from './announcer.js'
-import { finishTask } from './finish-task.js'
+import { type FinishedTask, finishTask } from './finish-task.js'
 import type { LogOffsets } from './follow-log.js'
-import { Lease } from './lease.js'
+import { type Inspection, inspectWorker } from './inspect.js'
+import type { LateSeal } from './late-seals.js'
+import { LEASE_MS, Lease } from './lease.js'
 import { LifeSigns } from './life-signs.js'
 import type { TaskPlaces } from './places.js'
 import { grantEnd, workerFile } from './provision.js'
@@ -64,7 +66,8 @@ export class Attempt {
   readonly #lease: Lease
   readonly #announcer: Announcer
   #record: WorkerRecord
-  #receipt: Receipt | undefined
+  #finished: FinishedTask | undefined
+  #isClosed = false
 
   constructor(parts: AttemptParts, { places, results, takenOver, onResult, onGone }: AttemptOptions) {
     const { sandbox, record, grant, intentEtag, removeStrays } = parts
@@ -92,6 +95,11 @@ export class Attempt {
     return this.#record
   }
 
+  /** Writes its end down, where it is finished and S3 could not take that. */
+  get lateSeal(): LateSeal | undefined {
+    return this.#isClosed ? this.#finished?.lateSeal : undefined
+  }
+
   /** Hears of results as they are stored; repeated calls do nothing. */
   watchResults(): void {
     this.#announcer.watch()
@@ -105,6 +113,8 @@ export class Attempt {
     onPrinted: OnPrinted,
   ): Promise<SupervisedCommand> {
     const spec = this.#specOf(runId, command, options, onPrinted)
+    // Whatever was taken stock of before.
+    this.#finished = undefined
     return SupervisedCommand.start(this.sandbox, spec, { signal })
   }
 
@@ -118,6 +128,20 @@ export class Attempt {
     return SupervisedCommand.resume(this.sandbox, this.#specOf(runId, '', {}, onPrinted), pid, from)
   }
 
+  /** Asks the sandbox where the worker stands, waking it if it is paused. */
+  async inspect({ signal }: CallOptions = {}): Promise<Inspection> {
+    const { localDir } = this.#places
+    const inspect = (): Promise<Inspection> =>
+      inspectWorker(this.sandbox, { taskId: this.#record.task_id, localDir }, { signal })
+    try {
+      return await inspect()
+    } catch (error) {
+      if (!isConductorError(error) || error.code !== 'SANDBOX_PAUSED') throw error
+      await this.sandbox.resume(LEASE_MS, { signal })
+      return await inspect()
+    }
+  }
+
   /** Lets it live until then, and write as long. */
   async extend(endsAt: Date, { signal }: CallOptions = {}): Promise<void> {
     // The grant first: time without the right to use it is worth nothing.
@@ -129,8 +153,20 @@ export class Attempt {
 
   /** Delivers what it holds, seals it and kills the sandbox; what was lost is certified and sealed once. */
   async finish(exit: WorkerExit, { force, isLost, signal }: FinishAttemptOptions): Promise<Receipt> {
-    if (this.#receipt !== undefined) return this.#receipt
-    const receipt = await finishTask({
+    let finished = this.#finished
+    // What was taken stock of stays so: a sandbox that is gone at the next go was killed, and only the answer lost.
+    if (finished === undefined || finished.isOpen) {
+      finished = await this.#finish(exit, { force, isLost, signal })
+      this.#finished = finished
+      this.#isClosed = false
+    }
+    if (!this.#isClosed) await finished.close({ signal })
+    this.#isClosed = true
+    return finished.receipt
+  }
+
+  async #finish(exit: WorkerExit, { force, isLost, signal }: FinishAttemptOptions): Promise<FinishedTask> {
+    return finishTask({
       taskId: this.#record.task_id,
       sandbox: isLost ? undefined : this.sandbox,
       spool: this.spool,
@@ -141,12 +177,10 @@ export class Attempt {
       force,
       intentEtag: this.#intentEtag,
       lost: () => this.signs.lost(),
-      certify: (end) => this.signs.certify(end, { signal }),
+      certify: (end, call) => this.signs.certify(end, call),
       onRecord: (record) => this.#announcer.announce(record),
       signal,
     })
-    if (receipt.sealed) this.#receipt = receipt
-    return receipt
   }
 
   /** Sees to its sandbox no longer, whether or not the worker in it goes on. */

@@ -22,6 +22,8 @@ export interface ClaimOptions extends CallOptions {
   readonly waits: boolean
   /** Of the lost sandbox that this claim is to follow: nobody else's unless they have claimed the task since. */
   readonly previous?: WorkerRecord | undefined
+  /** Called for one that is passed over although its end was not written down. */
+  readonly bury: (vanished: Intent) => Promise<void>
 }
 
 /** The task is this conductor's to start. */
@@ -44,10 +46,10 @@ export async function claimTask(options: ClaimOptions): Promise<Claim | readonly
   const { intent, intents, manifests, findSandboxes, waits, previous, signal } = options
   const taskId = intent.task_id
   let expected: string | null | undefined = null
-  let attempt = 1
+  let attempt = (previous?.attempt ?? 0) + 1
   for (;;) {
     try {
-      const etag = await intents.write(intent, expected, { signal })
+      const etag = await intents.write({ ...intent, attempt }, expected, { signal })
       return claimOf(options, attempt, Promise.resolve(etag))
     } catch (error) {
       if (!isConductorError(error) || error.code !== 'EXISTS') throw error
@@ -59,14 +61,19 @@ export async function claimTask(options: ClaimOptions): Promise<Claim | readonly
     }
     const other = present.intent
     // Our own, by an attempt whose answer was lost.
-    if (other?.spawn_id === intent.spawn_id) return claimOf(options, attempt, Promise.resolve(present.etag))
+    if (other?.spawn_id === intent.spawn_id) {
+      return claimOf(options, other.attempt ?? attempt, Promise.resolve(present.etag))
+    }
     const found = await findSandboxes()
     if (found.length > 0) return found
     const attempts = (await manifests.read(taskId, { signal }))?.attempts ?? []
     const isSealed = attempts.some(({ spawn_id }) => spawn_id === other?.spawn_id)
     const isOver = other === undefined || other.spawn_id === previous?.spawn_id || isSealed
     if (isOver || Date.now() - Date.parse(other.created_at) > START_WINDOW_MS) {
-      attempt = attempts.length + 1
+      if (!isOver) await options.bury(other)
+      // Also one whose end nobody wrote down was one.
+      const numbers = [...attempts.map(({ attempt: number }) => number), other?.attempt ?? 0]
+      attempt = Math.max(attempt, attempts.length + 1, Math.max(...numbers) + 1)
       expected = present.etag
       continue
     }

@@ -17,6 +17,7 @@ import {
   closeOptionsSchema,
   recoverOptionsSchema,
 } from './conductor-options.js'
+import { type LateSeal, LateSeals } from './late-seals.js'
 import {
   assertAccessPossible,
   type ConductorOptions,
@@ -47,6 +48,8 @@ export class Conductor implements AsyncDisposable {
   readonly #limit: ReturnType<typeof pLimit>
   readonly #workers = new Map<string, Worker>()
   readonly #taken = new Set<string>()
+  readonly #starting = new Set<Promise<unknown>>()
+  readonly #lateSeals = new LateSeals()
   readonly #closing = new AbortController()
   #recovery: Promise<Recovery> | undefined
   #handler: ((request: Request) => Promise<Response>) | undefined
@@ -117,19 +120,25 @@ export class Conductor implements AsyncDisposable {
           const gone = new Promise<void>((done) => {
             closed = done
           })
-          const onClosed = (): void => {
+          const onClosed = (lateSeals: readonly LateSeal[]): void => {
             this.#workers.delete(taskId)
+            this.#lateSeals.add(lateSeals)
             closed()
           }
           const isNamed = checked.taskId !== undefined
-          const spawned = await this.#factory.spawn(spawn, isNamed, { signal: stop, onClosed })
+          const spawned = await this.#noteStart(async () => {
+            const made = await this.#factory.spawn(spawn, isNamed, { signal: stop, onClosed })
+            if (made instanceof Worker) this.#workers.set(taskId, made)
+            return made
+          })
           if (!(spawned instanceof Worker)) {
             this.#taken.delete(taskId)
             if (attaches) return resolve(await this.attach(taskId, { signal: stop }))
             throw new ConductorError('EXISTS', `task ${taskId} has a worker in sandbox ${spawned[0]?.id}`)
           }
-          this.#workers.set(taskId, spawned)
           resolve(spawned)
+          // Whoever awaited it has had its turn by then, and listens.
+          setImmediate(() => spawned.tellAll())
           await gone
         } catch (error) {
           reject(error)
@@ -142,7 +151,8 @@ export class Conductor implements AsyncDisposable {
 
   /**
    * Takes up the worker of a task that another process started, waking it if it is paused: its output is told from the given
-   * bytes on, its end and its results like a worker's of one's own. Rejects with `NOT_FOUND` when the task has no sandbox.
+   * bytes on, its end and its results like a worker's of one's own. Rejects with `NOT_FOUND` when the task has no sandbox, and
+   * with `EXISTS`, retryable, while it has one that is not ready for a worker.
    */
   async attach(taskId: string, options: AttachOptions = {}): Promise<Worker> {
     assertTaskId(taskId)
@@ -154,9 +164,13 @@ export class Conductor implements AsyncDisposable {
     this.#closing.signal.throwIfAborted()
     const present = this.#workers.get(taskId)
     if (present !== undefined) return present
+    let bare: string | undefined
     for (const summary of await this.#factory.findSandboxes(taskId, { signal })) {
       const found = await this.#factory.find(summary, { signal })
-      if (!isEquipped(found)) continue
+      if (!isEquipped(found)) {
+        bare = summary.id
+        continue
+      }
       const worker = await this.#adopt(found, signal)
       if (worker === undefined) {
         throw new ConductorError('EXISTS', `task ${taskId} is being taken up here already`, {
@@ -166,7 +180,9 @@ export class Conductor implements AsyncDisposable {
       worker.follow(found.inspection, { stdout: stdoutOffsetBytes, stderr: stderrOffsetBytes })
       return worker
     }
-    throw new ConductorError('NOT_FOUND', `task ${taskId} has no sandbox`)
+    if (bare === undefined) throw new ConductorError('NOT_FOUND', `task ${taskId} has no sandbox`)
+    const what = `task ${taskId} is being started; if its conductor is no more, sandbox ${bare} is left to recover()`
+    throw new ConductorError('EXISTS', what, { retryable: true })
   }
 
   /**
@@ -181,6 +197,7 @@ export class Conductor implements AsyncDisposable {
       factory: this.#factory,
       isKnown: (taskId) => this.#workers.has(taskId) || this.#taken.has(taskId),
       adopt: (found) => this.#adopt(found, signal),
+      onClosed: (lateSeals) => this.#lateSeals.add(lateSeals),
       onWorker,
       signal,
     }).finally(() => {
@@ -224,7 +241,8 @@ export class Conductor implements AsyncDisposable {
   /**
    * Refuses new workers, terminates the present ones side by side, and frees connections. Rejects when one could not be
    * terminated; that one lives on. With `timeoutMs`, those that were not finished by then are left to another process's
-   * `recover()`, with everything they hold.
+   * `recover()`, with everything they hold. So long it also tries to write down ends that S3 could not take before (a receipt's
+   * `sealed: false`), once without it.
    */
   async close(options: CloseOptions = {}): Promise<void> {
     const { timeoutMs, signal } = checkOptions('close', closeOptionsSchema, options)
@@ -233,6 +251,10 @@ export class Conductor implements AsyncDisposable {
       (limit) => limit !== undefined,
     )
     const limit = limits.length === 0 ? undefined : AbortSignal.any(limits)
+    // Every request of every worker that is being ended listens to it.
+    if (limit !== undefined) setMaxListeners(0, limit)
+    // One that was nearly there is one more to be ended; others are undone.
+    await Promise.race([Promise.allSettled(this.#starting), whenAborted(limit)])
     const ends = await Promise.allSettled(
       [...this.#workers.values()].map(async (worker) => {
         try {
@@ -244,7 +266,7 @@ export class Conductor implements AsyncDisposable {
       }),
     )
     const failures = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []))
-    await this.#reading.close()
+    await Promise.all([this.#reading.close(), this.#lateSeals.finish({ signal: limit })])
     if (this.#workers.size === 0) this.#s3?.close()
     if (failures.length === 1) throw failures[0]
     if (failures.length > 1) {
@@ -259,14 +281,26 @@ export class Conductor implements AsyncDisposable {
     await this.close()
   }
 
+  /** Has closing wait for what is being started. */
+  async #noteStart<T>(start: () => Promise<T>): Promise<T> {
+    const starting = start()
+    this.#starting.add(starting)
+    try {
+      return await starting
+    } finally {
+      this.#starting.delete(starting)
+    }
+  }
+
   /** Makes a found worker this conductor's own, unless it already is. */
   async #adopt(found: EquippedWorker, signal: AbortSignal | undefined): Promise<Worker | undefined> {
     const { record } = found.inspection
     const taskId = record.task_id
     if (this.#taken.has(taskId)) return undefined
-    const onClosed = (): void => {
+    const onClosed = (lateSeals: readonly LateSeal[]): void => {
       this.#workers.delete(taskId)
       this.#taken.delete(taskId)
+      this.#lateSeals.add(lateSeals)
     }
     this.#taken.add(taskId)
     try {
@@ -274,10 +308,17 @@ export class Conductor implements AsyncDisposable {
       this.#workers.set(taskId, worker)
       return worker
     } catch (error) {
-      onClosed()
+      onClosed([])
       throw error
     }
   }
+}
+
+function whenAborted(signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((done) => {
+    if (signal?.aborted) done()
+    else signal?.addEventListener('abort', () => done(), { once: true })
+  })
 }
 
 function newTaskId(): string {

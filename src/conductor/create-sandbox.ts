@@ -34,14 +34,16 @@ export async function createSandbox(
   })
   for (let retry = 0; ; retry++) {
     try {
+      if (isUncertain) {
+        for await (const { id } of provider.list(mark, { signal })) {
+          return created(await provider.connect(id, timeoutMs, { signal }))
+        }
+      }
       return created(await provider.create(request))
     } catch (error) {
       if (!isConductorError(error) || !error.retryable || retry === retries) throw error
       isUncertain = true
       await delay(backOffMs(retry), undefined, { signal })
-      for await (const { id } of provider.list(mark, { signal })) {
-        return created(await provider.connect(id, timeoutMs, { signal }))
-      }
     }
   }
 }

@@ -11,6 +11,7 @@ import type {
 } from '../sandbox/remote-sandbox.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
 import type { AttemptParts } from './attempt.js'
+import { insist } from './back-off.js'
 import { createSandbox } from './create-sandbox.js'
 import { LEASE_MS } from './lease.js'
 import type { ResolvedOptions } from './options.js'
@@ -145,7 +146,7 @@ function recordOf({ spawn, spawnId, attempt, endsAt }: EquipOptions): WorkerReco
 /** Kills a sandbox that never became a worker. */
 export async function discard(sandbox: RemoteSandbox, because: unknown): Promise<void> {
   try {
-    await sandbox.kill()
+    await insist(() => sandbox.kill())
   } catch (error) {
     const cause = new AggregateError([because, error])
     throw new ConductorError('UNAVAILABLE', `sandbox ${sandbox.id} could neither be equipped nor killed`, {

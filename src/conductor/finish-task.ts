@@ -1,39 +1,49 @@
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { DrainReport } from '../protocol/drain.js'
-import type { Manifest } from '../protocol/manifest.js'
 import type { ResultRecord } from '../protocol/record.js'
-import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { RemoteSandbox } from '../sandbox/remote-sandbox.js'
 import type { SpoolStore } from '../stores/spool-store.js'
 import { type Delivery, deliverAll } from './deliver.js'
 import { drainSandbox } from './drain.js'
 import { findDelivered } from './found-results.js'
+import type { LateSeal } from './late-seals.js'
 import { LEASE_MS } from './lease.js'
-import type { TaskPlaces } from './places.js'
 import type { DeliveredResult, Receipt, WorkerExit } from './receipt.js'
-import { sealTask } from './seal.js'
+
 import { keepUndeclared, UNDECLARED_NAME } from './undeclared.js'
+import {
+  closeIntent,
+  type End,
+  type EndedWorker,
+  endOf,
+  readManifest,
+  sealEnd,
+  sealedWith,
+  sealLate,
+} from './write-end.js'
 
 /** A worker whose command has ended, and what is to become of it. */
-export interface FinishOptions extends CallOptions {
-  readonly taskId: string
+export interface FinishOptions extends EndedWorker {
   /** Undefined when it was lost before. */
   readonly sandbox: RemoteSandbox | undefined
   readonly spool: SpoolStore
-  readonly places: TaskPlaces
   readonly exit: WorkerExit
-  readonly record: WorkerRecord
-  readonly sandboxId: string
-  readonly force: boolean
-  /** Tag of the task's intent; undefined where it has to be read first. */
-  readonly intentEtag: Promise<string | undefined> | undefined
   /** Called when the sandbox turns out to be gone: what that means for the worker's end. */
   readonly lost: () => WorkerExit
-  /** Stores what is known of its death, once; undefined when it ended by itself, or nothing takes it. */
-  readonly certify: (exit: WorkerExit) => Promise<Delivery | undefined>
   /** Told of every result the sandbox holds. */
   readonly onRecord: (record: ResultRecord) => void
+}
+
+/** What came of finishing a worker. */
+export interface FinishedTask {
+  readonly receipt: Receipt
+  /** Kills the sandbox, and says that the end of what was begun is written down; to be tried again until it goes well. */
+  readonly close: (options: CallOptions) => Promise<void>
+  /** Where S3 could not take the end of it: does the rest. */
+  readonly lateSeal: LateSeal | undefined
+  /** Whether another go may find out more: nothing was asked of the sandbox, and S3 could not be. */
+  readonly isOpen: boolean
 }
 
 interface Drained {
@@ -46,10 +56,10 @@ interface Drained {
 const NOTHING: Drained = { report: { v: 1, outputs: [], records: [] }, deliveries: [] }
 
 /**
- * Drains the sandbox, delivers, seals the task and kills the sandbox, in this order. Rejects with `UNDELIVERED`, nothing
+ * Drains the sandbox, delivers and seals the task, in this order; only then its sandbox may be killed. Rejects with `UNDELIVERED`, nothing
  * destroyed, when a result would be lost and `force` is not set.
  */
-export async function finishTask(options: FinishOptions): Promise<Receipt> {
+export async function finishTask(options: FinishOptions): Promise<FinishedTask> {
   const { taskId, sandbox, places, force, signal } = options
   let exit = options.exit
   let drained = NOTHING
@@ -77,23 +87,37 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
   const kept = drained.deliveries.filter((delivery) => delivery.undelivered === undefined)
   if (gone) {
     const manifest = await readManifest(options)
-    const before = endOf(options.sandboxId, manifest)
-    if (before !== undefined) return receiptOf(taskId, before, drained, kept, { sealed: true })
+    const before = endOf(options, manifest)
+    if (before !== undefined) {
+      const receipt = receiptOf(taskId, before, drained, kept, sealedWith(options, manifest))
+      return { receipt, close: async () => {}, lateSeal: undefined, isOpen: false }
+    }
     const known = new Set(manifest?.results.map(({ key }) => key))
     kept.push(...(await findDelivered(taskId, places, known, { signal })))
   }
-  const certificate = await options.certify(exit)
+  const certificate = await options.certify(exit, { signal })
   const isNew = kept.every(({ record }) => record.key !== certificate?.record.key)
   if (certificate !== undefined && isNew) kept.push(certificate)
-  const manifest = await seal(options, exit, kept, !gone && drained !== NOTHING)
-  await Promise.all([
-    manifest === undefined ? undefined : closeIntent(options),
-    gone ? undefined : sandbox?.kill({ signal }),
-  ])
-  return receiptOf(taskId, exit, drained, kept, {
-    sealed: manifest !== undefined,
-    certificateKey: certificate?.record.key,
-  })
+  const end: End = {
+    exit,
+    kept,
+    drained: !gone && drained !== NOTHING,
+    isCertified: certificate !== undefined,
+  }
+  const manifest = await sealEnd(options, end)
+  const close = async (call: CallOptions): Promise<void> => {
+    await Promise.all([
+      manifest === undefined ? undefined : closeIntent(options, call),
+      gone || sandbox === undefined ? undefined : kill(sandbox, call),
+    ])
+  }
+  const isLeft = manifest === undefined && places.manifests !== undefined
+  const lateSeal: LateSeal = (call) => sealLate(options, end, call)
+  // Another conductor may have come first, and have seen more.
+  const told = (gone ? endOf(options, manifest) : undefined) ?? exit
+  const written = { certificateKey: certificate?.record.key, ...sealedWith(options, manifest) }
+  const receipt = receiptOf(taskId, told, drained, kept, written)
+  return { receipt, close, lateSeal: isLeft ? lateSeal : undefined, isOpen: isLeft && gone }
 
   async function drain(from: RemoteSandbox, { record, spool, onRecord }: FinishOptions): Promise<Drained> {
     const undeclared = await keepUndeclared(from, { record, localDir: places.localDir }, { signal })
@@ -116,62 +140,6 @@ export async function finishTask(options: FinishOptions): Promise<Receipt> {
     )
     return { report, deliveries, undeclared }
   }
-}
-
-/** Writes the manifest; undefined when there is no place for one, or S3 is away and must not hold up the end of what lies elsewhere. */
-async function seal(
-  { taskId, sandboxId, record, places, force, signal }: FinishOptions,
-  exit: WorkerExit,
-  kept: readonly Delivery[],
-  drained: boolean,
-): Promise<Manifest | undefined> {
-  if (places.manifests === undefined) return undefined
-  const { attempt, spawn_id: spawnId } = record
-  const records = kept.map((delivery) => delivery.record)
-  try {
-    return await sealTask(places.manifests, {
-      taskId,
-      sandboxId,
-      spawnId,
-      attempt,
-      exit,
-      records,
-      drained,
-      signal,
-    })
-  } catch (error) {
-    const liesElsewhere = places.http !== undefined || places.volume !== undefined
-    if (!isConductorError(error) || !(force || (liesElsewhere && error.retryable))) throw error
-    return undefined
-  }
-}
-
-/** Says that the end of what was begun is written down. */
-async function closeIntent({ places, record, intentEtag, signal }: FinishOptions): Promise<void> {
-  try {
-    await places.intents?.close(record, { etag: await intentEtag, signal })
-  } catch (error) {
-    // Whoever goes through open intents finds the task sealed.
-    if (!isConductorError(error)) throw error
-  }
-}
-
-async function readManifest({ taskId, places, signal }: FinishOptions): Promise<Manifest | undefined> {
-  try {
-    return await places.manifests?.read(taskId, { signal })
-  } catch (error) {
-    // Whether it can be written is another question, which sealing asks.
-    if (!isConductorError(error)) throw error
-    return undefined
-  }
-}
-
-/** How a sandbox that is gone ended by the word of another conductor, which drained it before it went. */
-function endOf(sandboxId: string, manifest: Manifest | undefined): WorkerExit | undefined {
-  const found = manifest?.attempts.find(({ sandbox_id }) => sandbox_id === sandboxId)
-  if (found === undefined) return undefined
-  const { outcome, exit, cause } = found
-  return { outcome, exitCode: exit?.code ?? null, signal: exit?.signal ?? null, cause: cause ?? undefined }
 }
 
 function receiptOf(
@@ -214,4 +182,13 @@ function refusal(taskId: string, undelivered: readonly Delivery[]): ConductorErr
     `terminating ${taskId} would destroy ${undelivered.length} result(s) that lie nowhere else: ${shown.join('; ')}${more}; the sandbox was left alive, use force: true to give them up`,
     { retryable: true },
   )
+}
+
+/** One that is not there is what was wanted. */
+async function kill(sandbox: RemoteSandbox, options: CallOptions): Promise<void> {
+  try {
+    await sandbox.kill(options)
+  } catch (error) {
+    if (!isConductorError(error) || error.code !== 'SANDBOX_GONE') throw error
+  }
 }

@@ -81,7 +81,12 @@ export class LifeSigns {
   async certify(exit: WorkerExit, options: CallOptions = {}): Promise<Delivery | undefined> {
     const certificate = this.certificate(exit)
     if (certificate === undefined) return undefined
-    this.#stored ??= storeCertificate(certificate, this.#options.places, options)
+    this.#stored ??= storeCertificate(
+      certificate,
+      this.#options.record.spawn_id,
+      this.#options.places,
+      options,
+    )
     const stored = await this.#stored
     if (stored === undefined) this.#stored = undefined
     return stored

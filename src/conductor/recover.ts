@@ -6,15 +6,14 @@ import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
 import type { Receipt } from './receipt.js'
 import { recoverVanished } from './recover-vanished.js'
+import { fenceRun } from './run-fence.js'
 import { identityOf, METADATA } from './sandbox-metadata.js'
-import { Worker } from './worker.js'
+import { Worker, type WorkerParts } from './worker.js'
 import type { FoundWorker, WorkerFactory } from './worker-factory.js'
 
 const CONCURRENT_SANDBOXES = 8
 /** How long a conductor may take from having a sandbox to having put its tools there. */
 const EQUIP_WINDOW_MS = 20_000
-/** The same, from having done so to its command's first sign of life. */
-const START_WINDOW_MS = 1_000
 const LOOK_EVERY_MS = 500
 const FROM_START = { stdout: 0, stderr: 0 }
 
@@ -59,6 +58,8 @@ export interface RecoveryParts extends RecoverOptions {
   readonly factory: WorkerFactory
   /** Whether the conductor has, or is making, a worker for the task. */
   readonly isKnown: (taskId: string) => boolean
+  /** Told of each worker that is over by then. */
+  readonly onClosed: WorkerParts['onClosed']
   /** Makes a worker the conductor's own; undefined when it is so already. */
   readonly adopt: (found: EquippedWorker) => Promise<Worker | undefined>
 }
@@ -80,7 +81,11 @@ export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> 
   let unlisted: ConductorError | undefined
   try {
     await Promise.all(
-      [...byTask].map(([taskId, summaries]) => limit(() => recoverTask(taskId, summaries, options, done))),
+      [...byTask].map(([taskId, summaries]) =>
+        limit(async () => {
+          if (!(await recoverTask(taskId, summaries, options, done))) byTask.delete(taskId)
+        }),
+      ),
     )
     signal?.throwIfAborted()
     unlisted = await findVanished(options, (taskId) => byTask.has(taskId) || isKnown(taskId), done)
@@ -114,18 +119,21 @@ async function findVanished(
   }
 }
 
+/** Resolves with false when there was nothing of the task's to go on with. */
 async function recoverTask(
   taskId: string,
   summaries: readonly SandboxSummary[],
   options: RecoveryParts,
   done: Progress,
-): Promise<void> {
+): Promise<boolean> {
   let isFollowed = false
+  let isSeenTo = false
   // Where a task has several, the first one made is the one that others gave way to.
   for (const summary of [...summaries].sort((a, b) => a.startedAt.getTime() - b.startedAt.getTime())) {
     try {
       const found = await findEquipped(summary, options)
       if (found === undefined) continue
+      isSeenTo = true
       const runs = found.inspection.pid !== undefined
       if (runs && !isFollowed) {
         isFollowed = true
@@ -149,14 +157,18 @@ async function recoverTask(
       // Somebody else has finished it.
       if (error.code === 'SANDBOX_GONE') continue
       done.failures.push({ taskId, sandboxId: summary.id, error })
+      isSeenTo = true
     }
   }
+  return isSeenTo
 }
 
 /** Its grant is served meanwhile, so that it can deliver by itself; what it then cannot the conductor carries. */
-async function takeToFinish(found: EquippedWorker, { factory, signal }: RecoveryParts): Promise<Worker> {
+async function takeToFinish(
+  found: EquippedWorker,
+  { factory, onClosed, signal }: RecoveryParts,
+): Promise<Worker> {
   const { sandbox, places, inspection } = found
-  const onClosed = (): void => {}
   try {
     return await factory.takeOver(found, inspection.record, { signal, onClosed })
   } catch (error) {
@@ -175,9 +187,14 @@ export function isEquipped(found: FoundWorker): found is EquippedWorker {
   return found.inspection.record !== undefined
 }
 
-/** Whether a command may be on its way to a worker that seems never to have had one. */
-function isFresh({ inspection: { lastRun, record } }: EquippedWorker): boolean {
-  return lastRun === 0 && Date.now() - Date.parse(record.created_at) < START_WINDOW_MS
+/** Whether no command can begin any more that a conductor which is no more had sent. */
+async function isOver(
+  { sandbox, places, inspection }: EquippedWorker,
+  { signal }: CallOptions,
+): Promise<boolean> {
+  const { record, lastRun } = inspection
+  const next = { taskId: record.task_id, localDir: places.localDir, runId: String(lastRun + 1) }
+  return fenceRun(sandbox, next, { signal })
 }
 
 /** A sandbox that its conductor never came to equip holds nothing, and is removed once it is sure that nobody is at it. */
@@ -188,7 +205,7 @@ async function findEquipped(
   for (;;) {
     const found = await factory.find(summary, { signal })
     if (isEquipped(found)) {
-      if (!isFresh(found)) return found
+      if (found.inspection.pid !== undefined || (await isOver(found, { signal }))) return found
     } else if (Date.now() - summary.startedAt.getTime() > EQUIP_WINDOW_MS) break
     await delay(LOOK_EVERY_MS, undefined, { signal })
   }

@@ -36,12 +36,18 @@ export interface RetrierOptions {
   readonly onGrant: (event: GrantEvent) => void
 }
 
+/** A sandbox that was lost, and what is known to have come of it. */
+export interface LostAttempt {
+  readonly attempt: Attempt
+  readonly receipt: Receipt
+}
+
 /** Puts another sandbox in the place of one that was lost, as often as it may. */
 export class Retrier {
   readonly #repetition: Repetition
   readonly #options: RetrierOptions
   readonly #stopping = new AbortController()
-  readonly #earlier: Receipt[] = []
+  readonly #earlier: LostAttempt[] = []
   #retries = 0
 
   constructor(repetition: Repetition, options: RetrierOptions) {
@@ -55,7 +61,7 @@ export class Retrier {
   }
 
   /** What lost sandboxes left that another took the place of, the oldest first. */
-  get earlier(): readonly Receipt[] {
+  get earlier(): readonly LostAttempt[] {
     return this.#earlier
   }
 
@@ -77,17 +83,20 @@ export class Retrier {
     const { signal } = this.#stopping
     const delayMs = backOffMs(this.#retries++)
     const exit = lost.signs.lost()
+    const finish = (): Promise<Receipt> => lost.finish(exit, { force: true, isLost: true, signal })
     let next: Attempt
     try {
       await lost.end()
       // A store that is away must not keep work from starting again.
-      const receipt = await lost.finish(exit, { force: true, isLost: true, signal })
+      const receipt = await finish()
       const certificate = lost.signs.certificate(exit) as DeathCertificate
       onRetry({ attempt: lost.record.attempt + 1, certificate, receipt, delayMs })
       await delay(delayMs, undefined, { signal })
       const options = { previous: lost.record, endsAt: deadline(), onGrant, signal }
       next = toAttempt(await this.#repetition.renew(options))
-      this.#earlier.push(receipt)
+      // Once more where S3 was away, before the next one stores anything that would count as this one's.
+      const again = receipt.sealed ? undefined : await finish().catch(() => undefined)
+      this.#earlier.push({ attempt: lost, receipt: again ?? receipt })
     } catch (error) {
       if (signal.aborted) throw loss
       const why = error instanceof Error ? error.message : String(error)

@@ -1,5 +1,6 @@
 import type { CallOptions } from '../call-options.js'
-import { compareKeys } from '../protocol/key.js'
+import { DEATH_CERTIFICATE_NAME } from '../protocol/death-certificate.js'
+import { compareKeys, splitKey } from '../protocol/key.js'
 import type { Manifest, ManifestAttempt } from '../protocol/manifest.js'
 import type { ResultRecord } from '../protocol/record.js'
 import type { ManifestStore } from '../stores/manifest-store.js'
@@ -31,14 +32,35 @@ export async function sealTask(manifests: ManifestStore, options: SealOptions): 
   return sealed as Manifest
 }
 
+/** What was written down of a sandbox, by whomever. */
+export function findAttempt(
+  manifest: Manifest | undefined,
+  sandbox: Pick<SealOptions, 'sandboxId' | 'spawnId'>,
+): ManifestAttempt | undefined {
+  return manifest?.attempts.find((attempt) => isOf(attempt, sandbox))
+}
+
+/** Key of the certificate that a sandbox's end was sealed with, if it was with one. */
+export function certificateOf(attempt: ManifestAttempt | undefined): string | undefined {
+  const keys = attempt?.keys ?? []
+  return keys.find((key) => splitKey(key).name === DEATH_CERTIFICATE_NAME)
+}
+
+/** One that was missed, or turned up after all, is known by its spawn. */
+function isOf(
+  { sandbox_id, spawn_id }: ManifestAttempt,
+  { sandboxId, spawnId }: Pick<SealOptions, 'sandboxId' | 'spawnId'>,
+): boolean {
+  return sandboxId === '' || sandbox_id === '' ? spawn_id === spawnId : sandbox_id === sandboxId
+}
+
 function addAttempt(present: Manifest | undefined, options: SealOptions): Manifest | undefined {
   const { taskId, sandboxId, spawnId, attempt, exit, records, drained } = options
   const before = present?.attempts ?? []
-  const isThis = ({ sandbox_id, spawn_id }: ManifestAttempt): boolean =>
-    sandboxId === '' ? spawn_id === spawnId : sandbox_id === sandboxId
-  if (!drained && before.some(isThis)) return undefined
+  const own = before.find((other) => isOf(other, options))
+  if (!drained && own !== undefined) return undefined
   const now = new Date().toISOString()
-  const others = before.filter((other) => !isThis(other))
+  const others = before.filter((other) => other !== own)
   const status =
     exit.exitCode === null && exit.signal === null ? null : { code: exit.exitCode, signal: exit.signal }
   // A spool on a volume holds what earlier sandboxes left as well.
@@ -51,18 +73,23 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     outcome: exit.outcome,
     exit: status,
     cause: exit.cause ?? null,
-    keys: records.flatMap(({ key }) => (attributed.has(key) ? [] : [key])),
+    keys: [...new Set([...(own?.keys ?? []), ...records.map(({ key }) => key)])].filter(
+      (key) => !attributed.has(key),
+    ),
   }
+  const attempts = [...others, mine]
+  // The end of an earlier sandbox may be written down after that of the last, which is the task's.
+  const last = attempts.reduce((latest, next) => (next.attempt >= latest.attempt ? next : latest))
   const byKey = new Map([...(present?.results ?? []), ...records].map((record) => [record.key, record]))
   return {
     v: 1,
     task_id: taskId,
     sealed_at: now,
-    outcome: exit.outcome,
-    exit: status,
+    outcome: last.outcome,
+    exit: last.exit,
     // What another sandbox may have left unseen stays so.
     complete: drained && (others.length === 0 || present?.complete === true),
-    attempts: [...others, mine],
+    attempts,
     ...(present?.deleting === undefined ? {} : { deleting: present.deleting }),
     results: [...byKey.values()].sort((a, b) => compareKeys(a.key, b.key)),
   }

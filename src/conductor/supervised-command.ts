@@ -11,6 +11,7 @@ import { inspectWorker } from './inspect.js'
 import { LEASE_MS } from './lease.js'
 import { noteKills } from './memory-kills.js'
 import { OutputStream } from './output-stream.js'
+import { FENCED_STATUS, takeRun } from './run-fence.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
 const MAX_RECONNECTS = 5
@@ -166,7 +167,10 @@ export class SupervisedCommand {
     for (let attempt = 0; ; attempt++) {
       try {
         if (attempt === 0 && running !== undefined) exitCode = (await running.wait()).exitCode
-        else await this.#readLogs()
+        // An earlier request of this very command has come through after all, or another conductor has closed the worker.
+        if (exitCode === FENCED_STATUS) exitCode = UNSEEN.exitCode
+        else if (attempt === 0 && running !== undefined) return await this.#complete(exitCode)
+        await this.#readLogs()
         return await this.#complete(exitCode)
       } catch (error) {
         this.#left.signal.throwIfAborted()
@@ -236,7 +240,8 @@ function commandLine(spec: CommandSpec): string {
   const modes = `chmod 755 ${quote(bin)}/*; chmod 600 ${quote(`${folder}/${WORKER_FILES.grant}`)} 2>/dev/null; chmod 700 ${quote(`${folder}/broker`)} 2>/dev/null`
   const run = `${folder}/${WORKER_FILES.runs}/${spec.runId}`
   // By its number another conductor finds the supervisor, which is what this shell is about to become; so that comes first.
-  const pid = `mkdir -p ${quote(run)}; { echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}; } 2>/dev/null`
+  const pid = `${takeRun(spec)}
+{ echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}; } 2>/dev/null`
   const before = noteKills(`${run}/${RUN_FILES.before}`)
   return `${pid}; ${modes}; ${before}; exec ${words.map(quote).join(' ')}`
 }

@@ -10,6 +10,7 @@ import type { RemoteSandbox, SandboxSummary } from '../sandbox/remote-sandbox.js
 import { S3Intents } from '../stores/s3/s3-intents.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
 import type { AttemptParts } from './attempt.js'
+import { insist } from './back-off.js'
 import { type Claim, claimTask, noteTask } from './claim-task.js'
 import { discard, Equipper } from './equipper.js'
 import { type Inspection, inspectWorker } from './inspect.js'
@@ -19,8 +20,9 @@ import { placesOf, type TaskPlaces } from './places.js'
 import { grantEnd, issueGrant } from './provision.js'
 import type { RenewOptions, Repetition } from './retrier.js'
 import { identityOf, METADATA } from './sandbox-metadata.js'
+import { sealVanished } from './seal-vanished.js'
 import type { ResolvedSpawn } from './spawn-options.js'
-import { Worker } from './worker.js'
+import { Worker, type WorkerParts } from './worker.js'
 
 /** A sandbox of ours that runs, and where its worker stands. */
 export interface FoundWorker {
@@ -69,7 +71,7 @@ export class WorkerFactory {
   async spawn(
     spawn: ResolvedSpawn,
     isNamed: boolean,
-    { signal, onClosed }: { readonly signal: AbortSignal; readonly onClosed: () => void },
+    { signal, onClosed }: { readonly signal: AbortSignal; readonly onClosed: WorkerParts['onClosed'] },
   ): Promise<Worker | readonly SandboxSummary[]> {
     signal.throwIfAborted()
     const places = this.placesOf(spawn.taskId, spawn.volume)
@@ -85,11 +87,11 @@ export class WorkerFactory {
           return await this.#bringUp({ spawn, spawnId, places, claim, signal, onClosed })
         } catch (error) {
           // Nothing of the command has been seen yet, so that this sandbox counts for none.
-          if (left === 0 || !isConductorError(error) || error.code !== 'SANDBOX_GONE') throw error
+          if (left === 0 || !isGone(error)) throw error
         }
       }
     } catch (error) {
-      await claim?.release()
+      if (!isConductorError(error) || error.code !== 'UNDELIVERED') await claim?.release()
       throw error
     }
   }
@@ -114,7 +116,7 @@ export class WorkerFactory {
   async takeOver(
     { sandbox, places, access, inspection }: FoundWorker,
     record: WorkerRecord,
-    { signal, onClosed }: CallOptions & { readonly onClosed: () => void },
+    { signal, onClosed }: CallOptions & Pick<WorkerParts, 'onClosed'>,
   ): Promise<Worker> {
     const endsAtMs = Date.parse(record.deadline_at)
     // One that slept past its own time is woken for a lease, in which it is stopped and stores what it has.
@@ -156,6 +158,7 @@ export class WorkerFactory {
         findSandboxes,
         waits: previous === undefined && ifExists === 'attach',
         previous,
+        bury: (vanished) => buryVanished(vanished, { ...wanted.places, manifests }, { signal }),
         signal,
       })
     } catch (error) {
@@ -175,7 +178,7 @@ export class WorkerFactory {
     return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#options.id, created_at }
   }
 
-  async #bringUp(spawning: Spawning & { readonly onClosed: () => void }): Promise<Worker> {
+  async #bringUp(spawning: Spawning & Pick<WorkerParts, 'onClosed'>): Promise<Worker> {
     const { spawn, spawnId, places, claim, signal, onClosed } = spawning
     const { command, outputs } = spawn
     const attempt = claim?.attempt ?? 1
@@ -187,21 +190,29 @@ export class WorkerFactory {
       ...parts,
       places,
       intentEtag: claim?.etag,
-      onClosed: () => isUp && onClosed(),
+      onClosed: (lateSeals) => isUp && onClosed(lateSeals),
     })
     const repetition = this.#repetitionOf(spawning)
     const launch = async (): Promise<void> => {
       if (command !== undefined) await worker.launch(command, { outputs }, repetition)
     }
+    const launched = launch()
     try {
-      await Promise.all([grant?.serve(sandbox, (event) => worker.emit('grant', event)), launch()])
+      await Promise.all([grant?.serve(sandbox, (event) => worker.emit('grant', event)), launched])
       signal.throwIfAborted()
       isUp = true
       return worker
     } catch (error) {
-      await worker.detach()
-      await grant?.end()
-      await discard(sandbox, error)
+      const [start] = await Promise.allSettled([launched])
+      worker.tellAll()
+      const mayRun =
+        start.status === 'fulfilled' || (isConductorError(start.reason) && start.reason.retryable)
+      // Nobody heard of it, but it may have heard that a result is safe.
+      if (command !== undefined && mayRun && !isGone(error)) await withdraw(worker, error)
+      else {
+        await worker.detach()
+        await discard(sandbox, error)
+      }
       throw error
     }
   }
@@ -223,7 +234,7 @@ export class WorkerFactory {
       throw new ConductorError('EXISTS', `task ${spawn.taskId} has a worker in sandbox ${claim[0]?.id}`)
     }
     try {
-      const attempt = previous.attempt + 1
+      const attempt = claim?.attempt ?? previous.attempt + 1
       const confirm = async (): Promise<void> => claim?.confirm()
       const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, endsAt, confirm, signal })
       try {
@@ -253,6 +264,34 @@ interface Spawning {
 
 function newSpawnId(): string {
   return randomBytes(8).toString('hex')
+}
+
+/** Ends a worker whose command may have begun, with all that it has acknowledged by then; where that cannot be done it lives on. */
+async function withdraw(worker: Worker, because: unknown): Promise<void> {
+  try {
+    await insist(() => worker.terminate())
+  } catch (error) {
+    await worker.detach()
+    throw new ConductorError(
+      'UNDELIVERED',
+      `task ${worker.taskId} was given up as it began; its sandbox ${worker.sandboxId} is left to recover()`,
+      { cause: new AggregateError([because, error]) },
+    )
+  }
+}
+
+function isGone(error: unknown): boolean {
+  return isConductorError(error) && error.code === 'SANDBOX_GONE'
+}
+
+/** Writes down the end of a worker that was missed; a new one of the task does not wait for that to go well. */
+async function buryVanished(...vanished: Parameters<typeof sealVanished>): Promise<void> {
+  try {
+    await sealVanished(...vanished)
+  } catch (error) {
+    // What it had delivered is the task's all the same; only whose it was is not said.
+    if (!isConductorError(error)) throw error
+  }
 }
 
 /** A sandbox that takes no new grant, such as one whose disk is full, goes on with the one it has. */

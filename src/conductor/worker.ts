@@ -7,14 +7,17 @@ import type { TierProblem } from '../results/result.js'
 import { taskSource } from '../results/result-source.js'
 import { createResults, type Results } from '../results/results.js'
 import type { ResultStore } from '../stores/result-store.js'
-import { Attempt, type AttemptParts, type OnPrinted } from './attempt.js'
+import type { AttemptParts, OnPrinted } from './attempt.js'
+import { Attempts } from './attempts.js'
+import { Backlog } from './backlog.js'
 import { CommandSlot, foundExit } from './command-slot.js'
 import { Deadline } from './deadline.js'
 import type { LogOffsets } from './follow-log.js'
 import type { Inspection } from './inspect.js'
+import type { LateSeal } from './late-seals.js'
 import type { TaskPlaces } from './places.js'
 import type { Receipt, WorkerExit } from './receipt.js'
-import { type Repetition, Retrier } from './retrier.js'
+import type { Repetition } from './retrier.js'
 import type { RunResult, SupervisedCommand } from './supervised-command.js'
 import {
   type CommandOptions,
@@ -30,10 +33,14 @@ import {
 /** What a worker is made from. */
 export interface WorkerParts extends AttemptParts {
   readonly places: TaskPlaces
-  readonly onClosed: () => void
+  /** Told once it is over, with what is left to be written down of that. */
+  readonly onClosed: (lateSeals: readonly LateSeal[]) => void
   /** Where it stands, when it was not started here. */
   readonly found?: Inspection | undefined
 }
+
+const FROM_START = { stdout: 0, stderr: 0 }
+const UNSEEN_KILL: WorkerExit = { outcome: 'killed', exitCode: null, signal: null, cause: 'stopped' }
 
 /** One task in a sandbox, or with `retries.lost` in one after the other. Made by `conductor.spawnWorker()` or `attach()`; ends with `terminate()`. */
 export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposable {
@@ -44,12 +51,14 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly resultsContext: ResultsContext
   readonly #places: TaskPlaces
   readonly #deadline: Deadline
-  readonly #onClosed: () => void
+  readonly #onClosed: WorkerParts['onClosed']
   readonly #slot: CommandSlot
-  #attempt: Attempt
-  #retrier: Retrier | undefined
+  readonly #backlog = new Backlog()
+  readonly #attempts: Attempts
   #state: WorkerState
   #runs: number
+  /** Whether nobody knows how the last command ended, if it has. */
+  #isUnseen = false
   #terminating: Promise<Receipt> | undefined
 
   /** @internal */
@@ -73,7 +82,18 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       onProblem,
     }
     this.results = createResults(taskSource(this.resultsContext))
-    this.#attempt = this.#attemptOf(parts, found !== undefined)
+    this.#attempts = new Attempts(parts, {
+      places,
+      results: this.resultsContext,
+      takenOver: found !== undefined,
+      onResult: (result) => this.emit('result', result),
+      onGone: (attempt, error) => {
+        if (attempt !== this.#attempts.current) return
+        // Its connection may not have noticed, and is where everybody hears of it.
+        if (this.#state === 'running') void this.#slot.leave(error)
+        else if (this.#state !== 'retrying') this.#lose(error)
+      },
+    })
     this.#deadline = new Deadline(new Date(record.deadline_at), record.grace_ms, () => void this.#timeOut())
   }
 
@@ -83,12 +103,12 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   /** E2B's id of the sandbox, for use with its own SDK and dashboard; the last one's while another is being made. */
   get sandboxId(): string {
-    return this.#attempt.sandbox.id
+    return this.#attempts.current.sandbox.id
   }
 
   /** Numbers the task's sandboxes, from 1. */
   get attempt(): number {
-    return this.#attempt.record.attempt
+    return this.#attempts.current.record.attempt
   }
 
   /** Adds a listener. One for `result` hears of results as they are stored, also when the command runs already. */
@@ -98,7 +118,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     context?: unknown,
   ): this {
     super.on(event, listener, context)
-    if (event === 'result' && this.#state === 'running') this.#attempt.watchResults()
+    if (event === 'result' && this.#state === 'running') this.#attempts.current.watchResults()
     return this
   }
 
@@ -124,7 +144,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
         `worker ${this.taskId} cannot start a command while it is ${this.#state}`,
       )
     }
-    this.#retrier?.stop()
+    this.#attempts.stop()
     const starting = this.#begin(command, rest, { signal })
     this.#take(starting)
     const started = await starting
@@ -138,17 +158,20 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   /** @internal `start()` of a command that is begun again, if so, where its sandbox is lost. */
   async launch(command: string, options: CommandOptions, repetition?: Repetition): Promise<void> {
+    this.#backlog.hold()
     await this.start(command, options)
     if (repetition === undefined) return
-    this.#retrier = new Retrier(repetition, {
-      begin: (attempt) => {
-        this.#attempt = attempt
-        return this.#begin(command, options)
-      },
+    this.#attempts.repeat(repetition, {
+      begin: () => this.#begin(command, options),
       deadline: () => this.#deadline.at,
       onRetry: (retry) => this.emit('retry', retry),
       onGrant: (event) => this.emit('grant', event),
     })
+  }
+
+  /** @internal Whoever spawned it can listen by now: tells what it has printed since it was launched, and goes on. */
+  tellAll(): void {
+    this.#backlog.release()
   }
 
   /**
@@ -159,7 +182,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     if (this.#runs === 0) return
     this.#to('running')
     const runId = String(this.#runs)
-    this.#take(Promise.resolve(this.#attempt.resumeCommand(runId, pid, from, this.#printed)))
+    this.#take(Promise.resolve(this.#attempts.current.resumeCommand(runId, pid, from, this.#printed)))
   }
 
   /**
@@ -183,7 +206,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       await this.#slot.settled()
       this.#assertAlive()
     }
-    await this.#attempt.extend(endsAt, { signal })
+    await this.#attempts.current.extend(endsAt, { signal })
     this.#deadline.move(endsAt)
   }
 
@@ -217,7 +240,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   async detach(): Promise<void> {
     if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
     this.#to('detached')
-    this.#retrier?.stop()
+    this.#attempts.stop()
     await this.#slot.leave()
     await this.#close({ goesOn: true })
   }
@@ -233,59 +256,54 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {
-    this.#retrier?.stop()
-    if (this.#state === 'running' || this.#state === 'retrying') {
-      try {
-        await this.#slot.stop('killed', { signal })
-      } catch (error) {
-        this.#noteFailure(error)
-        if (!isConductorError(error) || (error.code !== 'SANDBOX_GONE' && !force)) throw error
-      }
+    this.#attempts.stop()
+    try {
+      if (this.#isUnseen) await this.#lookAgain(signal)
+      if (this.#state === 'running' || this.#state === 'retrying') await this.#slot.stop('killed', { signal })
+    } catch (error) {
+      this.#noteFailure(error)
+      if (!isConductorError(error) || (error.code !== 'SANDBOX_GONE' && !force)) throw error
+      // What it was at is killed with its sandbox, and nobody sees how it ends.
+      if (this.#isUnseen) this.#slot.exit = UNSEEN_KILL
     }
     const isLost = this.#state === 'lost'
     if (!isLost) this.#to('draining')
     try {
-      const receipt = await this.#attempt.finish(this.#slot.exit, { force, isLost, signal })
+      const receipt = await this.#attempts.finish(this.#slot.exit, { force, isLost, signal })
       if (!isLost) this.#to(receipt.outcome === 'lost' ? 'lost' : 'terminated')
       await this.#close()
-      const earlier = this.#retrier?.earlier ?? []
-      return earlier.length === 0 ? receipt : { ...receipt, earlier }
+      return receipt
     } catch (error) {
       if (!isLost) this.#to('exited')
       throw error
     }
   }
 
+  /** Takes up the last command again, whose end could not be seen while E2B was out of reach; what has ended is waited for. */
+  async #lookAgain(signal: AbortSignal | undefined): Promise<void> {
+    const { lastRun, pid } = await this.#attempts.current.inspect({ signal })
+    // It never began.
+    if (lastRun < this.#runs) return
+    this.#to('running')
+    // What it printed was told as far as it was heard.
+    const command = this.#attempts.current.resumeCommand(String(this.#runs), pid, FROM_START, ignore)
+    this.#take(Promise.resolve(command))
+    if (pid === undefined) await this.#slot.wait({ signal })
+  }
+
   async #close({ goesOn = false } = {}): Promise<void> {
     this.#deadline.end()
-    this.#onClosed()
-    await this.#attempt.end({ goesOn })
+    this.#onClosed(this.#state === 'detached' ? [] : this.#attempts.lateSeals)
+    await this.#attempts.end({ goesOn })
   }
 
-  readonly #printed: OnPrinted = (stream, text) => {
-    this.emit(stream, text)
-  }
-
-  #attemptOf(parts: AttemptParts, takenOver: boolean): Attempt {
-    return new Attempt(parts, {
-      places: this.#places,
-      results: this.resultsContext,
-      takenOver,
-      onResult: (result) => this.emit('result', result),
-      onGone: (attempt, error) => {
-        if (attempt !== this.#attempt) return
-        // Its connection may not have noticed, and is where everybody hears of it.
-        if (this.#state === 'running') void this.#slot.leave(error)
-        else if (this.#state !== 'retrying') this.#lose(error)
-      },
-    })
-  }
+  readonly #printed: OnPrinted = (stream, text) => this.#backlog.tell(() => this.emit(stream, text))
 
   #stores(): readonly ResultStore[] {
     const gone = this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'retrying'
     return gone
       ? this.#places.stores
-      : [...this.#places.stores.filter(({ tier }) => tier !== 'volume'), this.#attempt.spool]
+      : [...this.#places.stores.filter(({ tier }) => tier !== 'volume'), this.#attempts.current.spool]
   }
 
   #to(state: WorkerState): void {
@@ -295,17 +313,27 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   #begin(command: string, options: CommandOptions, call: CallOptions = {}): Promise<SupervisedCommand> {
+    this.#isUnseen = false
     this.#to('running')
-    if (this.listenerCount('result') > 0) this.#attempt.watchResults()
+    if (this.listenerCount('result') > 0) this.#attempts.current.watchResults()
     this.#runs += 1
-    return this.#attempt.startCommand(String(this.#runs), command, { ...options, ...call }, this.#printed)
+    return this.#attempts.current.startCommand(
+      String(this.#runs),
+      command,
+      { ...options, ...call },
+      this.#printed,
+    )
   }
 
   #take(command: Promise<SupervisedCommand>): void {
     this.#slot.take(command, {
-      examine: (exit, run) => this.#attempt.signs.examine(exit, run),
+      examine: async (exit, run) => {
+        await this.#backlog.released
+        return this.#attempts.current.signs.examine(exit, run)
+      },
       again: (error) => this.#again(error),
       end: (exit) => {
+        this.#isUnseen = false
         if (this.#state === 'running') this.#to('exited')
         this.emit('exit', exit)
       },
@@ -314,26 +342,28 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   #again(error: unknown): Promise<SupervisedCommand> | undefined {
-    const retrier = this.#retrier
-    if (retrier?.isWilling !== true || this.#state !== 'running' || !isGone(error)) return undefined
+    if (!this.#attempts.isWilling || this.#state !== 'running' || !isGone(error)) return undefined
     this.#to('retrying')
-    return retrier.replace(this.#attempt, error, (parts) => this.#attemptOf(parts, false))
+    return this.#attempts.replace(error)
   }
 
   #noteFailure(error: unknown): void {
     if (isGone(error)) this.#lose(error)
-    else if (this.#state === 'running') this.#to('exited')
+    else if (this.#state === 'running') {
+      this.#isUnseen = true
+      this.#to('exited')
+    }
   }
 
   #lose(error: ConductorError): void {
     if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
-    this.#slot.exit = this.#attempt.signs.lost()
+    this.#slot.exit = this.#attempts.current.signs.lost()
     this.#to('lost')
     this.emit('lost', error)
   }
 
   async #timeOut(): Promise<void> {
-    if (this.#state === 'retrying') this.#retrier?.stop()
+    if (this.#state === 'retrying') this.#attempts.stop()
     if (this.#state !== 'running') return
     this.emit('deadline', this.#deadline.at)
     try {

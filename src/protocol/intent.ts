@@ -10,4 +10,8 @@ export interface Intent {
   readonly conductor: string
   /** ISO 8601, UTC. */
   readonly created_at: string
+  /** Numbers the sandbox among the task's; undefined where nobody counted, which means the first. */
+  readonly attempt?: number | undefined
+  /** Under which key the worker's death certificate goes, once somebody is about to write one. */
+  readonly certificate_key?: string | undefined
 }

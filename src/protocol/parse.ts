@@ -79,6 +79,8 @@ const intent = z.object({
   spawn_id: z.string(),
   conductor: z.string(),
   created_at: isoTime,
+  attempt: z.number().int().min(1).optional(),
+  certificate_key: z.string().optional(),
 })
 
 const workerRecord = z.object({
@@ -111,6 +113,7 @@ const deathCause = z.enum([
   'disk_full',
   'signal',
   'supervisor_killed',
+  'unknown',
 ] satisfies DeathCause[])
 const exitStatus = z.object({ code: z.number().int().nullable(), signal: z.string().nullable() })
 

@@ -11,6 +11,8 @@ import { fillDisk, type World } from './world.js'
 export interface Victim {
   readonly taskId: string
   readonly sandboxId: string
+  /** Which of its sandboxes this is. */
+  readonly life: number
   readonly plan: WorkerPlan
 }
 
@@ -19,7 +21,7 @@ export interface Targets {
   /** Workers whose command runs. */
   running(): readonly Victim[]
   /** The sandbox is about to be destroyed. */
-  vanished(taskId: string): void
+  vanished(victim: Victim): void
   readonly conductor: {
     /** SIGKILL, and a new one that recovers; undefined where conductors cannot. */
     readonly replace: (() => Promise<void>) | undefined
@@ -209,7 +211,7 @@ export class Adversary {
     const { taskId, sandboxId } = victim
     const { e2b } = this.#world
     if (action === 'vanish sandbox') {
-      this.#targets.vanished(taskId)
+      this.#targets.vanished(victim)
       this.#count(action)
       await Sandbox.kill(sandboxId, e2b)
     } else if (action === 'pause sandbox') {

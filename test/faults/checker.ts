@@ -5,10 +5,11 @@ import { isDeepStrictEqual } from 'node:util'
 import { createGunzip } from 'node:zlib'
 import { extract } from 'tar-stream'
 import { DEATH_CERTIFICATE_NAME, type DeathCertificate } from '../../src/protocol/death-certificate.js'
+import { checkAttempts } from './attribution.js'
 import { knownBytes, knownFiles } from './content.js'
 import type { Copy } from './copies.js'
 import type { LabReceipt, Outcome } from './messages.js'
-import { contentLabel, metadataOf, outputBytes, planOperation } from './plan.js'
+import { contentLabel, lifeOf, metadataOf, outputBytes, planOperation } from './plan.js'
 
 /** What the checker found; every list is for people, one line each. */
 export interface Verdict {
@@ -33,11 +34,14 @@ export interface Expectation {
   readonly outcomes: readonly Outcome[]
   readonly receipts: ReadonlyMap<string, LabReceipt>
   readonly manifests: ReadonlyMap<string, string>
-  /** Tasks whose declared output was written before their sandbox ended in good order. */
+  /** Lives whose declared output was written before their sandbox ended in good order. */
   readonly outputs: ReadonlySet<string>
-  /** Tasks whose sandbox the adversary destroyed, by whether its spool outlived it. */
+  /** Lives whose sandbox the adversary destroyed. */
   readonly vanished: ReadonlySet<string>
 }
+
+/** No worker has more sandboxes. */
+const MAX_LIVES = 12
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
@@ -58,7 +62,7 @@ export class Checker {
 
   async visit(copy: Copy): Promise<void> {
     const { key, place } = copy
-    const identity = identify(copy)
+    const identity = identify(copy, this.#expected.seed)
     if (identity === undefined) {
       this.#corrupt.push(`${place} ${key}: of nobody known (${JSON.stringify(copy.metadata).slice(0, 100)})`)
       return
@@ -97,10 +101,11 @@ export class Checker {
       acknowledged++
       known.add(result.key)
       const found = this.#found.get(result.key)
-      const identity = identityOf(outcome.taskId, outcome.operation, outcome.attempt)
+      const life = lifeOf(outcome.taskId, outcome.life)
+      const identity = identityOf(life, outcome.operation, outcome.attempt)
       const tiers = result.stored.map(({ tier }) => tier)
       if (found === undefined) {
-        if (tiers.length === 0 && vanished.has(outcome.taskId)) goneWithSandbox++
+        if (tiers.length === 0 && vanished.has(life)) goneWithSandbox++
         else
           lost.push(
             `${result.key} (${identity}, ${outcome.via}, acknowledged in ${tiers.join(', ') || 'the spool'})`,
@@ -135,8 +140,8 @@ export class Checker {
       for (const { path, reason } of receipt.failedOutputs)
         contradictions.push(`${taskId}: output ${path} failed: ${reason}`)
     }
-    for (const taskId of outputs) {
-      if (!this.#keysOf.has(`output of ${taskId}`)) lost.push(`declared output of ${taskId}`)
+    for (const life of outputs) {
+      if (!this.#keysOf.has(`output of ${life}`)) lost.push(`declared output of ${life}`)
     }
     for (const [taskId, text] of manifests) {
       const { results } = JSON.parse(text) as { results: { key: string; sha256: string }[] }
@@ -146,6 +151,8 @@ export class Checker {
         else if (found.sha256 !== digest) corrupt.push(`${key}: not as the manifest of ${taskId} has it`)
       }
     }
+    const keysThere = new Set(this.#found.keys())
+    contradictions.push(...checkAttempts({ manifests, outcomes, receipts, keysThere }))
     const unacknowledged = [...this.#found.keys()].filter((key) => !known.has(key)).length
     return { acknowledged, lost, goneWithSandbox, corrupt, duplicated, contradictions, unacknowledged }
   }
@@ -156,16 +163,16 @@ export class Checker {
     const taskId = taskOf(key)
     if (isCertificate(key)) return certificateProblem(bytes, taskId)
     if (typeof metadata.operation !== 'number') {
-      return bytes.equals(outputBytes(seed, taskId)) ? undefined : 'not the declared output'
+      return outputLife(bytes, seed, taskId) === undefined ? 'not the declared output' : undefined
     }
-    const { operation, attempt } = metadata as { operation: number; attempt: number }
+    const { operation, attempt, life } = metadata as { operation: number; attempt: number; life: number }
     const planned = planOperation(seed, operation)
     const { shape, sizeBytes } = planned
     const same = [true, false].some((bigMetadata) =>
-      isDeepStrictEqual(metadata, metadataOf({ ...planned, bigMetadata }, seed, attempt)),
+      isDeepStrictEqual(metadata, metadataOf({ ...planned, bigMetadata }, seed, attempt, life)),
     )
     if (!same) return `metadata is not as it was given: ${JSON.stringify(metadata).slice(0, 200)}`
-    const label = contentLabel(seed, operation, attempt)
+    const label = contentLabel(seed, operation, attempt, life)
     if (shape !== 'directory') {
       const expected = knownBytes(label, sizeBytes)
       return bytes.equals(expected)
@@ -188,19 +195,26 @@ export class Checker {
 }
 
 /** Which attempt, declared output or certificate a copy is of. */
-function identify({ key, metadata }: Copy): string | undefined {
+function identify({ key, bytes, metadata }: Copy, seed: number): string | undefined {
   const taskId = taskOf(key)
-  if (typeof metadata.operation === 'number' && typeof metadata.attempt === 'number') {
-    return identityOf(taskId, metadata.operation, metadata.attempt)
+  const { operation, attempt, life } = metadata
+  if (typeof operation === 'number' && typeof attempt === 'number' && typeof life === 'number') {
+    return identityOf(lifeOf(taskId, life), operation, attempt)
   }
-  // Each conductor that sees a death may certify it.
-  if (isCertificate(key)) return `certificate ${key}`
-  return key.endsWith('-output.bin') ? `output of ${taskId}` : undefined
+  if (isCertificate(key)) return `certificate of ${lifeOf(taskId, readCertificate(bytes)?.attempt)}`
+  if (!key.endsWith('-output.bin')) return undefined
+  return `output of ${lifeOf(taskId, outputLife(bytes, seed, taskId))}`
 }
 
-/** Of one task: what went with a sandbox that vanished before it could say so is done once more by another. */
-function identityOf(taskId: string, operation: number, attempt: number): string {
-  return `operation ${operation} attempt ${attempt} of ${taskId}`
+/** Of one sandbox of a task: what went with one before it could say so is done once more in another. */
+function identityOf(life: string, operation: number, attempt: number): string {
+  return `operation ${operation} attempt ${attempt} of ${life}`
+}
+
+/** Which of a worker's sandboxes has left this as its declared output. */
+function outputLife(bytes: Buffer, seed: number, taskId: string): number | undefined {
+  for (let life = 1; life <= MAX_LIVES; life++) if (bytes.equals(outputBytes(seed, taskId, life))) return life
+  return undefined
 }
 
 function taskOf(key: string): string {
@@ -211,9 +225,17 @@ function isCertificate(key: string): boolean {
   return key.endsWith(`-${DEATH_CERTIFICATE_NAME}`)
 }
 
+function readCertificate(bytes: Buffer): Partial<DeathCertificate> | undefined {
+  try {
+    return JSON.parse(bytes.toString()) as Partial<DeathCertificate>
+  } catch {
+    return undefined
+  }
+}
+
 function certificateProblem(bytes: Buffer, taskId: string): string | undefined {
-  const certificate = JSON.parse(bytes.toString()) as Partial<DeathCertificate>
-  return certificate.task_id === taskId && certificate.cause !== undefined
+  const certificate = readCertificate(bytes)
+  return certificate?.task_id === taskId && certificate.cause !== undefined
     ? undefined
     : `not a certificate of ${taskId}: ${bytes.toString().slice(0, 200)}`
 }

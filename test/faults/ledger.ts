@@ -3,6 +3,7 @@ import { closeSync, openSync, writeSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Outcome, Report } from './messages.js'
+import { lifeOf } from './plan.js'
 
 /** What sandboxes reported; each report is on the laboratory's own disk before it is answered. */
 export class Ledger {
@@ -12,7 +13,7 @@ export class Ledger {
   readonly outcomes: Outcome[] = []
   /** Operations that need no further attempt. */
   readonly done = new Set<number>()
-  /** Tasks whose declared output was written. */
+  /** Lives in which the declared output was written. */
   readonly finished = new Set<string>()
   /** Whether workers that hold may go on. */
   letsGo = false
@@ -65,7 +66,7 @@ export class Ledger {
     const report = JSON.parse(text) as Report
     if (report.kind === 'outcome') this.outcomes.push(report.outcome)
     else if (report.kind === 'done') this.done.add(report.operation)
-    else this.finished.add(report.taskId)
+    else this.finished.add(lifeOf(report.taskId, report.life))
     this.#onReport(report)
   }
 }

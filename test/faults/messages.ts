@@ -18,6 +18,8 @@ export interface WorkerOrder {
 /** What became of one call of the persister. Reported only after it ended, and an `acknowledged` only after it said so. */
 export interface Outcome {
   readonly taskId: string
+  /** Which of the worker's sandboxes it was called in. @default 1 */
+  readonly life?: number
   readonly operation: number
   readonly attempt: number
   readonly via: Via
@@ -43,7 +45,7 @@ export type Report =
   /** The operation needs no further attempt in any worker. */
   | { readonly kind: 'done'; readonly taskId: string; readonly operation: number }
   /** The declared output was written. */
-  | { readonly kind: 'finished'; readonly taskId: string }
+  | { readonly kind: 'finished'; readonly taskId: string; readonly life: number }
 
 /** What the laboratory tells a conductor's process. */
 export type ConductorOrder =
@@ -73,6 +75,7 @@ export interface SpawnOrder {
   readonly outputs: readonly string[]
   readonly env: Readonly<Record<string, string>>
   readonly volume?: string
+  readonly retriesLost?: number
 }
 
 /** What a conductor's process tells the laboratory. */
@@ -83,6 +86,7 @@ export type ConductorEvent =
       readonly event: 'running'
       readonly taskId: string
       readonly sandboxId: string
+      readonly life: number
       readonly from: 'start' | 'seen'
     }
   | { readonly event: 'not running'; readonly taskId: string; readonly problem: string }
@@ -93,6 +97,8 @@ export type ConductorEvent =
       readonly text: string
     }
   | { readonly event: 'exit'; readonly taskId: string }
+  /** Its sandbox was lost, and another takes its place. */
+  | { readonly event: 'retrying'; readonly taskId: string }
   | {
       readonly event: 'receipt'
       readonly taskId: string
@@ -106,8 +112,11 @@ export type ConductorEvent =
 
 /** The part of a receipt that is checked. */
 export interface LabReceipt {
+  /** Which of the worker's sandboxes it is of; undefined where nothing but the receipt was seen. */
+  readonly life: number | undefined
   readonly outcome: string
   readonly exitCode: number | null
+  readonly sealed: boolean
   /** Why it did not end by itself, if so. */
   readonly cause: string | undefined
   readonly results: readonly {

@@ -76,18 +76,28 @@ export function planFault(seed: number, number: number, attempt: number): Planne
   return { kind, at: dice.fraction() * 1.2, frozenMs: dice.between(20, 400) }
 }
 
+/** Names one sandbox of a worker; a worker that is begun again in another has a further life. */
+export function lifeOf(taskId: string, life = 1): string {
+  return `${taskId}, life ${life}`
+}
+
 /** Names the bytes of one attempt; no two attempts have the same, so that a result stored twice is seen. */
-export function contentLabel(seed: number, number: number, attempt: number): string {
-  return `content ${seed} ${number} ${attempt}`
+export function contentLabel(seed: number, number: number, attempt: number, life = 1): string {
+  return `content ${seed} ${number} ${attempt} ${life}`
 }
 
 /** The user's metadata of one attempt, by which the checker knows a result again. */
-export function metadataOf(operation: Operation, seed: number, attempt: number): Record<string, unknown> {
+export function metadataOf(
+  operation: Operation,
+  seed: number,
+  attempt: number,
+  life = 1,
+): Record<string, unknown> {
   const { number, bigMetadata } = operation
   const filler = bigMetadata
     ? { filler: knownBytes(`metadata ${seed} ${number}`, 1_500).toString('hex') }
     : {}
-  return { operation: number, attempt, grüße: 'ß "\\ ', ...filler }
+  return { operation: number, attempt, life, grüße: 'ß "\\ ', ...filler }
 }
 
 /** How a worker may reach stores, and what its acknowledgments then mean. */
@@ -108,6 +118,8 @@ export interface WorkerPlan {
   readonly exitCode: number
   /** Whether a sandbox may vanish although it is the only place of acknowledged results, which then go with it. */
   readonly expendable: boolean
+  /** How often its command is begun again in another sandbox when the one it has is lost. */
+  readonly retriesLost: number
 }
 
 /** Decides a worker. */
@@ -127,11 +139,12 @@ export function planWorker(seed: number, index: number): WorkerPlan {
       [dice.between(1, 120), 1],
     ]),
     expendable: kind === 'grant' && dice.chance(0.08),
+    retriesLost: dice.chance(0.5) ? dice.between(1, 3) : 0,
   }
 }
 
 /** Bytes of the declared output that a worker leaves behind. */
-export function outputBytes(seed: number, taskId: string): Buffer {
-  const dice = new Dice(seed, 'output', taskId)
-  return knownBytes(`output ${seed} ${taskId}`, dice.between(1, 20_000))
+export function outputBytes(seed: number, taskId: string, life = 1): Buffer {
+  const dice = new Dice(seed, 'output', taskId, life)
+  return knownBytes(`output ${seed} ${taskId} ${life}`, dice.between(1, 20_000))
 }

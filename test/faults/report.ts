@@ -8,6 +8,8 @@ export interface RoundReport {
   readonly operations: number
   readonly faults: Readonly<Record<string, number>>
   readonly workers: number
+  /** How often a worker whose sandbox was lost began again in another. */
+  readonly begunAgain: number
   readonly verdict: Verdict
   /** Sandboxes and processes that are still there. */
   readonly leaked: readonly string[]
@@ -35,7 +37,7 @@ export function formatRound(report: RoundReport): string {
   const total = Object.values(faults).reduce((sum, count) => sum + count, 0)
   const lines = [
     `seed ${report.seed}, S3 ${report.s3}, ${report.seconds.toFixed(0)} s`,
-    `operations            ${report.operations} in ${report.workers} workers`,
+    `operations            ${report.operations} in ${report.workers} workers, begun again ${report.begunAgain} times`,
     `faults                ${total}`,
     ...Object.entries(faults)
       .sort(([a], [b]) => a.localeCompare(b))

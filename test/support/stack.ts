@@ -21,6 +21,8 @@ export interface TestStack extends AsyncDisposable {
   pauseSandbox(sandboxId: string): Promise<void>
   /** Kills a sandbox, past the conductor. */
   killSandbox(sandboxId: string): Promise<void>
+  /** Id of a task's one sandbox. */
+  sandboxOf(taskId: string): Promise<string>
   /** Sandboxes that exist, paused ones included. */
   sandboxCount(): Promise<number>
 }
@@ -55,6 +57,13 @@ function useServers(e2b: LocalE2b, s3: LocalS3): TestStack {
     },
     killSandbox: async (sandboxId) => {
       await Sandbox.kill(sandboxId, connection)
+    },
+    sandboxOf: async (taskId) => {
+      const query = { metadata: { 'stu-task': taskId } }
+      const found = await Sandbox.list({ ...connection, query }).nextItems()
+      if (found.length !== 1 || found[0] === undefined)
+        throw new Error(`${taskId}: ${found.length} sandboxes`)
+      return found[0].sandboxId
     },
     sandboxCount: async () => {
       const pages = Sandbox.list(connection)

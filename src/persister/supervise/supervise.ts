@@ -2,12 +2,12 @@ import { spawn } from 'node:child_process'
 import { mkdir, utimes, writeFile } from 'node:fs/promises'
 import { constants } from 'node:os'
 import type { Readable } from 'node:stream'
-import { writeDurably } from '../../files/durable-file.js'
 import { systemCode } from '../../files/system-code.js'
 import { type ExitRecord, RUN_FILES } from '../../protocol/spool-layout.js'
 import { lenient } from '../cli/output.js'
 import { describeError } from '../fs-error.js'
 import { BoundedLog } from './bounded-log.js'
+import { ExitFile } from './exit-file.js'
 import type { SignalRelay } from './signal-relay.js'
 import { waitForRoom } from './wait-for-room.js'
 
@@ -37,6 +37,7 @@ export async function supervise(supervision: Supervision): Promise<ExitRecord> {
     stdout: await BoundedLog.open(`${folder}/${RUN_FILES.stdout}`, supervision.logLimitBytes),
     stderr: await BoundedLog.open(`${folder}/${RUN_FILES.stderr}`, supervision.logLimitBytes),
   }
+  const exitFile = new ExitFile(`${folder}/${RUN_FILES.exit}`)
   const stopHeartbeat = await startHeartbeat(`${folder}/${RUN_FILES.heartbeat}`)
   const startedAt = new Date().toISOString()
   const [file = '', ...args] = command
@@ -65,7 +66,7 @@ export async function supervise(supervision: Supervision): Promise<ExitRecord> {
     ended_at: new Date().toISOString(),
   }
   const text = `${JSON.stringify(record)}\n`
-  await waitForRoom(() => writeDurably(`${folder}/${RUN_FILES.exit}`, text)).catch((error: unknown) => {
+  await waitForRoom(() => exitFile.write(text)).catch((error: unknown) => {
     warn(`cannot write ${RUN_FILES.exit}: ${describeError(error)}`)
   })
   await settleCopies(copies, [child.stdout, child.stderr])

@@ -50,16 +50,46 @@ export class S3Intents {
     { task_id: taskId, spawn_id: spawnId }: Pick<Intent, 'task_id' | 'spawn_id'>,
     { etag, signal }: CallOptions & { readonly etag?: string | undefined } = {},
   ): Promise<void> {
-    let expected = etag
-    if (expected === undefined) {
-      const present = await this.read(taskId, { signal })
-      if (present?.intent?.spawn_id !== spawnId) return
-      expected = present.etag
+    for (let expected = etag; ; expected = undefined) {
+      if (expected === undefined) {
+        const present = await this.read(taskId, { signal })
+        if (present?.intent?.spawn_id !== spawnId) return
+        expected = present.etag
+      }
+      try {
+        await writeS3Document(this.#at, this.#key(taskId), undefined, { expected, signal })
+        return
+      } catch (error) {
+        // Changed since: by whoever is about to certify the same death, or because it is another's by now.
+        if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+      }
     }
-    try {
-      await writeS3Document(this.#at, this.#key(taskId), undefined, { expected, signal })
-    } catch (error) {
-      if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+  }
+
+  /**
+   * Decides under which key the death certificate of this spawn's worker goes, for all who are about to write one: the first
+   * that asks has its way. Resolves `undefined` when its end is written down already. In a store without conditional writes two
+   * that ask at the same moment may both have theirs.
+   */
+  async reserveCertificate(
+    { task_id: taskId, spawn_id: spawnId }: Pick<Intent, 'task_id' | 'spawn_id'>,
+    key: string,
+    { signal }: CallOptions = {},
+  ): Promise<string | undefined> {
+    for (;;) {
+      const present = await this.read(taskId, { signal })
+      if (present === undefined) return key
+      const { intent, etag } = present
+      if (intent === undefined) return undefined
+      // Of an earlier sandbox only the conductor that saw it go still speaks.
+      if (intent.spawn_id !== spawnId) return key
+      if (intent.certificate_key !== undefined) return intent.certificate_key
+      try {
+        await this.write({ ...intent, certificate_key: key }, etag, { signal })
+        return key
+      } catch (error) {
+        if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+      }
     }
   }
 

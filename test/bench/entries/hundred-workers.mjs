@@ -10,6 +10,7 @@ const { S3Client } = await import('@aws-sdk/client-s3')
 const WORKERS = 100
 const ROUNDS = 2
 const AT_ONCE = 8
+const NODE = 'node -e 0'
 const PRINT = 'echo a line; head -c 1000 /dev/zero >/tmp/result.bin'
 
 /** @type {import('../support/entry.mjs').Entry} */
@@ -18,10 +19,14 @@ export const entry = {
   run: async () => {
     const stack = await startStack()
     try {
+      const cpu = { ours: 0, theirs: 0 }
       const times = await sideBySide(ROUNDS, {
-        ours: (round) => withConductor(stack, round),
-        theirs: (round) => withBareCalls(stack, round),
+        ours: (round) => onCpu(cpu, 'ours', round, withConductor(stack, round)),
+        theirs: (round) => onCpu(cpu, 'theirs', round, withBareCalls(stack, round)),
+        one: (round) => withBareCalls(stack, round, NODE),
+        three: (round) => withBareCalls(stack, round, `${NODE}; ${NODE}; ${NODE}`),
       })
+      const perWorker = (/** @type {number} */ ms) => `${(ms / WORKERS).toFixed(1)} ms`
       return [
         {
           name: '',
@@ -29,6 +34,24 @@ export const entry = {
           bound: 1.25,
           unit: 'x',
           detail: `${formatTimes(times.ours)} : ${formatTimes(times.theirs)} for each ${WORKERS / ROUNDS} of them`,
+        },
+        {
+          name: ', with a start of Node',
+          value: times.ours.medianMs / times.one.medianMs,
+          unit: 'x',
+          detail: `where each bare sandbox also runs node -e 0 once: ${formatTimes(times.one)}`,
+        },
+        {
+          name: ', with three starts of Node',
+          value: times.ours.medianMs / times.three.medianMs,
+          unit: 'x',
+          detail: `where it does so three times, as supervisor, persister and drain do: ${formatTimes(times.three)}`,
+        },
+        {
+          name: ', CPU time of the process',
+          value: cpu.ours / cpu.theirs,
+          unit: 'x',
+          detail: `the conductor's : that of the bare calls, for each worker ${perWorker(cpu.ours)} : ${perWorker(cpu.theirs)}`,
         },
       ]
     } finally {
@@ -55,8 +78,27 @@ async function withConductor(stack, round) {
   await conductor.close()
 }
 
-/** @param {import('../support/stack.mjs').BenchStack} stack @param {number} round */
-async function withBareCalls(stack, round) {
+/**
+ * Adds up what this process takes of the processors; sandboxes and servers are others.
+ *
+ * @param {Record<string, number>} sums
+ * @param {string} name
+ * @param {number} round
+ * @param {Promise<void>} running
+ */
+async function onCpu(sums, name, round, running) {
+  const before = process.cpuUsage()
+  await running
+  const { user, system } = process.cpuUsage(before)
+  if (round >= 0) sums[name] = (sums[name] ?? 0) + (user + system) / 1000
+}
+
+/**
+ * @param {import('../support/stack.mjs').BenchStack} stack
+ * @param {number} round
+ * @param {string} [further] Run in each sandbox as well.
+ */
+async function withBareCalls(stack, round, further = ':') {
   const { env, bucket } = stack
   const client = new S3Client({
     endpoint: stack.s3Url,
@@ -75,11 +117,14 @@ async function withBareCalls(stack, round) {
       })
       const form = Object.entries(fields).map(([name, value]) => `-F '${name}=${value}'`)
       const sandbox = await Sandbox.create(connection)
-      await sandbox.commands.run(`${PRINT}; curl -sf ${form.join(' ')} -F file=@/tmp/result.bin ${url}`, {
-        onStdout: (text) => {
-          printed += text
+      await sandbox.commands.run(
+        `${PRINT}; curl -sf ${form.join(' ')} -F file=@/tmp/result.bin ${url}; ${further}`,
+        {
+          onStdout: (text) => {
+            printed += text
+          },
         },
-      })
+      )
       await sandbox.kill()
       if (printed !== 'a line\n') throw new Error(`sandbox ${i}: ${printed}`)
     }

@@ -8,12 +8,12 @@
  */
 
 /**
- * One number and the bound it must keep.
+ * One number and the bound it must keep, if it has one.
  *
  * @typedef {object} Measure
  * @property {string} name Appended to the entry's; empty where the entry has one measure only.
  * @property {number} value At most `bound`, or it is not met.
- * @property {number} bound
+ * @property {number} [bound] Undefined for what only explains another.
  * @property {'x' | 'ms' | 'KB' | 'MB' | 'requests'} unit `x` is a ratio of medians.
  * @property {string} detail What went into it.
  */

@@ -25,6 +25,7 @@ function toRow(outcome) {
   if ('skipped' in outcome) return [outcome.name, '', '', 'left out', outcome.skipped]
   if ('crashed' in outcome) return [outcome.name, '', '', 'CRASHED', outcome.crashed]
   const { name, value, bound, unit, detail } = outcome
+  if (bound === undefined) return [name, format(value, unit), '', '', detail]
   return [name, format(value, unit), `≤ ${format(bound, unit)}`, isMet(outcome) ? 'met' : 'NOT MET', detail]
 }
 
@@ -37,8 +38,8 @@ function format(value, unit) {
   return `${unit === 'requests' ? value : value.toFixed(0)} ${unit}`
 }
 
-/** @param {{ value: number, bound: number }} measure */
-function isMet({ value, bound }) {
+/** @param {{ value: number, bound?: number }} measure */
+function isMet({ value, bound = Number.POSITIVE_INFINITY }) {
   return value <= bound
 }
 

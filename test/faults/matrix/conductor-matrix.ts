@@ -10,14 +10,15 @@ import { Checker } from '../checker.js'
 import { knownLine } from '../content.js'
 import { type Copy, visitBucket, visitFolder } from '../copies.js'
 import type { SpawnOrder, WorkerOrder } from '../messages.js'
-import { planFault, planOperation } from '../plan.js'
+import { lifeOf, planFault, planOperation } from '../plan.js'
+import { recoverTwice } from '../remains.js'
 import { plainClient } from '../s3-backend.js'
 import type { World } from '../world.js'
 import type { MatrixMessage, MatrixOrder } from './messages.js'
 import type { MatrixReport } from './persister-matrix.js'
 
 /** What a conductor does when it is killed. */
-export type ConductorScenario = 'terminate' | 'recover'
+export type ConductorScenario = 'terminate' | 'recover' | 'retry'
 
 /** What the matrix needs. */
 export interface ConductorMatrixOptions {
@@ -50,7 +51,16 @@ export async function killConductorAtEveryStep(
   return { name: `conductor: ${scenario}`, steps, kills, problems }
 }
 
-/** One kill, with two workers of its own. */
+/** A conductor in a process of its own. */
+interface Victim {
+  readonly ended: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>
+  until(what: MatrixMessage['said']): Promise<void>
+  /** Has it count its steps from now on. */
+  send(): void
+  kill(): Promise<void>
+}
+
+/** One kill, with workers of its own: two, or one that is begun again. */
 class Trial {
   readonly #scenario: ConductorScenario
   readonly #options: ConductorMatrixOptions
@@ -63,9 +73,9 @@ class Trial {
     this.#scenario = scenario
     this.#options = options
     this.#conductorId = `matrix-${scenario}-${options.seed}-${number}`
-    const base = (scenario === 'terminate' ? 1 : 2) * 10_000_000 + number * 10_000
+    const base = { terminate: 1, recover: 2, retry: 3 }[scenario] * 10_000_000 + number * 10_000
     const some = calmOperations(options.seed, base, 4)
-    this.#operations = [some.slice(0, 2), some.slice(2)]
+    this.#operations = scenario === 'retry' ? [some] : [some.slice(0, 2), some.slice(2)]
   }
 
   async run(step: number | undefined): Promise<{ problems: string[]; steps: number; wasKilled: boolean }> {
@@ -78,6 +88,7 @@ class Trial {
       await left.kill()
     }
     const victim = this.#start(this.#scenario, hook)
+    if (this.#scenario === 'retry') await this.#loseSandbox(victim)
     const isUp = victim.until('recovered').then(
       () => this.#letGo(),
       () => {
@@ -98,6 +109,23 @@ class Trial {
     return { problems, steps, wasKilled: signal === 'SIGKILL' }
   }
 
+  /** Takes the worker's sandbox away once it has done its work, and counts from then on. */
+  async #loseSandbox(victim: Victim): Promise<void> {
+    const { ledger, e2b } = this.#options.world
+    const life = lifeOf(this.#taskId(0), 1)
+    const done = new Promise<void>((finished) => {
+      ledger.onReport(() => {
+        if (ledger.finished.has(life)) finished()
+      })
+    })
+    await victim.until('sandbox')
+    await done
+    victim.send()
+    await victim.until('armed')
+    this.#output = ''
+    await Sandbox.kill(this.#sandboxes.get(this.#taskId(0)) ?? '', e2b)
+  }
+
   /** The laboratory's own process is the next conductor. */
   async #recover(problems: string[]): Promise<void> {
     const conductor = new Conductor({ ...this.#options.world.conductorOptions, id: this.#conductorId })
@@ -109,22 +137,29 @@ class Trial {
         worker.on('stdout', (text) => {
           this.#output += text
         })
+        this.#sandboxes.set(worker.taskId, worker.sandboxId)
         await this.#letGo()
-        const { exitCode } = await worker.wait()
+        const { exitCode, outcome } = await worker.wait()
+        // One that was made anew may not have come to its command.
+        const isIdle = this.#scenario === 'retry' && worker.attempt > 1 && outcome === 'idle'
+        if (isIdle) return void (await worker.terminate())
         if (exitCode !== EXIT_CODE) problems.push(`${worker.taskId}: exit code ${exitCode}`)
         await worker.terminate()
       }
-      if (workers.length > 0 && this.#output !== this.#lines(1)) {
-        problems.push(`${this.#output.length} characters of output, ${this.#lines(1).length} expected`)
+      const expected = this.#lines(this.#scenario === 'retry' ? 0 : 1)
+      if (workers.length > 0 && this.#output !== expected) {
+        problems.push(`${this.#output.length} characters of output, ${expected.length} expected`)
       }
     } finally {
       await conductor.close()
     }
+    const options = { ...this.#options.world.conductorOptions, id: this.#conductorId }
+    problems.push(...(await recoverTwice(options, (taskId) => taskId.startsWith(this.#conductorId))))
   }
 
   async #letGo(): Promise<void> {
-    const sandboxId = this.#sandboxes.get(this.#taskId(1))
-    if (sandboxId === undefined || this.#scenario !== 'recover') return
+    const sandboxId = this.#sandboxes.get(this.#taskId(this.#scenario === 'retry' ? 0 : 1))
+    if (sandboxId === undefined || this.#scenario === 'terminate') return
     const sandbox = await Sandbox.connect(sandboxId, this.#options.world.e2b)
     await sandbox.files.write('/workspace/go', '')
   }
@@ -137,9 +172,12 @@ class Trial {
     return (this.#operations[worker] ?? []).map((number) => knownLine(this.#options.seed, number)).join('')
   }
 
-  #start(what: MatrixOrder['do'], hook: Readonly<Record<string, string>> | undefined) {
+  #start(what: MatrixOrder['do'], hook: Readonly<Record<string, string>> | undefined): Victim {
     const { programs, world } = this.#options
-    const tasks = [0, 1].map((worker) => ({ taskId: this.#taskId(worker), spawn: this.#spawn(worker) }))
+    const tasks = [...this.#operations.keys()].map((worker) => ({
+      taskId: this.#taskId(worker),
+      spawn: this.#spawn(worker),
+    }))
     const order: MatrixOrder = { do: what, tasks: what === 'recover' ? [] : tasks }
     const required = hook === undefined ? [] : ['--require', join(programs, 'step-hook.cjs')]
     const child = spawn(process.execPath, [...required, join(programs, 'matrix-main.mjs')], {
@@ -157,7 +195,7 @@ class Trial {
     child.on('message', (message: MatrixMessage) => {
       if (message.said === 'sandbox') this.#sandboxes.set(message.taskId, message.sandboxId)
       else if (message.said === 'output') this.#output += message.text
-      else said.add(message.said)
+      said.add(message.said)
       hear()
     })
     const ended = once(child, 'exit').then(([code, signal]) => ({
@@ -182,6 +220,7 @@ class Trial {
           ])
         }
       },
+      send: (): void => void child.send('arm'),
       kill: async (): Promise<void> => {
         child.kill('SIGKILL')
         await ended
@@ -206,10 +245,12 @@ class Trial {
       near: 'exec node /workspace/lab.cjs',
       far: `WORKER_RESULTS_ENDPOINT=http://127.0.0.1:1 WORKER_RESULTS_S3_BUCKET=none ${dead} exec node /workspace/lab.cjs`,
     }
-    const waits = this.#scenario === 'recover' && worker === 1
+    const program = worker === 1 ? command.far : command.near
+    const waits = this.#scenario === 'retry' || (this.#scenario === 'recover' && worker === 1)
     const wait = `while [ ! -e /workspace/go ]; do sleep 0.05; done; exit ${EXIT_CODE}`
     return {
-      command: waits ? `( ${command.far} ); ${wait}` : worker === 1 ? command.far : command.near,
+      command: waits ? `( ${program} ); ${wait}` : program,
+      ...(this.#scenario === 'retry' ? { retriesLost: 1 } : {}),
       files: { '/workspace/lab.cjs': sandboxed },
       outputs: ['/workspace/output.bin'],
       env: {
@@ -222,9 +263,12 @@ class Trial {
 
   async #check(): Promise<string[]> {
     const { world, seed } = this.#options
-    const tasks = new Set([0, 1].map((worker) => this.#taskId(worker)))
+    const tasks = new Set([...this.#operations.keys()].map((worker) => this.#taskId(worker)))
     const manifests = new Map<string, string>()
-    const finished = [...tasks].filter((taskId) => world.ledger.finished.has(taskId))
+    const isRetry = this.#scenario === 'retry'
+    const finished = [...tasks]
+      .map((taskId) => lifeOf(taskId, isRetry ? 2 : 1))
+      .filter((life) => world.ledger.finished.has(life))
     const checker = new Checker({
       seed,
       outcomes: world.ledger.outcomes.filter(({ taskId }) => tasks.has(taskId)),
@@ -251,13 +295,15 @@ class Trial {
         }
         manifests.set(taskId, text)
         const { exit } = JSON.parse(text) as { exit: { code: number | null } | null }
-        if (exit?.code !== EXIT_CODE) problems.push(`${taskId} was sealed with ${JSON.stringify(exit)}`)
+        const isOver = !isRetry || finished.length > 0
+        if (isOver && exit?.code !== EXIT_CODE)
+          problems.push(`${taskId} was sealed with ${JSON.stringify(exit)}`)
       }
       problems.push(...(await visitFolder(world.endpointFolder, 'http', visit)).problems)
     } finally {
       client.destroy()
     }
-    if (finished.length !== tasks.size) problems.push('the workers did not come to their end')
+    if (!isRetry && finished.length !== tasks.size) problems.push('the workers did not come to their end')
     const { lost, corrupt, duplicated, contradictions } = checker.conclude()
     const leaked = (await world.sandboxes()).filter(({ taskId }) => tasks.has(taskId))
     return [

@@ -51,7 +51,9 @@ export async function runMatrix(options: RunMatrixOptions): Promise<MatrixReport
       tellOf(report)
     }
   }
-  const conducts = (['terminate', 'recover'] as const).filter((name) => `conductor: ${name}`.includes(only))
+  const conducts = (['terminate', 'recover', 'retry'] as const).filter((name) =>
+    `conductor: ${name}`.includes(only),
+  )
   if (conducts.length === 0) return reports
   await using world = await startWorld(programs, seed, options.s3)
   const sandboxed = await readFile(join(programs, 'sandboxed.cjs'), 'utf8')

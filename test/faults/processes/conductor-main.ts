@@ -7,6 +7,11 @@ import type { ConductorEvent, ConductorOrder, LabReceipt } from '../messages.js'
 /** Pause between two attempts at what failed for now. */
 const PAUSE_MS = 300
 
+/** How often a worker is looked at that has had no command. */
+const MAX_IDLE = 20
+/** How long it may take to end when it is asked to. */
+const CLOSE_MS = 30_000
+
 type TakenTask = Extract<ConductorOrder, { do: 'take over' }>['tasks'][number]
 
 const conductor = new Conductor(JSON.parse(process.env.LAB_CONDUCTOR ?? '{}'))
@@ -27,6 +32,7 @@ async function obey(order: ConductorOrder): Promise<void> {
 }
 
 async function spawn({ taskId, kind, spawn }: Extract<ConductorOrder, { do: 'spawn' }>): Promise<void> {
+  const lost = spawn.retriesLost ?? 0
   try {
     const worker = await conductor.spawnWorker({
       taskId,
@@ -37,8 +43,9 @@ async function spawn({ taskId, kind, spawn }: Extract<ConductorOrder, { do: 'spa
       outputs: spawn.outputs,
       ifExists: 'attach',
       ...(spawn.volume === undefined ? {} : { volume: spawn.volume }),
+      ...(lost === 0 ? {} : { command: spawn.command, retries: { lost } }),
     })
-    tell({ event: 'running', taskId, sandboxId: worker.sandboxId, from: 'start' })
+    tellRunning(worker, 'start')
     listen(worker)
     if (worker.state === 'ready') await worker.start(spawn.command, { outputs: spawn.outputs })
     await seeToItsEnd(worker)
@@ -48,13 +55,20 @@ async function spawn({ taskId, kind, spawn }: Extract<ConductorOrder, { do: 'spa
 }
 
 async function attach({ taskId, seen }: TakenTask): Promise<void> {
+  let idle = 0
   for (;;) {
     try {
       const worker = await conductor.attach(taskId, {
         stdoutOffsetBytes: seen.stdout,
         stderrOffsetBytes: seen.stderr,
       })
-      tell({ event: 'running', taskId, sandboxId: worker.sandboxId, from: 'seen' })
+      // Its command may be about to begin; one that never does is seen then.
+      if (worker.state === 'ready' && ++idle < MAX_IDLE) {
+        await worker.detach()
+        await delay(PAUSE_MS)
+        continue
+      }
+      tellRunning(worker, 'seen')
       listen(worker)
       return await seeToItsEnd(worker)
     } catch (error) {
@@ -85,13 +99,18 @@ async function recover(tasks: readonly TakenTask[]): Promise<void> {
   const found = new Set<string>()
   for (const worker of workers) {
     found.add(worker.taskId)
-    tell({ event: 'running', taskId: worker.taskId, sandboxId: worker.sandboxId, from: 'start' })
+    tellRunning(worker, 'start')
     listen(worker)
     void seeToItsEnd(worker)
   }
   for (const receipt of receipts) {
     found.add(receipt.taskId)
-    tell({ event: 'receipt', taskId: receipt.taskId, receipt: toLabReceipt(receipt), heard: false })
+    tell({
+      event: 'receipt',
+      taskId: receipt.taskId,
+      receipt: toLabReceipt(receipt, undefined),
+      heard: false,
+    })
   }
   for (const { taskId, error } of failures)
     tell({ event: 'problem', taskId, problem: `recover: ${describe(error)}` })
@@ -99,8 +118,19 @@ async function recover(tasks: readonly TakenTask[]): Promise<void> {
   await Promise.all(tasks.filter(({ taskId }) => !found.has(taskId)).map(attach))
 }
 
+function tellRunning({ taskId, sandboxId, attempt }: Worker, from: 'start' | 'seen'): void {
+  tell({ event: 'running', taskId, sandboxId, life: attempt, from })
+}
+
 function listen(worker: Worker): void {
   const { taskId } = worker
+  let isLost = false
+  worker.on('state', (state) => {
+    if (state === 'retrying') {
+      isLost = true
+      tell({ event: 'retrying', taskId })
+    } else if (state === 'running' && isLost) tellRunning(worker, 'start')
+  })
   worker.on('stdout', (text) => tell({ event: 'output', taskId, stream: 'stdout', text }))
   worker.on('stderr', (text) => tell({ event: 'output', taskId, stream: 'stderr', text }))
 }
@@ -116,7 +146,7 @@ async function seeToItsEnd(worker: Worker): Promise<void> {
   for (;;) {
     try {
       const receipt = await worker.terminate()
-      tell({ event: 'receipt', taskId, receipt: toLabReceipt(receipt), heard: true })
+      tell({ event: 'receipt', taskId, receipt: toLabReceipt(receipt, worker.attempt), heard: true })
       return
     } catch (error) {
       tell({ event: 'problem', taskId, problem: `terminate: ${describe(error)}` })
@@ -125,9 +155,11 @@ async function seeToItsEnd(worker: Worker): Promise<void> {
   }
 }
 
-function toLabReceipt(receipt: Receipt): LabReceipt {
-  const { outcome, exitCode, cause, results, undelivered, missingOutputs, failedOutputs } = receipt
+function toLabReceipt(receipt: Receipt, life: number | undefined): LabReceipt {
+  const { outcome, exitCode, sealed, cause, results, undelivered, missingOutputs, failedOutputs } = receipt
   return {
+    life,
+    sealed,
     outcome,
     exitCode,
     cause,
@@ -139,5 +171,6 @@ function toLabReceipt(receipt: Receipt): LabReceipt {
 }
 
 process.on('message', (order: ConductorOrder) => void obey(order))
-process.once('disconnect', () => process.exit())
+// Ends that S3 could not take are written down before it goes.
+process.once('disconnect', () => void conductor.close({ timeoutMs: CLOSE_MS }).finally(() => process.exit()))
 tell({ event: 'started' })

@@ -17,7 +17,8 @@ function arm(): void {
 async function spawnAll(): Promise<Worker[]> {
   return Promise.all(
     order.tasks.map(async ({ taskId, spawn }) => {
-      const worker = await conductor.spawnWorker({ taskId, ...spawn })
+      const { retriesLost: lost = 0, ...rest } = spawn
+      const worker = await conductor.spawnWorker({ taskId, ...rest, retries: { lost } })
       tell({ said: 'sandbox', taskId, sandboxId: worker.sandboxId })
       return worker
     }),
@@ -34,6 +35,21 @@ async function main(): Promise<void> {
     }
     tell({ said: 'recovered' })
     for (const worker of workers) {
+      await worker.wait()
+      await worker.terminate()
+    }
+  } else if (order.do === 'retry') {
+    process.once('message', () => {
+      arm()
+      tell({ said: 'armed' })
+    })
+    for (const worker of await spawnAll()) {
+      worker.on('stdout', (text) => tell({ said: 'output', taskId: worker.taskId, text }))
+      worker.on('state', (state) => {
+        if (state !== 'running') return
+        tell({ said: 'sandbox', taskId: worker.taskId, sandboxId: worker.sandboxId })
+        tell({ said: 'recovered' })
+      })
       await worker.wait()
       await worker.terminate()
     }

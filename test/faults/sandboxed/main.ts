@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { knownBytes, knownFiles, knownLine } from '../content.js'
@@ -19,13 +19,14 @@ const FOLDER = '/workspace/lab'
 // The program that runs in a sandbox: one operation after the other, each reported as soon as it ended.
 async function work(order: WorkerOrder): Promise<void> {
   const { seed, taskId, reportUrl } = order
+  const life = lifeNumber()
   const modules = new ModuleProcess()
   mkdirSync(FOLDER, { recursive: true })
   for (const [i, number] of order.operations.entries()) {
     if (order.holds && i === order.operations.length >> 1) await untilLetGo(reportUrl)
     const operation = planOperation(seed, number)
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const end = await attemptOnce(order, modules, operation, attempt)
+      const end = await attemptOnce(order, modules, operation, attempt, life)
       const fault = planFault(seed, number, attempt).kind
       const { status } = end
       const detail =
@@ -36,7 +37,7 @@ async function work(order: WorkerOrder): Promise<void> {
             : {}
       await report(reportUrl, {
         kind: 'outcome',
-        outcome: { taskId, operation: number, attempt, via: operation.via, fault, status, ...detail },
+        outcome: { taskId, life, operation: number, attempt, via: operation.via, fault, status, ...detail },
       })
       if (status === 'acknowledged') break
       // A tier that is down for a moment may be up at the next.
@@ -49,8 +50,8 @@ async function work(order: WorkerOrder): Promise<void> {
     }
   }
   modules.end()
-  writeFileSync(`/workspace/output.bin`, outputBytes(seed, taskId))
-  await report(reportUrl, { kind: 'finished', taskId })
+  writeFileSync(`/workspace/output.bin`, outputBytes(seed, taskId, life))
+  await report(reportUrl, { kind: 'finished', taskId, life })
   process.exitCode = order.exitCode
 }
 
@@ -59,9 +60,10 @@ async function attemptOnce(
   modules: ModuleProcess,
   operation: Operation,
   attempt: number,
+  life: number,
 ): Promise<CallEnd> {
   const { number, shape, sizeBytes } = operation
-  const label = contentLabel(order.seed, number, attempt)
+  const label = contentLabel(order.seed, number, attempt, life)
   const path = join(FOLDER, `source-${number}-${attempt}`)
   if (shape === 'file') writeFileSync(path, knownBytes(label, sizeBytes))
   if (shape === 'directory') {
@@ -75,7 +77,7 @@ async function attemptOnce(
     path: shape === 'stdin' ? '-' : path,
     input: shape === 'stdin' ? knownBytes(label, sizeBytes) : undefined,
     name: operation.name,
-    metadata: metadataOf(operation, order.seed, attempt),
+    metadata: metadataOf(operation, order.seed, attempt, life),
     requireRemote: order.kind === 'remote',
   }
   const running = call.via === 'module' ? modules.call(call) : callProgram(binFolder(), call)
@@ -135,8 +137,18 @@ function print(line: string): void {
   }
 }
 
+function workerFolder(): string {
+  return `${process.env.WORKER_RESULTS_LOCAL_DIR}/.worker/${process.env.WORKER_ID}`
+}
+
 function binFolder(): string {
-  return `${process.env.WORKER_RESULTS_LOCAL_DIR}/.worker/${process.env.WORKER_ID}/bin`
+  return `${workerFolder()}/bin`
+}
+
+/** Which of the worker's sandboxes this is. */
+function lifeNumber(): number {
+  const record = JSON.parse(readFileSync(`${workerFolder()}/worker.json`, 'utf8')) as { attempt: number }
+  return record.attempt
 }
 
 if (process.argv[2] === 'module') serveModuleCalls()

@@ -6,6 +6,7 @@ import type { DeathCertificate } from '../../../src/protocol/death-certificate.j
 import type { WorkerRecord } from '../../../src/protocol/worker-record.js'
 import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
+import { startTcpProxy } from '../../support/proxy.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 
 describe('a worker that does not end by itself', () => {
@@ -168,6 +169,30 @@ describe('a worker that does not end by itself', () => {
     await lose(taken)
     await expect(taken.wait()).rejects.toMatchObject({ code: 'SANDBOX_GONE', message: /by conductor other/ })
     await taken.terminate()
+  })
+
+  it('is killed while S3 is away: that is written down once S3 is back, and closing waits for it', async () => {
+    const { hostname, port } = new URL(stack.s3.url)
+    await using proxy = await startTcpProxy({ host: hostname, port: Number(port) }, () => ({ kind: 'pass' }))
+    const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
+    const endpoint = `http://127.0.0.1:${proxy.port}`
+    const cut = stack.conductor({ id: 'cut', s3: { bucket, region, credentials, endpoint } })
+    const worker = await cut.spawnWorker({ taskId: 'cut-off', command: 'sleep 1000' })
+    proxy.cut()
+    expect(await worker.kill()).toMatchObject({ outcome: 'killed', cause: 'stopped', sealed: false })
+    await cut.recover()
+    setTimeout(() => proxy.restore(), 300)
+    await cut.close({ timeoutMs: 60_000 })
+    expect((await new S3Manifests(stack.at).read('cut-off'))?.attempts).toMatchObject([
+      {
+        attempt: 1,
+        outcome: 'killed',
+        cause: 'stopped',
+        keys: [expect.stringContaining('death-certificate')],
+      },
+    ])
+    expect(await certificateOf('cut-off')).toMatchObject({ cause: 'stopped', outcome: 'killed' })
+    expect((await new S3Intents(stack.at).read('cut-off'))?.intent).toBeUndefined()
   })
 
   it('is killed with its supervisor: nobody guesses its exit', async () => {

@@ -2,8 +2,11 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { fenceRun } from '../../../src/conductor/run-fence.js'
 import type { Intent } from '../../../src/protocol/intent.js'
+import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
 import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
+import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 
 const LINE = 'x'.repeat(99)
@@ -89,7 +92,8 @@ describe('a conductor that comes after another', () => {
     ])
     const certificate = await conductor.results(nameless).latest('death-certificate.json')
     expect(await certificate?.json()).toMatchObject({
-      cause: 'sandbox_vanished',
+      // Whoever saw it go is gone, too.
+      cause: 'unknown',
       evidence: [/^conductor crash began/, /no sandbox/, /stored 1 result/].map((text) =>
         expect.stringMatching(text),
       ),
@@ -131,6 +135,27 @@ describe('a conductor that comes after another', () => {
     await workers[0]?.terminate()
   })
 
+  it('keeps a command from beginning that was sent to a worker which is being finished', async () => {
+    await using conductor = stack.conductor({ id: 'fence' })
+    const worker = await conductor.spawnWorker({ taskId: 'fenced' })
+    const provider = new E2bSandboxes({
+      apiKey: stack.e2b.env.E2B_API_KEY ?? '',
+      apiUrl: stack.e2b.url,
+      sandboxUrl: stack.e2b.url,
+    })
+    const sandbox = await provider.connect(worker.sandboxId, 60_000)
+    const run = { taskId: 'fenced', localDir: '/workspace/.results' }
+    expect(await fenceRun(sandbox, { ...run, runId: '1' })).toBe(true)
+    // Whoever comes next at the same has it no less.
+    expect(await fenceRun(sandbox, { ...run, runId: '1' })).toBe(true)
+    expect(await worker.run('touch /workspace/ran')).toMatchObject({ exitCode: null, signal: null })
+    await stack.inSandbox(worker.sandboxId, '[ ! -e /workspace/ran ]')
+    // Its own status is no less one for being the same.
+    expect(await worker.run('exit 199')).toMatchObject({ runId: '2', exitCode: 199 })
+    expect(await fenceRun(sandbox, { ...run, runId: '2' })).toBe(false)
+    await worker.terminate()
+  })
+
   it('may be two at once: each sandbox is finished once, and its manifest tells how', async () => {
     await using first = stack.conductor({ id: 'twice' })
     for (const n of [1, 2, 3, 4]) {
@@ -141,16 +166,36 @@ describe('a conductor that comes after another', () => {
       await worker.wait()
       await worker.detach()
     }
+    const gone = [1, 2, 3, 4, 5].map((n) => `twice-gone-${n}`)
+    const intents = new S3Intents(stack.at)
+    const created_at = new Date(Date.now() - 130_000).toISOString()
+    for (const task_id of gone) {
+      await intents.write({ v: 1, task_id, spawn_id: 'lost', conductor: 'twice', created_at }, null)
+    }
+    // A third one is about to certify the first of them, and may have done so; its word counts.
+    const reserved = `${gone[0]}/20260101-000000-death-certificate.json`
+    await intents.reserveCertificate({ task_id: gone[0] as string, spawn_id: 'lost' }, reserved)
     await using a = stack.conductor({ id: 'twice' })
     await using b = stack.conductor({ id: 'twice' })
     const both = await Promise.all([a.recover(), b.recover()])
     expect(both.flatMap(({ failures }) => failures)).toEqual([])
     for (const receipt of both.flatMap(({ receipts }) => receipts)) {
+      if (receipt.outcome === 'lost') continue
       expect(receipt).toMatchObject({ outcome: 'failed', exitCode: Number(receipt.taskId.split('-')[1]) })
     }
     for (const n of [1, 2, 3, 4]) {
       const [result] = await a.results(`twice-${n}`).list({ strict: true })
       expect(await result?.text()).toBe(`${n}\n`)
+    }
+    for (const taskId of gone) {
+      const certificates = await a.results(taskId).list({ strict: true })
+      expect(certificates.map(({ name }) => name)).toEqual(['death-certificate.json'])
+      const told = both.flatMap(({ receipts }) => receipts).filter((receipt) => receipt.taskId === taskId)
+      const [certificate] = certificates
+      if (taskId === gone[0]) expect(certificate?.key).toBe(reserved)
+      for (const { certificateKey } of told) expect(certificateKey).toBe(certificate?.key)
+      const manifest = await new S3Manifests(stack.at).read(taskId)
+      expect(manifest?.attempts).toMatchObject([{ cause: 'unknown', keys: [certificate?.key] }])
     }
     expect(await stack.sandboxCount()).toBe(0)
   })
@@ -169,6 +214,9 @@ describe('a conductor that comes after another', () => {
     expect(attached.state).toBe('running')
     await attached.terminate()
     // Sealed, the task may be run again, and keeps what its first sandbox left.
+    const missed = { v: 1, task_id: 'single', spawn_id: 'missed', conductor: 'three', attempt: 2 } as const
+    const created_at = new Date(Date.now() - 130_000).toISOString()
+    await new S3Intents(stack.at).write({ ...missed, created_at }, undefined)
     const again = await other.spawnWorker({
       taskId: 'single',
       command: 'echo 2 >second; persist-result second',
@@ -176,6 +224,14 @@ describe('a conductor that comes after another', () => {
     await again.wait()
     await again.terminate()
     expect((await other.results('single').list()).map(({ name }) => name)).toContain('second')
+    // So is the one in between, whose end nobody had written down.
+    const attempts = (await new S3Manifests(stack.at).read('single'))?.attempts
+    const told = attempts?.map(({ attempt, outcome, cause }) => [attempt, outcome, cause])
+    expect(told).toEqual([
+      [1, 'killed', 'stopped'],
+      [2, 'lost', 'unknown'],
+      [3, 'succeeded', null],
+    ])
   })
 })
 

@@ -138,4 +138,12 @@ describe.each(faultedImplementations)('a spool that cannot be written, $name', (
       expect(lines).toEqual(Array.from({ length: 2000 }, (_, i) => String(i + 1)))
     },
   )
+
+  it.skipIf(!canMount)('keeps a command’s exit where it is full for good', async (test) => {
+    const command = 'cat /dev/zero >"$WORKER_RESULTS_LOCAL_DIR/ballast" 2>/dev/null; exit 3'
+    const supervised = [...argv, 'run', '--run-id', '1', '--', 'sh', '-c', command].map(quote).join(' ')
+    const worker = await broken(test, `${full}; ${supervised}; cat "$S/.worker/w/runs/1/exit.json"; exit`, {})
+    const { stdout } = await worker.run([])
+    expect(JSON.parse(stdout)).toMatchObject({ code: 3, signal: null })
+  })
 })

@@ -4,7 +4,7 @@ import { Checker, type Verdict } from '../../faults/checker.js'
 import { knownBytes } from '../../faults/content.js'
 import type { Copy } from '../../faults/copies.js'
 import type { Outcome } from '../../faults/messages.js'
-import { contentLabel, metadataOf, planOperation } from '../../faults/plan.js'
+import { contentLabel, lifeOf, metadataOf, planOperation } from '../../faults/plan.js'
 
 const SEED = 1
 /** Two operations that store some bytes as they are. */
@@ -74,11 +74,11 @@ it('finds nothing wrong where everything is as it was acknowledged', async () =>
 
 it('finds what was lost, and tells it from what went with a sandbox that alone had it', async () => {
   expect(await judge([acknowledged(FIRST)], [])).toMatchObject({ lost: 1 })
-  expect(await judge([acknowledged(FIRST)], [], { vanished: 'task' })).toMatchObject({ lost: 1 })
+  expect(await judge([acknowledged(FIRST)], [], { vanished: lifeOf('task') })).toMatchObject({ lost: 1 })
   expect(await judge([acknowledged(FIRST, [])], [])).toMatchObject({ lost: 1 })
-  const gone = await judge([acknowledged(FIRST, [])], [], { vanished: 'task' })
+  const gone = await judge([acknowledged(FIRST, [])], [], { vanished: lifeOf('task') })
   expect(gone).toEqual({ acknowledged: 1, ...CLEAN, goneWithSandbox: 1 })
-  expect(await judge([], [], { output: 'task' })).toMatchObject({ lost: 1 })
+  expect(await judge([], [], { output: lifeOf('task') })).toMatchObject({ lost: 1 })
 })
 
 it('finds bytes and metadata that are not what was handed over', async () => {
@@ -89,7 +89,7 @@ it('finds bytes and metadata that are not what was handed over', async () => {
     { bytes: short },
     { bytes: short, claimedSha256: digest(short) },
     { claimedSha256: digest(short) },
-    { metadata: { operation: FIRST, attempt: 0 } },
+    { metadata: { operation: FIRST, attempt: 0, life: 1 } },
     { metadata: {} },
   ]) {
     expect(
@@ -116,4 +116,23 @@ it('finds what was said of a place and is not so', async () => {
   })
   const manifest = { results: [{ key: 'task/20260101-000000-other', sha256: '' }] }
   expect(await judge([], [], { manifest })).toMatchObject({ contradictions: 1 })
+})
+
+it('finds what a manifest says of the wrong sandbox, of none, twice, or not', async () => {
+  const key = keyOf(FIRST)
+  const contradictions = async (keysOf: readonly (readonly [number, readonly string[]])[]) => {
+    const attempts = keysOf.map(([attempt, keys]) => ({ attempt, outcome: 'lost', exit: null, keys }))
+    const manifest = { outcome: 'lost', results: [], attempts }
+    return (await judge([acknowledged(FIRST)], [copyOf(FIRST)], { manifest })).contradictions
+  }
+  expect(await contradictions([[1, [key]]])).toBe(0)
+  expect(await contradictions([[2, []]])).toBe(0)
+  expect(await contradictions([[1, []]])).toBe(1)
+  const other = [1, []] as const
+  expect(await contradictions([other, [2, [key]]])).toBe(1)
+  expect(await contradictions([[1, [key]], other])).toBe(1)
+  const certificates = [1, 2].map((n) => `task/20260101-00000${n}-death-certificate.json`)
+  expect(await contradictions([[1, [key, ...certificates]]])).toBe(1)
+  const wrong = { outcome: 'succeeded', results: [], attempts: [{ attempt: 1, outcome: 'lost', keys: [] }] }
+  expect((await judge([], [], { manifest: wrong })).contradictions).toBe(1)
 })

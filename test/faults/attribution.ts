@@ -1,0 +1,69 @@
+import { DEATH_CERTIFICATE_NAME } from '../../src/protocol/death-certificate.js'
+import type { LabReceipt, Outcome } from './messages.js'
+import { lifeOf } from './plan.js'
+
+/** What a manifest says of one sandbox. */
+interface Attempt {
+  readonly attempt: number
+  readonly outcome: string
+  readonly cause: string | null
+  readonly exit: { readonly code: number | null } | null
+  readonly keys: readonly string[]
+}
+
+/** What manifests are compared with. */
+export interface AttemptEvidence {
+  /** By task: the text. */
+  readonly manifests: ReadonlyMap<string, string>
+  readonly outcomes: readonly Outcome[]
+  /** By task: of its last sandbox. */
+  readonly receipts: ReadonlyMap<string, LabReceipt>
+  /** All keys that were found anywhere. */
+  readonly keysThere: ReadonlySet<string>
+}
+
+/** Whether manifests tell each sandbox of a task once, with its own end and what it left; one line for each that does not. */
+export function checkAttempts({ manifests, outcomes, receipts, keysThere }: AttemptEvidence): string[] {
+  const problems: string[] = []
+  const attempts = new Map<string, Attempt>()
+  const owners = new Map<string, string>()
+  for (const [taskId, text] of manifests) {
+    const manifest = JSON.parse(text) as Partial<Attempt> & { readonly attempts?: readonly Attempt[] }
+    for (const attempt of manifest.attempts ?? []) {
+      const life = lifeOf(taskId, attempt.attempt)
+      if (attempts.has(life)) problems.push(`manifest of ${taskId} tells attempt ${attempt.attempt} twice`)
+      attempts.set(life, attempt)
+      const certificates = attempt.keys.filter((key) => key.endsWith(`-${DEATH_CERTIFICATE_NAME}`))
+      if (certificates.length > 1) problems.push(`${life} has ${certificates.length} death certificates`)
+      for (const key of attempt.keys) {
+        const other = owners.get(key)
+        if (other !== undefined) problems.push(`${key} is told of ${other} and of ${life}`)
+        owners.set(key, life)
+      }
+    }
+    const last = [...(manifest.attempts ?? [])].sort((a, b) => a.attempt - b.attempt).at(-1)
+    if (last !== undefined && last.outcome !== manifest.outcome)
+      problems.push(`manifest of ${taskId} says ${manifest.outcome}, its last attempt ${last.outcome}`)
+  }
+  for (const { taskId, life, via, result } of outcomes) {
+    const own = lifeOf(taskId, life)
+    if (result === undefined || !keysThere.has(result.key) || !attempts.has(own)) continue
+    const owner = owners.get(result.key)
+    if (owner === own) continue
+    const told = attempts.get(own)
+    const tiers = result.stored.map(({ tier }) => tier).join(', ') || 'the spool'
+    problems.push(
+      `${result.key} (${via}, acknowledged in ${tiers}) was left by ${own} (${told?.outcome}, ${told?.cause}), is told of ${owner ?? 'none'}`,
+    )
+  }
+  for (const [taskId, { life, sealed, outcome, exitCode }] of receipts) {
+    if (!sealed || life === undefined) continue
+    const attempt = attempts.get(lifeOf(taskId, life))
+    if (attempt === undefined) problems.push(`${lifeOf(taskId, life)}: sealed, and in no manifest`)
+    else if (attempt.outcome !== outcome || (attempt.exit?.code ?? null) !== exitCode) {
+      const told = `${attempt.outcome} ${attempt.exit?.code} ${attempt.cause}`
+      problems.push(`${lifeOf(taskId, life)}: ${outcome} ${exitCode} on the receipt, ${told} in the manifest`)
+    }
+  }
+  return problems
+}

@@ -1,0 +1,197 @@
+import type { Victim } from './adversary.js'
+import { knownLine } from './content.js'
+import type { Ledger } from './ledger.js'
+import type { ConductorEvent, LabReceipt, SpawnOrder } from './messages.js'
+import { lifeOf, type WorkerPlan } from './plan.js'
+
+/** A worker that was ordered and has no receipt yet. */
+export interface Task {
+  readonly taskId: string
+  readonly plan: WorkerPlan
+  readonly operations: readonly number[]
+  readonly spawn: SpawnOrder
+  /** Of its present sandbox; undefined while it has none. */
+  sandboxId: string | undefined
+  life: number
+  exited: boolean
+  output: { stdout: string; stderr: string }
+}
+
+/** What the book of a round's tasks needs to know. */
+export interface TaskBookOptions {
+  readonly seed: number
+  readonly ledger: Ledger
+  /** Something came to its end, or has to be ordered once more. */
+  readonly onChange: () => void
+  readonly onSignOfLife: () => void
+  /** Nothing came of a task's order yet. */
+  readonly again: (task: Task) => void
+}
+
+/** The workers of a round, and what conductors have said of them. */
+export class TaskBook {
+  readonly #options: TaskBookOptions
+  readonly #tasks = new Map<string, Task>()
+  readonly #ended = new Set<string>()
+  /** Numbers of operations that no worker has yet. */
+  open: number[]
+  readonly receipts = new Map<string, LabReceipt>()
+  /** Lives whose sandbox the adversary destroyed. */
+  readonly vanished = new Set<string>()
+  /** Lives whose declared output has to be there. */
+  readonly outputs = new Set<string>()
+  /** Sandboxes that a conductor said it had to leave to another's recovery. */
+  readonly left = new Set<string>()
+  readonly problems: Record<string, number> = {}
+  readonly wrongOutputs: string[] = []
+  /** How often a command began again in another sandbox. */
+  begunAgain = 0
+  /** Workers that ended while there was no conductor, and of whose output the next one told nothing. */
+  unheard = 0
+
+  constructor(operations: number, options: TaskBookOptions) {
+    this.#options = options
+    this.open = Array.from({ length: operations }, (_, i) => i)
+  }
+
+  get tasks(): readonly Task[] {
+    return [...this.#tasks.values()]
+  }
+
+  add(task: Task): void {
+    this.#tasks.set(task.taskId, task)
+  }
+
+  /** Workers whose command runs. */
+  running(): Victim[] {
+    return this.tasks.flatMap(({ taskId, sandboxId, life, plan, exited }) =>
+      sandboxId === undefined || exited || this.vanished.has(lifeOf(taskId, life))
+        ? []
+        : [{ taskId, sandboxId, life, plan }],
+    )
+  }
+
+  hear(event: ConductorEvent): void {
+    if (event.event === 'started') return
+    // Complaints may go on for ever.
+    if (event.event !== 'problem') this.#options.onSignOfLife()
+    if (event.taskId === '') {
+      if (event.event === 'problem') this.#complain('', event.problem)
+      return
+    }
+    const task = this.#tasks.get(event.taskId)
+    if (task === undefined) {
+      // A sandbox whose end was told by a conductor that was killed over it may be finished once more.
+      if (this.#ended.has(event.taskId)) return
+      throw new Error(`unexpected ${JSON.stringify(event)}`)
+    }
+    this.#take(task, event)
+    this.#options.onChange()
+  }
+
+  #take(task: Task, event: Exclude<ConductorEvent, { readonly event: 'started' }>): void {
+    switch (event.event) {
+      case 'running':
+        if (task.life > 0 && event.life > task.life) this.begunAgain++
+        task.sandboxId = event.sandboxId
+        task.life = event.life
+        if (event.from === 'start') task.output = { stdout: '', stderr: '' }
+        break
+      case 'retrying':
+        // What is printed from now on is another command's.
+        task.sandboxId = undefined
+        task.output = { stdout: '', stderr: '' }
+        break
+      case 'not running':
+        this.#complain(event.taskId, `spawn: ${event.problem}`)
+        this.#giveBack(task)
+        break
+      case 'output':
+        task.output[event.stream] += event.text
+        break
+      case 'exit':
+        task.exited = true
+        break
+      case 'problem':
+        this.#complain(event.taskId, event.problem)
+        break
+      case 'receipt':
+        this.receipts.set(event.taskId, event.receipt)
+        this.#judgeEnd(task, event.receipt, event.heard)
+        this.#giveBack(task)
+        break
+      case 'absent':
+        if (task.life === 0) this.#options.again(task)
+        else {
+          // It was ended by a conductor that was killed before it could say so, or was lost under one.
+          const life = lifeOf(task.taskId, task.life)
+          if (this.#options.ledger.finished.has(life) && !this.vanished.has(life)) this.outputs.add(life)
+          this.#giveBack(task)
+        }
+        break
+    }
+  }
+
+  #complain(taskId: string, problem: string): void {
+    const left = /sandbox (\S+) (?:is left to recover|could neither be equipped nor killed)/.exec(
+      problem,
+    )?.[1]
+    if (left !== undefined) this.left.add(left)
+    // Names and numbers would make each one of its kind.
+    const kind = problem
+      .replaceAll(taskId, 'TASK')
+      .replace(/[0-9a-f]{12,}|\d+/g, '#')
+      .slice(0, 200)
+    this.problems[kind] = (this.problems[kind] ?? 0) + 1
+  }
+
+  /** The worker has ended; what it did not get done is for another one. */
+  #giveBack(task: Task): void {
+    this.#tasks.delete(task.taskId)
+    this.#ended.add(task.taskId)
+    this.open.push(...task.operations.filter((number) => !this.#options.ledger.done.has(number)))
+  }
+
+  /** A worker that came to its end has to have been heard to the last byte, and its exit code has to be its own. */
+  #judgeEnd(task: Task, receipt: LabReceipt, heard: boolean): void {
+    const { taskId, operations, output, plan } = task
+    const { seed, ledger } = this.#options
+    const life = lifeOf(taskId, receipt.life ?? task.life)
+    if (receipt.undelivered.length > 0 && !this.vanished.has(life)) {
+      this.wrongOutputs.push(`${life}: gave up ${receipt.undelivered.map(({ key }) => key).join(', ')}`)
+    }
+    if (this.vanished.has(life)) return
+    const hasWorked = ledger.outcomes.some((outcome) => lifeOf(outcome.taskId, outcome.life) === life)
+    if (receipt.outcome === 'idle' && !hasWorked) return
+    // Ended by a conductor that could not see what its command was at any more: what is left to do is for another one.
+    if (receipt.outcome === 'killed' && !ledger.finished.has(life)) return
+    if (!ledger.finished.has(life)) {
+      this.wrongOutputs.push(
+        `${life}: ended (${receipt.outcome}, ${receipt.exitCode}) before its work did: ${output.stderr.slice(-300)}`,
+      )
+      return
+    }
+    this.outputs.add(life)
+    if (receipt.exitCode !== plan.exitCode) {
+      this.wrongOutputs.push(
+        `${life}: exit code ${receipt.exitCode} instead of ${plan.exitCode} (${receipt.outcome}, ${receipt.cause})`,
+      )
+    }
+    if (!heard) {
+      this.unheard++
+      return
+    }
+    const expected = operations.map((number) => knownLine(seed, number)).join('')
+    if (output.stdout !== expected) {
+      this.wrongOutputs.push(
+        `${life}: ${output.stdout.length} characters of output instead of ${expected.length}, equal up to ${equalUpTo(output.stdout, expected)}`,
+      )
+    }
+  }
+}
+
+function equalUpTo(a: string, b: string): number {
+  let i = 0
+  while (i < a.length && a[i] === b[i]) i++
+  return i
+}

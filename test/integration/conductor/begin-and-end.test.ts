@@ -1,0 +1,180 @@
+import { once } from 'node:events'
+import { createServer, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { pipeline } from 'node:stream/promises'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { ConductorOptions } from '../../../src/conductor/options.js'
+import { startTestStack, type TestStack } from '../../support/stack.js'
+
+describe('a worker that is being started, or ended', () => {
+  let stack: TestStack
+  let between: Between
+  beforeAll(async () => {
+    stack = await startTestStack()
+    between = await startBetween(stack.e2b.url)
+  })
+  afterAll(async () => {
+    await between?.[Symbol.asyncDispose]()
+    await stack?.[Symbol.asyncDispose]()
+  })
+  const options = (): ConductorOptions => {
+    const to = (text: string): string => text.replace(new URL(stack.e2b.url).origin, between.url)
+    return { env: Object.fromEntries(Object.entries(stack.e2b.env).map(([name, text]) => [name, to(text)])) }
+  }
+
+  it('tells all that it prints, from the first byte, to whoever listens once it has it', async () => {
+    await using conductor = stack.conductor(options())
+    between.hold()
+    const spawned = conductor.spawnWorker({
+      taskId: 'early',
+      access: 'broker',
+      command: 'echo first; exit 3',
+    })
+    await between.asked
+    // It has ended before anybody has it.
+    const sandboxId = await stack.sandboxOf('early')
+    await stack.inSandbox(
+      sandboxId,
+      'until [ -e /workspace/.results/.worker/early/runs/1/exit.json ]; do sleep 0.02; done',
+    )
+    between.letGo()
+    const worker = await spawned
+    let heard = ''
+    worker.on('stdout', (text) => {
+      heard += text
+    })
+    expect(await worker.wait()).toMatchObject({ exitCode: 3 })
+    expect(heard).toBe('first\n')
+  })
+
+  it('keeps what it has acknowledged when it is given up, and closing waits for that', async () => {
+    const conductor = stack.conductor(options())
+    between.hold()
+    const spawned = conductor.spawnWorker({
+      taskId: 'given-up',
+      access: 'broker',
+      command: 'echo kept | persist-result --quiet --name kept - && touch /tmp/said; sleep 1000',
+      // Nobody answers it yet, so that it lies in its sandbox only.
+      env: { WORKER_RESULTS_DEADLINE_SECONDS: '1' },
+    })
+    const given = expect(spawned).rejects.toMatchObject({ code: 'CLOSED' })
+    await between.asked
+    const sandboxId = await stack.sandboxOf('given-up')
+    await stack.inSandbox(sandboxId, 'until [ -e /tmp/said ]; do sleep 0.02; done')
+    const closed = conductor.close()
+    between.letGo()
+    await closed
+    await given
+    await using reader = stack.conductor()
+    expect(await (await reader.results('given-up').latest('kept'))?.text()).toBe('kept\n')
+    expect(await stack.sandboxCount()).toBe(0)
+  })
+
+  it('has its command’s end told also where E2B was out of reach since it began', async () => {
+    await using conductor = stack.conductor(options())
+    const worker = await conductor.spawnWorker({ taskId: 'unseen' })
+    between.loseStart()
+    await expect(worker.run('exit 5')).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    const exit = '/workspace/.results/.worker/unseen/runs/1/exit.json'
+    await stack.inSandbox(worker.sandboxId, `until [ -e ${exit} ]; do sleep 0.02; done`)
+    between.letGo()
+    expect(await worker.terminate()).toMatchObject({ outcome: 'failed', exitCode: 5, signal: null })
+  })
+
+  it('is killed, and not lost, also when nobody hears that it was and S3 is away', async () => {
+    const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
+    const s3 = { bucket, region, credentials, endpoint: 'http://127.0.0.1:1' }
+    await using conductor = stack.conductor({ ...options(), s3 })
+    const worker = await conductor.spawnWorker({ taskId: 'unheard', command: 'sleep 1000' })
+    between.loseKill()
+    await expect(worker.kill()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    expect(await stack.sandboxCount()).toBe(0)
+    between.letGo()
+    expect(await worker.kill()).toMatchObject({ outcome: 'killed', cause: 'stopped', sealed: false })
+  })
+})
+
+/** E2B, but for two things: watching a folder begins when it is let, and the answer to a kill may be lost. */
+interface Between extends AsyncDisposable {
+  readonly url: string
+  /** Resolves once a sandbox is asked to be watched and that waits. */
+  readonly asked: Promise<void>
+  hold(): void
+  letGo(): void
+  /** The next kill is carried out, and from its answer on nothing comes through until it is let. */
+  loseKill(): void
+  /** The same of the next command. */
+  loseStart(): void
+}
+
+async function startBetween(target: string): Promise<Between> {
+  let losesKill = false
+  let losesStart = false
+  let isCut = false
+  let held: Promise<void> | undefined
+  let letGo = (): void => {}
+  let ask = (): void => {}
+  let asked = Promise.resolve()
+  const server = createServer((incoming, answer) => {
+    if (isCut) {
+      incoming.socket.destroy()
+      return
+    }
+    void (async () => {
+      if (incoming.url?.includes('WatchDir') === true && held !== undefined) {
+        ask()
+        await held
+      }
+      const { method, headers } = incoming
+      const isStart = incoming.url?.includes('process.Process/Start') === true
+      const onward = request(new URL(incoming.url ?? '/', target), { method, headers, agent: false })
+      answer.once('close', () => onward.destroy())
+      onward.once('response', (response) => {
+        if ((incoming.method === 'DELETE' && losesKill) || (isStart && losesStart)) {
+          isCut = true
+          incoming.socket.destroy()
+          return
+        }
+        answer.writeHead(response.statusCode ?? 502, response.headers)
+        answer.flushHeaders()
+        pipeline(response, answer).catch(() => answer.destroy())
+      })
+      pipeline(incoming, onward).catch(() => answer.destroy())
+    })()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    get asked() {
+      return asked
+    },
+    hold: () => {
+      held = new Promise((go) => {
+        letGo = go
+      })
+      asked = new Promise((told) => {
+        ask = told
+      })
+    },
+    loseStart: () => {
+      losesStart = true
+    },
+    loseKill: () => {
+      losesKill = true
+    },
+    letGo: () => {
+      losesKill = false
+      losesStart = false
+      isCut = false
+      held = undefined
+      letGo()
+    },
+    [Symbol.asyncDispose]: async () => {
+      const closed = once(server, 'close')
+      server.close()
+      server.closeAllConnections()
+      await closed
+    },
+  }
+}
