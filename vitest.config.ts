@@ -3,7 +3,11 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/{unit,conformance,integration,e2e}/**/*.test.ts'],
-    globalSetup: ['test/support/build.ts', 'test/support/s3/global-setup.ts'],
+    globalSetup: [
+      'test/support/build.ts',
+      'test/support/busybox-tools.ts',
+      'test/support/s3/global-setup.ts',
+    ],
     // Most tests wait for other processes: four at a time keep two cores busy.
     maxWorkers: 4,
     testTimeout: 120_000,

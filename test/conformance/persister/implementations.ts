@@ -1,11 +1,7 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll } from 'vitest'
+import { inject } from 'vitest'
 import { BUNDLE } from '../../support/persister/program.js'
 import { choose } from '../../support/thorough.js'
-import { allShells, findProgram, SCRIPT, type Shell } from '../../unit/persister-sh/shells.js'
+import { allShells, SCRIPT, type Shell } from '../../unit/persister-sh/shells.js'
 
 /** A program that has to behave as the suite says. */
 export interface Implementation {
@@ -13,31 +9,8 @@ export interface Implementation {
   readonly argv: readonly string[]
 }
 
-/**
- * What a small image has besides BusyBox: no GNU tool, no Perl. BusyBox's awk takes seconds for a megabyte of JSON, so only
- * test/unit/persister-sh has it.
- */
-const BESIDE_BUSYBOX = ['curl', 'openssl', 'awk']
-
-/** A folder with nothing but BusyBox's own tools, as images have them that are made of it. */
-function busyboxTools(busybox: string): string {
-  const folder = mkdtempSync(join(tmpdir(), 'persister-busybox-'))
-  afterAll(() => rmSync(folder, { recursive: true, force: true }))
-  const applets = execFileSync(busybox, ['--list'], { encoding: 'utf8' }).trimEnd().split('\n')
-  for (const name of applets) {
-    if (!BESIDE_BUSYBOX.includes(name)) symlinkSync(busybox, join(folder, name))
-  }
-  for (const name of BESIDE_BUSYBOX) {
-    const path = findProgram(name)
-    if (path === undefined) throw new Error(`${name} is not installed`)
-    symlinkSync(path, join(folder, name))
-  }
-  return folder
-}
-
 function withTools({ name, argv }: Shell): Implementation {
-  const [program = ''] = argv
-  const tools = name === 'busybox' ? ['/usr/bin/env', `PATH=${busyboxTools(program)}`] : []
+  const tools = name === 'busybox' ? ['/usr/bin/env', `PATH=${inject('busyboxTools')}`] : []
   return { name, argv: [...tools, ...argv, SCRIPT] }
 }
 

@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { findProgram } from '../../support/find-program.js'
 import { type FaultProxy, startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { bareEnvironment, type RunResult, run } from '../../support/persister/program.js'
 import { spoolTarget } from '../../support/persister/targets.js'
 import { makeWorker } from '../../support/persister/worker.js'
-import { findProgram } from '../../unit/persister-sh/shells.js'
 import { implementations } from './implementations.js'
 
 const script = findProgram('script')

@@ -3,12 +3,13 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { DrainReport } from '../../../src/protocol/drain.js'
+import { findProgram } from '../../support/find-program.js'
 import { BUNDLE, type RunResult } from '../../support/persister/program.js'
 import { type Cleanup, scratch } from '../../support/persister/scratch.js'
 import { openS3Place, type S3Place, spoolTarget, type Target } from '../../support/persister/targets.js'
 import { makeWorker, type Worker } from '../../support/persister/worker.js'
 import { startLocalServer } from '../../support/s3/servers.js'
-import { findProgram, SCRIPT, shells } from '../../unit/persister-sh/shells.js'
+import { SCRIPT, shells } from '../../unit/persister-sh/shells.js'
 
 const HOOK = fileURLToPath(new URL('../../support/persister/sync-hook.cjs', import.meta.url))
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
+import { findProgram } from '../../support/find-program.js'
 import { choose } from '../../support/thorough.js'
-import { findProgram, SCRIPT } from './shells.js'
+import { SCRIPT } from './shells.js'
 
 /** The script's awk program, as its shell hands it over. */
 export function awkProgram(): string {

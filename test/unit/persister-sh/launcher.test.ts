@@ -1,9 +1,9 @@
 import { chmod, copyFile, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
+import { findProgram } from '../../support/find-program.js'
 import { DISTRIBUTION, finish, run, start } from '../../support/persister/program.js'
 import { type Cleanup, scratch } from '../../support/persister/scratch.js'
-import { findProgram } from './shells.js'
 
 const LAUNCHER = join(DISTRIBUTION, 'persist-result')
 

@@ -5,10 +5,11 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { findProgram } from '../../support/find-program.js'
 import { type HttpReceiver, startHttpReceiver } from '../../support/persister/http-receiver.js'
 import { finish, run, start } from '../../support/persister/program.js'
 import { type Cleanup, scratch } from '../../support/persister/scratch.js'
-import { findProgram, SCRIPT, shells } from './shells.js'
+import { SCRIPT, shells } from './shells.js'
 
 const SECRETS = {
   secretKey: 'SECRETKEYsecretkeySECRETKEY',

@@ -1,6 +1,5 @@
-import { accessSync, constants } from 'node:fs'
-import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { findProgram } from '../../support/find-program.js'
 import { choose, last } from '../../support/thorough.js'
 
 /** The shell implementation, put together by the global setup of the tests. */
@@ -13,19 +12,6 @@ export interface Shell {
   readonly name: string
   /** Program and arguments before the script's path. */
   readonly argv: readonly string[]
-}
-
-/** Full path of a program, or `undefined` when it is not installed. */
-export function findProgram(name: string): string | undefined {
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
-    try {
-      accessSync(join(folder, name), constants.X_OK)
-      return join(folder, name)
-    } catch {
-      // Not in this folder.
-    }
-  }
-  return undefined
 }
 
 function installed(name: string, ...args: readonly string[]): Shell[] {

@@ -6,9 +6,10 @@ import { join } from 'node:path'
 import { sign } from 'aws4'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { findProgram } from '../../support/find-program.js'
 import { run } from '../../support/persister/program.js'
 import { scratch } from '../../support/persister/scratch.js'
-import { findProgram, SCRIPT, shells } from './shells.js'
+import { SCRIPT, shells } from './shells.js'
 
 interface Credentials {
   readonly accessKeyId: string

@@ -1,9 +1,10 @@
 import { chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { findProgram } from '../../support/find-program.js'
 import { run } from '../../support/persister/program.js'
 import { type Cleanup, scratch } from '../../support/persister/scratch.js'
-import { findProgram, SCRIPT, shells } from './shells.js'
+import { SCRIPT, shells } from './shells.js'
 
 /** What is run, and how it ends. */
 interface Wanted {
