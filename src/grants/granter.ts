@@ -131,6 +131,8 @@ export class Granter {
 
   #brokerPart(taskId: string, expiresAt: Date): GrantBroker {
     const { maxResultBytes, broker: { url, tokenSecret, maxPutBytes } = {} } = this.#options
+    // A task that ended may have another sandbox now.
+    this.#ended.delete(taskId)
     return {
       v: 1,
       max_bytes: maxResultBytes,

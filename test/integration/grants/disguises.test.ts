@@ -411,5 +411,8 @@ describeEachS3('a request in disguise', (server) => {
     const replayed = await request(`Bearer ${own}`)
     note(server().name, 'broker by HTTPS', 'its own token after termination', String(replayed.status))
     expect(replayed.status).toBe(404)
+    // The task's next sandbox, such as that of a worker that was begun again, is answered.
+    await granter.issue({ taskId: A, expiresAt: soon, access: 'broker' })
+    expect((await request(`Bearer ${own}`)).status).toBe(200)
   })
 })
