@@ -1,5 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { AbortMultipartUploadCommand, CreateMultipartUploadCommand } from '@aws-sdk/client-s3'
+import {
+  AbortMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  type CreateMultipartUploadCommandOutput,
+} from '@aws-sdk/client-s3'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError } from '../errors.js'
 import { encryptionProblem } from '../stores/s3/object-encryption.js'
@@ -39,16 +43,18 @@ async function ask(at: S3Location, signal: AbortSignal | undefined): Promise<str
     // Outside every task, as no task id starts with a dot.
     Key: `${at.prefix === '' ? '' : `${at.prefix}/`}.probe-${randomBytes(8).toString('hex')}`,
   }
+  let answer: CreateMultipartUploadCommandOutput
   try {
-    const answer = await at.client.send(new CreateMultipartUploadCommand({ ...place, ...objectInput(at) }), {
-      abortSignal,
-    })
-    const { UploadId } = answer
-    await at.client.send(new AbortMultipartUploadCommand({ ...place, UploadId }), { abortSignal })
-    return encryptionProblem(at.objects ?? {}, answer) ?? ''
+    const command = new CreateMultipartUploadCommand({ ...place, ...objectInput(at) })
+    answer = await at.client.send(command, { abortSignal })
   } catch {
     signal?.throwIfAborted()
     // A store that is down or closed to us must not keep work from starting.
     return undefined
   }
+  const { UploadId } = answer
+  await at.client.send(new AbortMultipartUploadCommand({ ...place, UploadId }), { abortSignal }).catch(() => {
+    // It holds nothing, and what was asked is answered.
+  })
+  return encryptionProblem(at.objects ?? {}, answer) ?? ''
 }

@@ -13,7 +13,9 @@ import {
 } from '@aws-sdk/client-s3'
 import { createPresignedPost } from '@aws-sdk/s3-presigned-post'
 import { describe, expect, it } from 'vitest'
+import { assertEncrypts } from '../../../src/grants/assert-encrypts.js'
 import { startLocalS3 } from '../../../src/local/s3/index.js'
+import { openS3Location } from '../../../src/stores/s3/s3-location.js'
 import { createClient } from '../../support/s3/client.js'
 import { makeTempDir } from '../../support/temp-dir.js'
 
@@ -122,5 +124,17 @@ describe("the default encryption of the local S3's buckets", () => {
     expect(await put(by('rot13'))).toBe('MalformedXML')
     expect(await put({})).toBe('MalformedXML')
     expect(await put(byKey, clerk)).toBe('AccessDenied')
+
+    // Who may only write is told as well that it is not the one that was wanted.
+    const at = openS3Location({
+      bucket: 'bucket',
+      endpoint: server.url,
+      region: server.region,
+      credentials: clerk,
+      sse: 'bucket',
+      kmsKeyId: KEY,
+    })
+    await expect(assertEncrypts(at)).rejects.toMatchObject({ code: 'NOT_ENCRYPTED' })
+    at.close()
   })
 })
