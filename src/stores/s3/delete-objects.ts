@@ -65,14 +65,20 @@ async function deleteEach(
   { doing, concurrency, signal }: DeleteObjectsOptions & { readonly concurrency: number },
 ): Promise<void> {
   const limit = pLimit(concurrency)
-  const ends = await Promise.allSettled(
+  let failure: unknown
+  await Promise.all(
     keys.map((Key) =>
       limit(async () => {
-        signal?.throwIfAborted()
+        // What comes after the one that stays is not to go before it.
+        if (failure !== undefined) return
         const command = new DeleteObjectCommand({ Bucket: at.bucket, Key })
-        await at.client.send(command, signal === undefined ? {} : { abortSignal: signal })
+        await at.client
+          .send(command, signal === undefined ? {} : { abortSignal: signal })
+          .catch((error: unknown) => {
+            failure ??= mapS3Error(error, doing, signal)
+          })
       }),
     ),
   )
-  for (const end of ends) if (end.status === 'rejected') throw mapS3Error(end.reason, doing, signal)
+  if (failure !== undefined) throw failure
 }
