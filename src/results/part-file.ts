@@ -81,7 +81,12 @@ export class PartFile {
       const taken = await takeOver(folder, siblings, { targetId, identity }, path)
       const file = await open(path, taken ? 'r+' : 'wx+')
       const part = new PartFile(path, whole, expected, file, check)
-      if (taken) await part.#readBack()
+      try {
+        if (taken) await part.#readBack()
+      } catch (error) {
+        await file.close()
+        throw error
+      }
       return part
     } catch (error) {
       active.delete(path)

@@ -1,6 +1,6 @@
 import { DeleteObjectCommand } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
-import { isConductorError } from '../../errors.js'
+import { ConductorError, isConductorError } from '../../errors.js'
 import type { Intent } from '../../protocol/intent.js'
 import { taskIdProblem } from '../../protocol/key.js'
 import { parseIntent } from '../../protocol/parse.js'
@@ -12,6 +12,8 @@ import type { S3Location } from './s3-location.js'
 
 const MAX_INTENT_BYTES = 64 * 1024
 const SUFFIX = '.json'
+/** Each is somebody else's progress; beyond this the store's tags cannot be what it compares. */
+const MAX_CONFLICTS = 20
 
 /** An intent as it lies in the store. */
 export interface StoredIntent {
@@ -50,7 +52,8 @@ export class S3Intents {
     { task_id: taskId, spawn_id: spawnId }: Pick<Intent, 'task_id' | 'spawn_id'>,
     { etag, signal }: CallOptions & { readonly etag?: string | undefined } = {},
   ): Promise<void> {
-    for (let expected = etag; ; expected = undefined) {
+    let expected = etag
+    for (let conflicts = 0; ; conflicts++) {
       if (expected === undefined) {
         const present = await this.read(taskId, { signal })
         if (present?.intent?.spawn_id !== spawnId) return
@@ -61,7 +64,8 @@ export class S3Intents {
         return
       } catch (error) {
         // Changed since: by whoever is about to certify the same death, or because it is another's by now.
-        if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+        assertMayRepeat(error, taskId, conflicts)
+        expected = undefined
       }
     }
   }
@@ -76,7 +80,7 @@ export class S3Intents {
     key: string,
     { signal }: CallOptions = {},
   ): Promise<string | undefined> {
-    for (;;) {
+    for (let conflicts = 0; ; conflicts++) {
       const present = await this.read(taskId, { signal })
       if (present === undefined) return key
       const { intent, etag } = present
@@ -88,7 +92,7 @@ export class S3Intents {
         await this.write({ ...intent, certificate_key: key }, etag, { signal })
         return key
       } catch (error) {
-        if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+        assertMayRepeat(error, taskId, conflicts)
       }
     }
   }
@@ -125,4 +129,14 @@ export class S3Intents {
   #key(taskId: string): string {
     return s3IntentKey(this.#at.prefix, taskId)
   }
+}
+
+/** Throws unless an intent was changed by somebody else, and not too often for that. */
+function assertMayRepeat(error: unknown, taskId: string, conflicts: number): void {
+  if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+  if (conflicts < MAX_CONFLICTS) return
+  throw new ConductorError('UNAVAILABLE', `the intent of ${taskId} changes all the time`, {
+    retryable: true,
+    cause: error,
+  })
 }

@@ -12,6 +12,7 @@ import { Conductor } from '../../../src/conductor/conductor.js'
 import type { Outcome } from '../../../src/protocol/outcome.js'
 import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
 import type { Tasks } from '../../../src/results/tasks.js'
+import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
 import { openS3Location, type S3Location, type S3Options } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { type Fault, s3Fault, startFaultProxy } from '../../support/persister/fault-proxy.js'
@@ -132,9 +133,11 @@ describeEachS3(
       await plantInS3(at, [{ record: large, body: Buffer.from('four') }])
       await plant('done', bodies, { outcome: 'succeeded' })
       let refusal: Fault | undefined
-      await using proxy = await startFaultProxy(server().url, ({ method, url }) =>
-        method === 'POST' && url?.includes('delete') ? refusal : undefined,
-      )
+      let stays: string | undefined
+      await using proxy = await startFaultProxy(server().url, ({ method, url }) => {
+        if (method === 'DELETE' && url?.includes(`/${stays}?`)) return s3Fault(403, 'AccessDenied')
+        return method === 'POST' && url?.includes('delete') ? refusal : undefined
+      })
       const taken = (): string[] =>
         proxy.requests.splice(0).map((request) => request.slice(0, request.indexOf(' ')))
       await using counted = new Conductor({ env: {}, s3: { ...options, endpoint: proxy.url } })
@@ -169,12 +172,40 @@ describeEachS3(
       expect(taken()).toEqual(['GET', 'POST', 'DELETE', 'DELETE', 'GET'])
       await counted.results('open').delete({ name: 'd' })
       expect(taken().filter((method) => method === 'POST')).toEqual([])
-      expect(await objects()).toEqual([
+      const left = [
         'results/.tasks/done.json',
         'results/done/20260114-120000-b',
         'results/done/20260114-120000-c.tar.gz',
         'results/open/20260114-120000-c.tar.gz',
+      ]
+      expect(await objects()).toEqual(left)
+
+      // Where the object cannot go, what describes it stays as well.
+      await plantInS3(at, [{ record: large, body: Buffer.from('four') }])
+      stays = '20260114-120000-d'
+      const d = await counted.results('open').latest('d')
+      await expect(d?.delete()).rejects.toMatchObject({ code: 'ACCESS_DENIED' })
+      expect(await objects()).toEqual([
+        ...left,
+        'results/open/20260114-120000-d',
+        'results/open/20260114-120000-d.meta.json',
       ])
+    })
+
+    it('are not waited for for ever where a store takes no condition for met', async () => {
+      const intent = { task_id: 'stuck', spawn_id: 's', conductor: 'c' }
+      await new S3Intents(at).write({ v: 1, ...intent, created_at: new Date().toISOString() }, null)
+      await using proxy = await startFaultProxy(server().url, ({ method }) =>
+        method === 'PUT' ? s3Fault(412, 'PreconditionFailed') : undefined,
+      )
+      const behind = openS3Location({ ...options, endpoint: proxy.url })
+      try {
+        const intents = new S3Intents(behind)
+        await expect(intents.close(intent)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+        await expect(intents.reserveCertificate(intent, 'key')).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+      } finally {
+        behind.close()
+      }
     })
 
     it('are read as one, by glob or by name', async () => {
