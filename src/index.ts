@@ -12,13 +12,9 @@ export type { RetryOptions, SpawnOptions } from './conductor/spawn-options.js'
 export type { RunResult } from './conductor/supervised-command.js'
 export type { UndeclaredOptions } from './conductor/undeclared.js'
 export type { Worker } from './conductor/worker.js'
-export type {
-  RunOptions,
-  TerminateOptions,
-  WorkerEvents,
-  WorkerRetry,
-  WorkerState,
-} from './conductor/worker-options.js'
+export type { WorkerEvents, WorkerRetry } from './conductor/worker-events.js'
+export type { WorkerState } from './conductor/worker-life.js'
+export type { RunOptions, TerminateOptions } from './conductor/worker-options.js'
 export { type EncryptionKeys, encryptionPublicKey, generateEncryptionKeys } from './encryption/keys.js'
 export { ConductorError, type ErrorCode, isConductorError } from './errors.js'
 export { type CostEstimate, type CostOptions, estimateCost, type StoragePrices } from './estimate-cost.js'

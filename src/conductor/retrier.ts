@@ -7,7 +7,7 @@ import type { Attempt, AttemptParts } from './attempt.js'
 import { backOffMs } from './back-off.js'
 import type { Receipt } from './receipt.js'
 import type { SupervisedCommand } from './supervised-command.js'
-import type { WorkerRetry } from './worker-options.js'
+import type { WorkerRetry } from './worker-events.js'
 
 /** What the next sandbox of a worker follows. */
 export interface RenewOptions {

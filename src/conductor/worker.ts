@@ -19,6 +19,8 @@ import type { TaskPlaces } from './places.js'
 import type { Receipt, WorkerExit } from './receipt.js'
 import type { Repetition } from './retrier.js'
 import type { RunResult, SupervisedCommand } from './supervised-command.js'
+import type { WorkerEvents } from './worker-events.js'
+import { WorkerLife, type WorkerState } from './worker-life.js'
 import {
   type CommandOptions,
   extendSchema,
@@ -26,8 +28,6 @@ import {
   runOptionsSchema,
   type TerminateOptions,
   terminateOptionsSchema,
-  type WorkerEvents,
-  type WorkerState,
 } from './worker-options.js'
 
 /** What a worker is made from. */
@@ -50,12 +50,12 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   /** @internal Where its results lie at present. */
   readonly resultsContext: ResultsContext
   readonly #places: TaskPlaces
+  readonly #life: WorkerLife
   readonly #deadline: Deadline
   readonly #onClosed: WorkerParts['onClosed']
   readonly #slot: CommandSlot
   readonly #backlog = new Backlog()
   readonly #attempts: Attempts
-  #state: WorkerState
   #runs: number
   /** Whether nobody knows how the last command ended, if it has. */
   #isUnseen = false
@@ -70,7 +70,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.#onClosed = onClosed
     this.#runs = found?.lastRun ?? 0
     this.#slot = new CommandSlot(found === undefined || found.lastRun === 0 ? undefined : foundExit(found))
-    this.#state = this.#runs === 0 ? 'ready' : 'exited'
+    const state = this.#runs === 0 ? 'ready' : 'exited'
+    this.#life = new WorkerLife(this.taskId, state, (next) => this.emit('state', next))
     const onProblem = (problem: TierProblem): void => {
       this.emit('problem', problem)
     }
@@ -90,15 +91,15 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       onGone: (attempt, error) => {
         if (attempt !== this.#attempts.current) return
         // Its connection may not have noticed, and is where everybody hears of it.
-        if (this.#state === 'running') void this.#slot.leave(error)
-        else if (this.#state !== 'retrying') this.#lose(error)
+        if (this.state === 'running') void this.#slot.leave(error)
+        else if (this.state !== 'retrying') this.#lose(error)
       },
     })
     this.#deadline = new Deadline(new Date(record.deadline_at), record.grace_ms, () => void this.#timeOut())
   }
 
   get state(): WorkerState {
-    return this.#state
+    return this.#life.state
   }
 
   /** E2B's id of the sandbox, for use with its own SDK and dashboard; the last one's while another is being made. */
@@ -118,7 +119,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     context?: unknown,
   ): this {
     super.on(event, listener, context)
-    if (event === 'result' && this.#state === 'running') this.#attempts.current.watchResults()
+    if (event === 'result' && this.state === 'running') this.#attempts.current.watchResults()
     return this
   }
 
@@ -137,13 +138,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     if (typeof command !== 'string' || command.trim() === '') {
       throw new ConductorError('INVALID_OPTION', 'run: command must be a non-empty string')
     }
-    if (this.#state !== 'ready' && this.#state !== 'exited') {
-      const code = this.#state === 'running' || this.#state === 'retrying' ? 'EXISTS' : 'CLOSED'
-      throw new ConductorError(
-        code,
-        `worker ${this.taskId} cannot start a command while it is ${this.#state}`,
-      )
-    }
+    this.#life.assertMayStart()
     this.#attempts.stop()
     const starting = this.#begin(command, rest, { signal })
     this.#take(starting)
@@ -180,7 +175,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
    */
   follow({ pid }: Pick<Inspection, 'pid'>, from: LogOffsets): void {
     if (this.#runs === 0) return
-    this.#to('running')
+    this.#life.to('running')
     const runId = String(this.#runs)
     this.#take(Promise.resolve(this.#attempts.current.resumeCommand(runId, pid, from, this.#printed)))
   }
@@ -199,12 +194,12 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
    */
   async extend(timeoutMs: number, { signal }: CallOptions = {}): Promise<void> {
     checkOptions('extend', extendSchema, { timeoutMs })
-    this.#assertAlive()
+    this.#life.assertMayExtend()
     const endsAt = new Date(Date.now() + timeoutMs)
-    if (this.#state === 'retrying') {
+    if (this.state === 'retrying') {
       this.#deadline.move(endsAt)
       await this.#slot.settled()
-      this.#assertAlive()
+      this.#life.assertMayExtend()
     }
     await this.#attempts.current.extend(endsAt, { signal })
     this.#deadline.move(endsAt)
@@ -217,9 +212,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
    */
   async terminate(options: TerminateOptions = {}): Promise<Receipt> {
     const { force, signal } = checkOptions('terminate', terminateOptionsSchema, options)
-    if (this.#state === 'detached') {
-      throw new ConductorError('CLOSED', `worker ${this.taskId} was detached: attach to it to end it`)
-    }
+    this.#life.assertMayEnd()
     this.#terminating ??= this.#terminate(force, signal).catch((error: unknown) => {
       // A refusal or a failure leaves the sandbox as it is; the next call tries again.
       this.#terminating = undefined
@@ -238,8 +231,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
    * holds. `attach()` or `recover()` takes it up again, here or elsewhere.
    */
   async detach(): Promise<void> {
-    if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
-    this.#to('detached')
+    if (this.#life.isOver) return
+    this.#life.to('detached')
     this.#attempts.stop()
     await this.#slot.leave()
     await this.#close({ goesOn: true })
@@ -247,34 +240,29 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   /** `terminate()`, for `await using`; a worker that was detached stays as it is. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#state !== 'detached') await this.terminate()
-  }
-
-  #assertAlive(): void {
-    if (['ready', 'running', 'retrying', 'exited'].includes(this.#state)) return
-    throw new ConductorError('CLOSED', `worker ${this.taskId} cannot be extended while it is ${this.#state}`)
+    if (this.state !== 'detached') await this.terminate()
   }
 
   async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {
     this.#attempts.stop()
     try {
       if (this.#isUnseen) await this.#lookAgain(signal)
-      if (this.#state === 'running' || this.#state === 'retrying') await this.#slot.stop('killed', { signal })
+      if (this.state === 'running' || this.state === 'retrying') await this.#slot.stop('killed', { signal })
     } catch (error) {
       this.#noteFailure(error)
       if (!isConductorError(error) || (error.code !== 'SANDBOX_GONE' && !force)) throw error
       // What it was at is killed with its sandbox, and nobody sees how it ends.
       if (this.#isUnseen) this.#slot.exit = UNSEEN_KILL
     }
-    const isLost = this.#state === 'lost'
-    if (!isLost) this.#to('draining')
+    const isLost = this.state === 'lost'
+    if (!isLost) this.#life.to('draining')
     try {
       const receipt = await this.#attempts.finish(this.#slot.exit, { force, isLost, signal })
-      if (!isLost) this.#to(receipt.outcome === 'lost' ? 'lost' : 'terminated')
+      if (!isLost) this.#life.to(receipt.outcome === 'lost' ? 'lost' : 'terminated')
       await this.#close()
       return receipt
     } catch (error) {
-      if (!isLost) this.#to('exited')
+      if (!isLost) this.#life.to('exited')
       throw error
     }
   }
@@ -284,7 +272,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     const { lastRun, pid } = await this.#attempts.current.inspect({ signal })
     // It never began.
     if (lastRun < this.#runs) return
-    this.#to('running')
+    this.#life.to('running')
     // What it printed was told as far as it was heard.
     const command = this.#attempts.current.resumeCommand(String(this.#runs), pid, FROM_START, ignore)
     this.#take(Promise.resolve(command))
@@ -293,28 +281,21 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   async #close({ goesOn = false } = {}): Promise<void> {
     this.#deadline.end()
-    this.#onClosed(this.#state === 'detached' ? [] : this.#attempts.lateSeals)
+    this.#onClosed(this.state === 'detached' ? [] : this.#attempts.lateSeals)
     await this.#attempts.end({ goesOn })
   }
 
   readonly #printed: OnPrinted = (stream, text) => this.#backlog.tell(() => this.emit(stream, text))
 
   #stores(): readonly ResultStore[] {
-    const gone = this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'retrying'
-    return gone
-      ? this.#places.stores
-      : [...this.#places.stores.filter(({ tier }) => tier !== 'volume'), this.#attempts.current.spool]
-  }
-
-  #to(state: WorkerState): void {
-    if (this.#state === 'detached') return
-    this.#state = state
-    this.emit('state', state)
+    return this.#life.hasSandbox
+      ? [...this.#places.stores.filter(({ tier }) => tier !== 'volume'), this.#attempts.current.spool]
+      : this.#places.stores
   }
 
   #begin(command: string, options: CommandOptions, call: CallOptions = {}): Promise<SupervisedCommand> {
     this.#isUnseen = false
-    this.#to('running')
+    this.#life.to('running')
     if (this.listenerCount('result') > 0) this.#attempts.current.watchResults()
     this.#runs += 1
     return this.#attempts.current.startCommand(
@@ -334,7 +315,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       again: (error) => this.#again(error),
       end: (exit) => {
         this.#isUnseen = false
-        if (this.#state === 'running') this.#to('exited')
+        if (this.state === 'running') this.#life.to('exited')
         this.emit('exit', exit)
       },
       failure: (error) => this.#noteFailure(error),
@@ -342,29 +323,29 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   #again(error: unknown): Promise<SupervisedCommand> | undefined {
-    if (!this.#attempts.isWilling || this.#state !== 'running' || !isGone(error)) return undefined
-    this.#to('retrying')
+    if (!this.#attempts.isWilling || this.state !== 'running' || !isGone(error)) return undefined
+    this.#life.to('retrying')
     return this.#attempts.replace(error)
   }
 
   #noteFailure(error: unknown): void {
     if (isGone(error)) this.#lose(error)
-    else if (this.#state === 'running') {
+    else if (this.state === 'running') {
       this.#isUnseen = true
-      this.#to('exited')
+      this.#life.to('exited')
     }
   }
 
   #lose(error: ConductorError): void {
-    if (this.#state === 'terminated' || this.#state === 'lost' || this.#state === 'detached') return
+    if (this.#life.isOver) return
     this.#slot.exit = this.#attempts.current.signs.lost()
-    this.#to('lost')
+    this.#life.to('lost')
     this.emit('lost', error)
   }
 
   async #timeOut(): Promise<void> {
-    if (this.#state === 'retrying') this.#attempts.stop()
-    if (this.#state !== 'running') return
+    if (this.state === 'retrying') this.#attempts.stop()
+    if (this.state !== 'running') return
     this.emit('deadline', this.#deadline.at)
     try {
       await this.#slot.stop('timed_out')

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
 import type { Worker } from '../../../src/conductor/worker.js'
-import type { WorkerRetry } from '../../../src/conductor/worker-options.js'
+import type { WorkerRetry } from '../../../src/conductor/worker-events.js'
 import type { DeathCertificate } from '../../../src/protocol/death-certificate.js'
 import type { WorkerRecord } from '../../../src/protocol/worker-record.js'
 import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
