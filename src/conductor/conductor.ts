@@ -98,12 +98,12 @@ export class Conductor implements AsyncDisposable {
     if (this.#taken.has(taskId)) {
       throw new ConductorError('EXISTS', `a worker for task ${taskId} is already here`)
     }
-    this.#closing.signal.throwIfAborted()
-    this.#taken.add(taskId)
     const stop =
       spawn.signal === undefined
         ? this.#closing.signal
         : AbortSignal.any([spawn.signal, this.#closing.signal])
+    stop.throwIfAborted()
+    this.#taken.add(taskId)
     return new Promise<Worker>((resolve, reject) => {
       const giveUp = (): void => {
         this.#taken.delete(taskId)

@@ -333,6 +333,8 @@ describe('a conductor', () => {
     const second = conductor.spawnWorker({ taskId: 'second', signal: stopping.signal })
     stopping.abort(reason)
     await expect(second).rejects.toBe(reason)
+    const third = conductor.spawnWorker({ taskId: 'second', signal: stopping.signal })
+    await expect(third).rejects.toBe(reason)
     const again = conductor.spawnWorker({ taskId: 'second' })
     await first.terminate()
     await (await again).terminate()
