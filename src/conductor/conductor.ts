@@ -16,6 +16,7 @@ import {
   closeOptionsSchema,
   recoverOptionsSchema,
 } from './conductor-options.js'
+import { type EquippedWorker, FoundWorkers, isEquipped } from './found-workers.js'
 import { LateSeals } from './late-seals.js'
 import {
   assertAccessPossible,
@@ -24,24 +25,21 @@ import {
   resolveOptions,
 } from './options.js'
 import { Reading } from './reading.js'
-import {
-  type EquippedWorker,
-  isEquipped,
-  type RecoverOptions,
-  type Recovery,
-  recoverWorkers,
-} from './recover.js'
+import { type RecoverOptions, type Recovery, recoverWorkers } from './recover.js'
 import type { RehomeOptions, RehomeReport } from './rehome.js'
 import type { TaskResultsOptions } from './results-options.js'
 import { Roster } from './roster.js'
 import { type ResolvedSpawn, type SpawnOptions, spawnOptionsSchema } from './spawn-options.js'
+import { Spawner } from './spawner.js'
+import { TaskLookup } from './task-lookup.js'
 import type { Worker } from './worker.js'
-import { WorkerFactory } from './worker-factory.js'
 
 /** Spawns workers in sandboxes and reads what they leave. Owns its workers and its S3 client until `close()`. */
 export class Conductor implements AsyncDisposable {
   readonly #options: ResolvedOptions
-  readonly #factory: WorkerFactory
+  readonly #lookup: TaskLookup
+  readonly #spawner: Spawner
+  readonly #foundWorkers: FoundWorkers
   readonly #reading: Reading
   readonly #s3: S3Location | undefined
   readonly #granter: Granter
@@ -57,12 +55,14 @@ export class Conductor implements AsyncDisposable {
     this.#s3 = this.#options.s3 === undefined ? undefined : openS3Location(this.#options.s3)
     const { maxResultBytes, session, broker } = this.#options
     this.#granter = new Granter({ s3: this.#s3, maxResultBytes, session, broker })
-    this.#factory = new WorkerFactory(this.#options, this.#s3, this.#granter)
+    this.#lookup = new TaskLookup(this.#options, this.#s3)
+    this.#spawner = new Spawner(this.#options, this.#s3, this.#granter, this.#lookup)
+    this.#foundWorkers = new FoundWorkers(this.#options, this.#s3, this.#granter, this.#lookup.sandboxes)
     this.#roster = new Roster(this.#options.maxWorkers, (lateSeals) => this.#lateSeals.add(lateSeals))
     this.#reading = new Reading({
       options: this.#options,
       s3: this.#s3,
-      factory: this.#factory,
+      lookup: this.#lookup,
       workers: this.#roster.workers,
     })
     // Every request of every worker that is being started listens to it.
@@ -98,7 +98,7 @@ export class Conductor implements AsyncDisposable {
         : AbortSignal.any([spawn.signal, this.#closing.signal])
     const isNamed = checked.taskId !== undefined
     return this.#roster.admit(taskId, {
-      make: (onClosed) => this.#factory.spawn(spawn, isNamed, { signal: stop, onClosed }),
+      make: (onClosed) => this.#spawner.spawn(spawn, isNamed, { signal: stop, onClosed }),
       elsewhere: async ([sandbox]) => {
         if (attaches) return this.attach(taskId, { signal: stop })
         throw new ConductorError('EXISTS', `task ${taskId} has a worker in sandbox ${sandbox?.id}`)
@@ -123,8 +123,8 @@ export class Conductor implements AsyncDisposable {
     const present = this.#roster.workers.get(taskId)
     if (present !== undefined) return present
     let bare: string | undefined
-    for (const summary of await this.#factory.findSandboxes(taskId, { signal })) {
-      const found = await this.#factory.find(summary, { signal })
+    for (const summary of await this.#lookup.findSandboxes(taskId, { signal })) {
+      const found = await this.#foundWorkers.find(summary, { signal })
       if (!isEquipped(found)) {
         bare = summary.id
         continue
@@ -152,7 +152,8 @@ export class Conductor implements AsyncDisposable {
     this.#closing.signal.throwIfAborted()
     this.#recovery ??= recoverWorkers({
       conductorId: this.#options.id,
-      factory: this.#factory,
+      lookup: this.#lookup,
+      foundWorkers: this.#foundWorkers,
       isKnown: (taskId) => this.#roster.isKnown(taskId),
       adopt: (found) => this.#adopt(found, signal),
       onClosed: (lateSeals) => this.#lateSeals.add(lateSeals),
@@ -229,9 +230,8 @@ export class Conductor implements AsyncDisposable {
 
   /** Makes a found worker this conductor's own, unless it already is. */
   async #adopt(found: EquippedWorker, signal: AbortSignal | undefined): Promise<Worker | undefined> {
-    const { record } = found.inspection
-    return this.#roster.adopt(record.task_id, (onClosed) =>
-      this.#factory.takeOver(found, record, { signal, onClosed }),
+    return this.#roster.adopt(found.inspection.record.task_id, (onClosed) =>
+      this.#foundWorkers.takeOver(found, { signal, onClosed }),
     )
   }
 }

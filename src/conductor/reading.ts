@@ -15,14 +15,14 @@ import type { ResolvedOptions } from './options.js'
 import { type RehomeOptions, type RehomeReport, rehomeResults } from './rehome.js'
 import { type TaskResultsOptions, taskResultsOptionsSchema } from './results-options.js'
 import { taskIndexes } from './task-indexes.js'
+import type { TaskLookup } from './task-lookup.js'
 import type { Worker } from './worker.js'
-import type { WorkerFactory } from './worker-factory.js'
 
 /** What reading needs to know of the conductor. */
 export interface ReadingParts {
   readonly options: ResolvedOptions
   readonly s3: S3Location | undefined
-  readonly factory: WorkerFactory
+  readonly lookup: TaskLookup
   readonly workers: ReadonlyMap<string, Worker>
 }
 
@@ -42,9 +42,9 @@ export class Reading {
     const reading = checkOptions('results', taskResultsOptionsSchema, options)
     const worker = this.#parts.workers.get(tasks)
     if (worker !== undefined) return worker.results
-    const { factory } = this.#parts
-    const places = factory.placesOf(tasks)
-    const from = { options: this.#parts.options, provider: factory.sandboxes, visits: this.#visits }
+    const { lookup } = this.#parts
+    const places = lookup.placesOf(tasks)
+    const from = { options: this.#parts.options, provider: lookup.sandboxes, visits: this.#visits }
     const stores = [...places.stores, ...foundSandboxes(tasks, places, from, reading)]
     const { manifests, encryption } = places
     const decryptor = encryption?.decryptor
@@ -56,12 +56,12 @@ export class Reading {
   }
 
   async prune(options: PruneOptions): Promise<PruneReport> {
-    const { factory, workers } = this.#parts
+    const { lookup, workers } = this.#parts
     const isAlive = async (taskId: string, call: CallOptions): Promise<boolean> =>
       workers.has(taskId) ||
-      (options.unsealed === true && (await factory.findSandboxes(taskId, call)).length > 0)
+      (options.unsealed === true && (await lookup.findSandboxes(taskId, call)).length > 0)
     const forget: PruneContext['forget'] = async (taskId, call) =>
-      factory.placesOf(taskId).intents?.prune(taskId, call)
+      lookup.placesOf(taskId).intents?.prune(taskId, call)
     return pruneTasks({ ...this.#context(), isAlive, forget }, options)
   }
 
@@ -81,11 +81,11 @@ export class Reading {
   }
 
   #context(): ManyTasksContext {
-    const { options, s3, factory, workers } = this.#parts
+    const { options, s3, lookup, workers } = this.#parts
     return {
       ...taskIndexes(options, s3),
       of: (taskId) => {
-        const { manifests, stores, encryption } = factory.placesOf(taskId)
+        const { manifests, stores, encryption } = lookup.placesOf(taskId)
         const decryptor = encryption?.decryptor
         return (
           workers.get(taskId)?.resultsContext ?? { taskId, manifests, decryptor, stores: async () => stores }

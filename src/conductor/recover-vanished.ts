@@ -4,14 +4,14 @@ import { type ConductorError, isConductorError } from '../errors.js'
 import { START_WINDOW_MS } from './claim-task.js'
 import type { Receipt } from './receipt.js'
 import { sealVanished } from './seal-vanished.js'
-import type { WorkerFactory } from './worker-factory.js'
+import type { TaskLookup } from './task-lookup.js'
 
 const CONCURRENT_TASKS = 8
 
 /** Which tasks of which conductor. */
 export interface VanishedOptions extends CallOptions {
   readonly conductorId: string
-  readonly factory: WorkerFactory
+  readonly lookup: TaskLookup
   /** Whether somebody sees to the task, or can. */
   readonly isSeenTo: (taskId: string) => boolean
 }
@@ -28,7 +28,7 @@ export interface VanishedReport {
  * is looked at.
  */
 export async function recoverVanished(options: VanishedOptions): Promise<VanishedReport> {
-  const { factory, isSeenTo, signal } = options
+  const { lookup, isSeenTo, signal } = options
   const receipts: Receipt[] = []
   const failures: VanishedReport['failures'][number][] = []
   const limit = pLimit(CONCURRENT_TASKS)
@@ -42,7 +42,7 @@ export async function recoverVanished(options: VanishedOptions): Promise<Vanishe
       failures.push({ taskId, error })
     }
   }
-  const { intents } = factory
+  const { intents } = lookup
   if (intents === undefined) return { receipts, failures }
   try {
     for await (const taskId of intents.listOpen({ signal })) {
@@ -56,9 +56,9 @@ export async function recoverVanished(options: VanishedOptions): Promise<Vanishe
 
 async function recoverOne(
   taskId: string,
-  { conductorId, factory, signal }: VanishedOptions,
+  { conductorId, lookup, signal }: VanishedOptions,
 ): Promise<Receipt | undefined> {
-  const places = factory.placesOf(taskId)
+  const places = lookup.placesOf(taskId)
   const { intents, manifests } = places
   const intent = (await intents?.read(taskId, { signal }))?.intent
   if (intent?.conductor !== conductorId || manifests === undefined) return undefined
@@ -66,7 +66,7 @@ async function recoverOne(
   if (Date.now() - Date.parse(intent.created_at) < START_WINDOW_MS) return undefined
   const manifest = await manifests.read(taskId, { signal })
   if (manifest?.attempts.some(({ spawn_id }) => spawn_id === intent.spawn_id) !== true) {
-    if ((await factory.findSandboxes(taskId, { signal })).length > 0) return undefined
+    if ((await lookup.findSandboxes(taskId, { signal })).length > 0) return undefined
     const receipt = await sealVanished(intent, { ...places, manifests }, { signal })
     await intents?.close(intent, { signal })
     return receipt

@@ -2,14 +2,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import pLimit from 'p-limit'
 import type { CallOptions } from '../call-options.js'
 import { type ConductorError, isConductorError } from '../errors.js'
-import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
+import { type EquippedWorker, type FoundWorkers, isEquipped } from './found-workers.js'
 import type { Receipt } from './receipt.js'
 import { recoverVanished } from './recover-vanished.js'
 import { fenceRun } from './run-fence.js'
 import { identityOf, METADATA } from './sandbox-metadata.js'
+import type { TaskLookup } from './task-lookup.js'
 import { Worker, type WorkerParts } from './worker.js'
-import type { FoundWorker, WorkerFactory } from './worker-factory.js'
 
 const CONCURRENT_SANDBOXES = 8
 /** How long a conductor may take from having a sandbox to having put its tools there. */
@@ -55,7 +55,8 @@ export interface RecoverOptions extends CallOptions {
 /** What recovery needs of the conductor. */
 export interface RecoveryParts extends RecoverOptions {
   readonly conductorId: string
-  readonly factory: WorkerFactory
+  readonly lookup: TaskLookup
+  readonly foundWorkers: FoundWorkers
   /** Whether the conductor has, or is making, a worker for the task. */
   readonly isKnown: (taskId: string) => boolean
   /** Told of each worker that is over by then. */
@@ -69,9 +70,9 @@ export interface RecoveryParts extends RecoverOptions {
  * so at once; what one has finished the other passes over.
  */
 export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> {
-  const { conductorId, factory, isKnown, signal } = options
+  const { conductorId, lookup, isKnown, signal } = options
   const byTask = new Map<string, SandboxSummary[]>()
-  for await (const summary of factory.sandboxes.list({ [METADATA.conductor]: conductorId }, { signal })) {
+  for await (const summary of lookup.sandboxes.list({ [METADATA.conductor]: conductorId }, { signal })) {
     const taskId = identityOf(summary)?.taskId
     if (taskId === undefined || isKnown(taskId)) continue
     byTask.set(taskId, [...(byTask.get(taskId) ?? []), summary])
@@ -104,12 +105,12 @@ export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> 
 
 /** Finishes workers that had vanished; gives why they could not be looked for, if so. */
 async function findVanished(
-  { conductorId, factory, signal }: RecoveryParts,
+  { conductorId, lookup, signal }: RecoveryParts,
   isSeenTo: (taskId: string) => boolean,
   done: Progress,
 ): Promise<ConductorError | undefined> {
   try {
-    const { receipts, failures } = await recoverVanished({ conductorId, factory, isSeenTo, signal })
+    const { receipts, failures } = await recoverVanished({ conductorId, lookup, isSeenTo, signal })
     done.receipts.push(...receipts)
     done.failures.push(...failures.map((failure) => ({ ...failure, sandboxId: '' })))
     return undefined
@@ -166,25 +167,15 @@ async function recoverTask(
 /** Its grant is served meanwhile, so that it can deliver by itself; what it then cannot the conductor carries. */
 async function takeToFinish(
   found: EquippedWorker,
-  { factory, onClosed, signal }: RecoveryParts,
+  { foundWorkers, onClosed, signal }: RecoveryParts,
 ): Promise<Worker> {
   const { sandbox, places, inspection } = found
   try {
-    return await factory.takeOver(found, inspection.record, { signal, onClosed })
+    return await foundWorkers.takeOver(found, { signal, onClosed })
   } catch (error) {
     if (!isConductorError(error) || error.code === 'SANDBOX_GONE') throw error
     return new Worker({ sandbox, record: inspection.record, places, found: inspection, onClosed })
   }
-}
-
-/** A found sandbox in which a conductor has put its tools. */
-export type EquippedWorker = FoundWorker & {
-  readonly inspection: { readonly record: WorkerRecord }
-}
-
-/** Whether there is a worker to go on with. */
-export function isEquipped(found: FoundWorker): found is EquippedWorker {
-  return found.inspection.record !== undefined
 }
 
 /** Whether no command can begin any more that a conductor which is no more had sent. */
@@ -200,15 +191,15 @@ async function isOver(
 /** A sandbox that its conductor never came to equip holds nothing, and is removed once it is sure that nobody is at it. */
 async function findEquipped(
   summary: SandboxSummary,
-  { factory, signal }: RecoveryParts,
+  { lookup, foundWorkers, signal }: RecoveryParts,
 ): Promise<EquippedWorker | undefined> {
   for (;;) {
-    const found = await factory.find(summary, { signal })
+    const found = await foundWorkers.find(summary, { signal })
     if (isEquipped(found)) {
       if (found.inspection.pid !== undefined || (await isOver(found, { signal }))) return found
     } else if (Date.now() - summary.startedAt.getTime() > EQUIP_WINDOW_MS) break
     await delay(LOOK_EVERY_MS, undefined, { signal })
   }
-  await factory.sandboxes.kill(summary.id, { signal })
+  await lookup.sandboxes.kill(summary.id, { signal })
   return undefined
 }

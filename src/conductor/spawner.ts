@@ -1,70 +1,32 @@
 import { randomBytes } from 'node:crypto'
-import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { Granter } from '../grants/granter.js'
-import type { WorkerGrant } from '../grants/worker-grant.js'
 import type { Intent } from '../protocol/intent.js'
 import type { WorkerRecord } from '../protocol/worker-record.js'
-import { E2bSandboxes } from '../sandbox/e2b-sandboxes.js'
-import type { RemoteSandbox, SandboxSummary } from '../sandbox/remote-sandbox.js'
-import { S3Intents } from '../stores/s3/s3-intents.js'
+import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
 import type { AttemptParts } from './attempt.js'
 import { insist } from './back-off.js'
 import { type Claim, claimTask, noteTask } from './claim-task.js'
 import { discard, Equipper } from './equipper.js'
-import { type Inspection, inspectWorker } from './inspect.js'
-import { LEASE_MS } from './lease.js'
-import type { Access, ResolvedOptions } from './options.js'
-import { placesOf, type TaskPlaces } from './places.js'
-import { grantEnd, issueGrant } from './provision.js'
+import type { ResolvedOptions } from './options.js'
+import type { TaskPlaces } from './places.js'
 import type { RenewOptions, Repetition } from './retrier.js'
-import { identityOf, METADATA } from './sandbox-metadata.js'
 import { sealVanished } from './seal-vanished.js'
 import type { ResolvedSpawn } from './spawn-options.js'
+import type { TaskLookup } from './task-lookup.js'
 import { Worker, type WorkerParts } from './worker.js'
 
-/** A sandbox of ours that runs, and where its worker stands. */
-export interface FoundWorker {
-  readonly sandbox: RemoteSandbox
-  readonly places: TaskPlaces
-  readonly access: Access
-  readonly inspection: Inspection
-}
-
-/** Makes workers: new ones in new sandboxes, and ones for sandboxes that somebody else made. */
-export class WorkerFactory {
-  readonly sandboxes: E2bSandboxes
-  readonly #options: ResolvedOptions
-  readonly #s3: S3Location | undefined
-  readonly #granter: Granter
+/** Makes new workers in new sandboxes. */
+export class Spawner {
+  readonly #conductorId: string
+  readonly #lookup: TaskLookup
   readonly #equipper: Equipper
 
-  constructor(options: ResolvedOptions, s3: S3Location | undefined, granter: Granter) {
-    this.#options = options
-    this.#s3 = s3
-    this.#granter = granter
-    this.sandboxes = new E2bSandboxes(options.e2b)
-    this.#equipper = new Equipper(options, s3, granter, this.sandboxes)
-  }
-
-  /** Where a task's results lie, as far as the conductor's own settings say. */
-  placesOf(taskId: string, volume = this.#options.volume): TaskPlaces {
-    return placesOf({ taskId, volume }, this.#options, this.#s3)
-  }
-
-  /** Who has which task's worker, where there is a place to say so. */
-  get intents(): S3Intents | undefined {
-    return this.#s3 === undefined ? undefined : new S3Intents(this.#s3)
-  }
-
-  /** Sandboxes of a task, whoever made them, the oldest first. */
-  async findSandboxes(taskId: string, { signal }: CallOptions = {}): Promise<SandboxSummary[]> {
-    const found: SandboxSummary[] = []
-    for await (const summary of this.sandboxes.list({ [METADATA.task]: taskId }, { signal })) {
-      if (identityOf(summary) !== undefined) found.push(summary)
-    }
-    return found.sort((a, b) => a.startedAt.getTime() - b.startedAt.getTime())
+  constructor(options: ResolvedOptions, s3: S3Location | undefined, granter: Granter, lookup: TaskLookup) {
+    this.#conductorId = options.id
+    this.#lookup = lookup
+    this.#equipper = new Equipper(options, s3, granter, lookup.sandboxes)
   }
 
   /** Creates a sandbox, equips it and starts its command; undone when that fails. Resolves with the task's sandboxes when it has some. */
@@ -74,7 +36,7 @@ export class WorkerFactory {
     { signal, onClosed }: { readonly signal: AbortSignal; readonly onClosed: WorkerParts['onClosed'] },
   ): Promise<Worker | readonly SandboxSummary[]> {
     signal.throwIfAborted()
-    const places = this.placesOf(spawn.taskId, spawn.volume)
+    const places = this.#lookup.placesOf(spawn.taskId, spawn.volume)
     const spawnId = newSpawnId()
     // Nobody else can know a name that was made up here.
     const claim = isNamed
@@ -96,42 +58,6 @@ export class WorkerFactory {
     }
   }
 
-  /** Wakes a sandbox if it is paused, and asks where its worker stands. */
-  async find(summary: SandboxSummary, { signal }: CallOptions = {}): Promise<FoundWorker> {
-    const identity = identityOf(summary)
-    if (identity === undefined) {
-      throw new ConductorError('INVALID_OPTION', `sandbox ${summary.id} was not made by a conductor`)
-    }
-    const sandbox = await this.sandboxes.connect(summary.id, LEASE_MS, { signal })
-    const places = placesOf(identity, this.#options, this.#s3)
-    const inspection = await inspectWorker(
-      sandbox,
-      { taskId: identity.taskId, localDir: identity.localDir },
-      { signal },
-    )
-    return { sandbox, places, access: identity.access, inspection }
-  }
-
-  /** Makes a worker of a sandbox that was found; its command goes on, and its grant is kept good. */
-  async takeOver(
-    { sandbox, places, access, inspection }: FoundWorker,
-    record: WorkerRecord,
-    { signal, onClosed }: CallOptions & Pick<WorkerParts, 'onClosed'>,
-  ): Promise<Worker> {
-    const endsAtMs = Date.parse(record.deadline_at)
-    // One that slept past its own time is woken for a lease, in which it is stopped and stores what it has.
-    const isLate = endsAtMs <= Date.now()
-    const expiresAt = grantEnd(isLate ? Date.now() + LEASE_MS : endsAtMs)
-    const { localDir } = places
-    const identity = { taskId: record.task_id, localDir, access, inherited: true }
-    const grant = await issueGrant(this.#options, this.#granter, identity, expiresAt, { signal })
-    // Any other that it has is as good, and lasts as long.
-    if (grant?.endsEarly || (isLate && grant !== undefined)) await install(grant, sandbox, { signal })
-    const worker = new Worker({ sandbox, record, places, grant, onClosed, found: inspection })
-    await grant?.serve(sandbox, (event) => worker.emit('grant', event))
-    return worker
-  }
-
   async #claim(
     { taskId, ifExists }: ResolvedSpawn,
     wanted: {
@@ -144,7 +70,7 @@ export class WorkerFactory {
   ): Promise<Claim | readonly SandboxSummary[] | undefined> {
     const { spawnId, previous, signal } = wanted
     const { manifests, intents } = wanted.places
-    const findSandboxes = (): Promise<SandboxSummary[]> => this.findSandboxes(taskId, { signal })
+    const findSandboxes = (): Promise<SandboxSummary[]> => this.#lookup.findSandboxes(taskId, { signal })
     const askE2b = async (): Promise<SandboxSummary[] | undefined> => {
       const found = await findSandboxes()
       return found.length > 0 ? found : undefined
@@ -175,7 +101,7 @@ export class WorkerFactory {
 
   #intentOf(taskId: string, spawnId: string): Intent {
     const created_at = new Date().toISOString()
-    return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#options.id, created_at }
+    return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#conductorId, created_at }
   }
 
   async #bringUp(spawning: Spawning & Pick<WorkerParts, 'onClosed'>): Promise<Worker> {
@@ -291,16 +217,5 @@ async function buryVanished(...vanished: Parameters<typeof sealVanished>): Promi
   } catch (error) {
     // What it had delivered is the task's all the same; only whose it was is not said.
     if (!isConductorError(error)) throw error
-  }
-}
-
-/** A sandbox that takes no new grant, such as one whose disk is full, goes on with the one it has. */
-async function install(grant: WorkerGrant, sandbox: RemoteSandbox, options: CallOptions): Promise<void> {
-  try {
-    await grant.install(sandbox, options)
-  } catch (error) {
-    // What it then cannot deliver itself, the conductor carries.
-    if (!isConductorError(error) || error.code === 'SANDBOX_GONE' || error.code === 'SANDBOX_PAUSED')
-      throw error
   }
 }
