@@ -16,11 +16,12 @@ import { createSandbox } from './create-sandbox.js'
 import { LEASE_MS } from './lease.js'
 import type { ResolvedOptions } from './options.js'
 import type { TaskPlaces } from './places.js'
-import { DEFAULT_CWD, provision, workerFiles } from './provision.js'
+import { DEFAULT_CWD, provision } from './provision.js'
 import { toMetadata } from './sandbox-metadata.js'
 import type { ResolvedSpawn } from './spawn-options.js'
 import { takenKeyFiles } from './taken-keys.js'
 import { toUndeclaredRecord } from './undeclared.js'
+import { workerFiles } from './worker-files.js'
 
 /** What a sandbox is wanted for. */
 export interface EquipOptions {

@@ -1,21 +1,17 @@
 import type { CallOptions } from '../call-options.js'
-import { mintToken } from '../endpoint/token.js'
 import { assertEncrypts } from '../grants/assert-encrypts.js'
 import type { Granter } from '../grants/granter.js'
-import { WorkerGrant } from '../grants/worker-grant.js'
+import type { WorkerGrant } from '../grants/worker-grant.js'
 import { ENV } from '../protocol/environment.js'
 import type { GrantHttp } from '../protocol/grant.js'
 import { WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
-import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxFile } from '../sandbox/remote-sandbox.js'
 import { mapS3Error } from '../stores/s3/map-s3-error.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
-import type { Access, HttpOptions, ResolvedOptions } from './options.js'
+import { grantEnd, httpFor, issueGrant } from './issue-grant.js'
+import type { Access, ResolvedOptions } from './options.js'
 import { readPersister } from './persister-files.js'
 import type { ResolvedSpawn } from './spawn-options.js'
-
-/** A grant outlives its worker's time by this much and no more. */
-const GRANT_MARGIN_MS = 600_000
 
 /** Where commands run unless they are told otherwise. */
 export const DEFAULT_CWD = '/workspace'
@@ -28,20 +24,6 @@ export interface Provision {
   readonly files: readonly SandboxFile[]
   /** To be served as soon as the files are there. */
   readonly grant: WorkerGrant | undefined
-}
-
-/** The file by which another conductor can go on with a worker. */
-export function workerFile(record: WorkerRecord, localDir: string): SandboxFile {
-  return {
-    path: `${workerFolder(localDir, record.task_id)}/${WORKER_FILES.worker}`,
-    data: JSON.stringify(record),
-  }
-}
-
-/** The same when the worker is made; to be written after all other files. */
-export function workerFiles(record: WorkerRecord, localDir: string): readonly SandboxFile[] {
-  const born = `${workerFolder(localDir, record.task_id)}/${WORKER_FILES.born}`
-  return [workerFile(record, localDir), { path: born, data: '' }]
 }
 
 /** Decides what a worker is handed: the persister, where results go, and by which right. */
@@ -91,31 +73,6 @@ export async function provision(
   return { envs, files, grant }
 }
 
-/** When the grant of a worker ends whose own time is up at the given moment. */
-export function grantEnd(deadlineMs: number): Date {
-  return new Date(deadlineMs + GRANT_MARGIN_MS)
-}
-
-/** A grant for a worker; undefined when it needs none, or there is nothing to be granted. */
-export async function issueGrant(
-  conductor: ResolvedOptions,
-  granter: Granter,
-  worker: {
-    readonly taskId: string
-    readonly localDir: string
-    readonly access: Access
-    /** Whether another process made it. */
-    readonly inherited?: boolean | undefined
-  },
-  expiresAt: Date,
-  options: CallOptions = {},
-): Promise<WorkerGrant | undefined> {
-  const { taskId, localDir, access, inherited } = worker
-  if (access === 'env' || (conductor.s3 === undefined && conductor.http === undefined)) return undefined
-  const http = (until: Date): GrantHttp | undefined => httpFor(conductor.http, taskId, until)
-  return WorkerGrant.issue(granter, { taskId, localDir, access, http, inherited }, expiresAt, options)
-}
-
 async function credentialsEnv(
   s3: S3Location | undefined,
   { signal }: CallOptions,
@@ -138,13 +95,6 @@ async function credentialsEnv(
     if (s3.endpoint !== undefined) envs[ENV.awsEndpointUrlS3] = s3.endpoint
   }
   return envs
-}
-
-/** The endpoint as one worker reaches it. */
-function httpFor(http: HttpOptions | undefined, taskId: string, expiresAt: Date): GrantHttp | undefined {
-  if (http?.tokenSecret === undefined) return http
-  const token = mintToken({ secret: http.tokenSecret, taskId, scope: ['write', 'read'], expiresAt })
-  return { endpoint: http.endpoint, token }
 }
 
 function httpEnv(http: GrantHttp | undefined): Record<string, string> {
