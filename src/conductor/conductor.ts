@@ -16,23 +16,23 @@ import {
   closeOptionsSchema,
   recoverOptionsSchema,
 } from './conductor-options.js'
-import { type EquippedWorker, FoundWorkers, isEquipped } from './found-workers.js'
-import { LateSeals } from './late-seals.js'
+import { LateSeals } from './end/late-seals.js'
 import {
   assertAccessPossible,
   type ConductorOptions,
   type ResolvedOptions,
   resolveOptions,
 } from './options.js'
-import { Reading } from './reading.js'
-import { type RecoverOptions, type Recovery, recoverWorkers } from './recover.js'
-import type { RehomeOptions, RehomeReport } from './rehome.js'
-import type { TaskResultsOptions } from './results-options.js'
+import { Reading } from './reading/reading.js'
+import type { RehomeOptions, RehomeReport } from './reading/rehome.js'
+import type { TaskResultsOptions } from './reading/results-options.js'
+import { type EquippedWorker, FoundWorkers, isEquipped } from './recovery/found-workers.js'
+import { type RecoverOptions, type Recovery, recoverWorkers } from './recovery/recover.js'
 import { Roster } from './roster.js'
-import { type ResolvedSpawn, type SpawnOptions, spawnOptionsSchema } from './spawn-options.js'
-import { Spawner } from './spawner.js'
+import { type ResolvedSpawn, type SpawnOptions, spawnOptionsSchema } from './spawn/spawn-options.js'
+import { Spawner } from './spawn/spawner.js'
 import { TaskLookup } from './task-lookup.js'
-import type { Worker } from './worker.js'
+import type { Worker } from './worker/worker.js'
 
 /** Spawns workers in sandboxes and reads what they leave. Owns its workers and its S3 client until `close()`. */
 export class Conductor implements AsyncDisposable {

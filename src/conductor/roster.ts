@@ -1,7 +1,7 @@
 import pLimit from 'p-limit'
 import { ConductorError } from '../errors.js'
-import type { LateSeal } from './late-seals.js'
-import { Worker, type WorkerParts } from './worker.js'
+import type { LateSeal } from './end/late-seals.js'
+import { Worker, type WorkerParts } from './worker/worker.js'
 
 /** How a worker is let in that is to be made. */
 export interface Admission<Elsewhere> {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { PutObjectCommand } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { WorkerEvents } from '../../../src/conductor/worker-events.js'
+import type { WorkerEvents } from '../../../src/conductor/worker/worker-events.js'
 import { s3ObjectKey } from '../../../src/protocol/s3-layout.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { thorough } from '../../support/thorough.js'
