@@ -1,24 +1,20 @@
 export type { CallOptions } from './call-options.js'
 export { type CloseOnSignalsOptions, closeOnSignals } from './conductor/close-on-signals.js'
+export type { RunResult } from './conductor/command/supervised-command.js'
 export { Conductor } from './conductor/conductor.js'
 export type { AttachOptions, CloseOptions } from './conductor/conductor-options.js'
 export type { EncryptionOptions } from './conductor/encryption-options.js'
+export type { DeliveredResult, Receipt, WorkerExit } from './conductor/end/receipt.js'
+export type { UndeclaredOptions } from './conductor/end/undeclared.js'
 export type { Access, ConductorOptions, HttpOptions } from './conductor/options.js'
-export type { DeliveredResult, Receipt, WorkerExit } from './conductor/receipt.js'
-export type { RecoverOptions, Recovery } from './conductor/recover.js'
-export type { RehomedResult, RehomeOptions, RehomeReport } from './conductor/rehome.js'
-export type { SandboxReading, TaskResultsOptions } from './conductor/results-options.js'
-export type { RetryOptions, SpawnOptions } from './conductor/spawn-options.js'
-export type { RunResult } from './conductor/supervised-command.js'
-export type { UndeclaredOptions } from './conductor/undeclared.js'
-export type { Worker } from './conductor/worker.js'
-export type {
-  RunOptions,
-  TerminateOptions,
-  WorkerEvents,
-  WorkerRetry,
-  WorkerState,
-} from './conductor/worker-options.js'
+export type { RehomedResult, RehomeOptions, RehomeReport } from './conductor/reading/rehome.js'
+export type { SandboxReading, TaskResultsOptions } from './conductor/reading/results-options.js'
+export type { RecoverOptions, Recovery } from './conductor/recovery/recover.js'
+export type { RetryOptions, SpawnOptions } from './conductor/spawn/spawn-options.js'
+export type { Worker } from './conductor/worker/worker.js'
+export type { WorkerEvents, WorkerRetry } from './conductor/worker/worker-events.js'
+export type { WorkerState } from './conductor/worker/worker-life.js'
+export type { RunOptions, TerminateOptions } from './conductor/worker/worker-options.js'
 export { type EncryptionKeys, encryptionPublicKey, generateEncryptionKeys } from './encryption/keys.js'
 export { ConductorError, type ErrorCode, isConductorError } from './errors.js'
 export { type CostEstimate, type CostOptions, estimateCost, type StoragePrices } from './estimate-cost.js'

@@ -1,4 +1,4 @@
-import type { SandboxReading, TaskResultsOptions } from '../conductor/results-options.js'
+import type { SandboxReading, TaskResultsOptions } from '../conductor/reading/results-options.js'
 import type { AfterReading } from '../sandbox/sandbox-visits.js'
 import { oneOf } from './one-of.js'
 

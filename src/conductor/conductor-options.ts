@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
-import type { Worker } from './worker.js'
+import type { Worker } from './worker/worker.js'
 
 /** Options of {@link Conductor.attach}. */
 export interface AttachOptions extends CallOptions {

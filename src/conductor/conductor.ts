@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
-import pLimit from 'p-limit'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { Granter } from '../grants/granter.js'
@@ -17,39 +16,35 @@ import {
   closeOptionsSchema,
   recoverOptionsSchema,
 } from './conductor-options.js'
-import { type LateSeal, LateSeals } from './late-seals.js'
+import { LateSeals } from './end/late-seals.js'
 import {
   assertAccessPossible,
   type ConductorOptions,
   type ResolvedOptions,
   resolveOptions,
 } from './options.js'
-import { Reading } from './reading.js'
-import {
-  type EquippedWorker,
-  isEquipped,
-  type RecoverOptions,
-  type Recovery,
-  recoverWorkers,
-} from './recover.js'
-import type { RehomeOptions, RehomeReport } from './rehome.js'
-import type { TaskResultsOptions } from './results-options.js'
-import { type ResolvedSpawn, type SpawnOptions, spawnOptionsSchema } from './spawn-options.js'
-import { Worker } from './worker.js'
-import { WorkerFactory } from './worker-factory.js'
+import { Reading } from './reading/reading.js'
+import type { RehomeOptions, RehomeReport } from './reading/rehome.js'
+import type { TaskResultsOptions } from './reading/results-options.js'
+import { type EquippedWorker, FoundWorkers, isEquipped } from './recovery/found-workers.js'
+import { type RecoverOptions, type Recovery, recoverWorkers } from './recovery/recover.js'
+import { Roster } from './roster.js'
+import { type ResolvedSpawn, type SpawnOptions, spawnOptionsSchema } from './spawn/spawn-options.js'
+import { Spawner } from './spawn/spawner.js'
+import { TaskLookup } from './task-lookup.js'
+import type { Worker } from './worker/worker.js'
 
 /** Spawns workers in sandboxes and reads what they leave. Owns its workers and its S3 client until `close()`. */
 export class Conductor implements AsyncDisposable {
   readonly #options: ResolvedOptions
-  readonly #factory: WorkerFactory
+  readonly #lookup: TaskLookup
+  readonly #spawner: Spawner
+  readonly #foundWorkers: FoundWorkers
   readonly #reading: Reading
   readonly #s3: S3Location | undefined
   readonly #granter: Granter
-  readonly #limit: ReturnType<typeof pLimit>
-  readonly #workers = new Map<string, Worker>()
-  readonly #taken = new Set<string>()
-  readonly #starting = new Set<Promise<unknown>>()
   readonly #lateSeals = new LateSeals()
+  readonly #roster: Roster
   readonly #closing = new AbortController()
   #recovery: Promise<Recovery> | undefined
   #handler: ((request: Request) => Promise<Response>) | undefined
@@ -60,26 +55,28 @@ export class Conductor implements AsyncDisposable {
     this.#s3 = this.#options.s3 === undefined ? undefined : openS3Location(this.#options.s3)
     const { maxResultBytes, session, broker } = this.#options
     this.#granter = new Granter({ s3: this.#s3, maxResultBytes, session, broker })
-    this.#factory = new WorkerFactory(this.#options, this.#s3, this.#granter)
+    this.#lookup = new TaskLookup(this.#options, this.#s3)
+    this.#spawner = new Spawner(this.#options, this.#s3, this.#granter, this.#lookup)
+    this.#foundWorkers = new FoundWorkers(this.#options, this.#s3, this.#granter, this.#lookup.sandboxes)
+    this.#roster = new Roster(this.#options.maxWorkers, (lateSeals) => this.#lateSeals.add(lateSeals))
     this.#reading = new Reading({
       options: this.#options,
       s3: this.#s3,
-      factory: this.#factory,
-      workers: this.#workers,
+      lookup: this.#lookup,
+      workers: this.#roster.workers,
     })
-    this.#limit = pLimit(this.#options.maxWorkers)
     // Every request of every worker that is being started listens to it.
     setMaxListeners(0, this.#closing.signal)
   }
 
   /** Workers that are not terminated, by task id. */
   get workers(): ReadonlyMap<string, Worker> {
-    return this.#workers
+    return this.#roster.workers
   }
 
   /** How many workers wait for a place. */
   get queuedCount(): number {
-    return this.#limit.pendingCount
+    return this.#roster.queuedCount
   }
 
   /**
@@ -93,59 +90,20 @@ export class Conductor implements AsyncDisposable {
     const { taskId } = spawn
     const attaches = spawn.ifExists === 'attach'
     assertAccessPossible(this.#options, spawn.access ?? this.#options.access)
-    const present = this.#workers.get(taskId)
+    const present = this.#roster.workers.get(taskId)
     if (present !== undefined && attaches) return present
-    if (this.#taken.has(taskId)) {
-      throw new ConductorError('EXISTS', `a worker for task ${taskId} is already here`)
-    }
-    this.#closing.signal.throwIfAborted()
-    this.#taken.add(taskId)
     const stop =
       spawn.signal === undefined
         ? this.#closing.signal
         : AbortSignal.any([spawn.signal, this.#closing.signal])
-    return new Promise<Worker>((resolve, reject) => {
-      const giveUp = (): void => {
-        this.#taken.delete(taskId)
-        reject(stop.reason)
-      }
-      // Waiting ends at once; once it is this worker's turn, what was begun is undone first.
-      stop.addEventListener('abort', giveUp, { once: true })
-      // A worker holds its place from the creation of its sandbox until that is gone.
-      void this.#limit(async () => {
-        if (stop.aborted) return
-        stop.removeEventListener('abort', giveUp)
-        try {
-          let closed = (): void => {}
-          const gone = new Promise<void>((done) => {
-            closed = done
-          })
-          const onClosed = (lateSeals: readonly LateSeal[]): void => {
-            this.#workers.delete(taskId)
-            this.#lateSeals.add(lateSeals)
-            closed()
-          }
-          const isNamed = checked.taskId !== undefined
-          const spawned = await this.#noteStart(async () => {
-            const made = await this.#factory.spawn(spawn, isNamed, { signal: stop, onClosed })
-            if (made instanceof Worker) this.#workers.set(taskId, made)
-            return made
-          })
-          if (!(spawned instanceof Worker)) {
-            this.#taken.delete(taskId)
-            if (attaches) return resolve(await this.attach(taskId, { signal: stop }))
-            throw new ConductorError('EXISTS', `task ${taskId} has a worker in sandbox ${spawned[0]?.id}`)
-          }
-          resolve(spawned)
-          // Whoever awaited it has had its turn by then, and listens.
-          setImmediate(() => spawned.tellAll())
-          await gone
-        } catch (error) {
-          reject(error)
-        } finally {
-          this.#taken.delete(taskId)
-        }
-      })
+    const isNamed = checked.taskId !== undefined
+    return this.#roster.admit(taskId, {
+      make: (onClosed) => this.#spawner.spawn(spawn, isNamed, { signal: stop, onClosed }),
+      elsewhere: async ([sandbox]) => {
+        if (attaches) return this.attach(taskId, { signal: stop })
+        throw new ConductorError('EXISTS', `task ${taskId} has a worker in sandbox ${sandbox?.id}`)
+      },
+      stop,
     })
   }
 
@@ -162,11 +120,11 @@ export class Conductor implements AsyncDisposable {
       options,
     )
     this.#closing.signal.throwIfAborted()
-    const present = this.#workers.get(taskId)
+    const present = this.#roster.workers.get(taskId)
     if (present !== undefined) return present
     let bare: string | undefined
-    for (const summary of await this.#factory.findSandboxes(taskId, { signal })) {
-      const found = await this.#factory.find(summary, { signal })
+    for (const summary of await this.#lookup.findSandboxes(taskId, { signal })) {
+      const found = await this.#foundWorkers.find(summary, { signal })
       if (!isEquipped(found)) {
         bare = summary.id
         continue
@@ -194,8 +152,9 @@ export class Conductor implements AsyncDisposable {
     this.#closing.signal.throwIfAborted()
     this.#recovery ??= recoverWorkers({
       conductorId: this.#options.id,
-      factory: this.#factory,
-      isKnown: (taskId) => this.#workers.has(taskId) || this.#taken.has(taskId),
+      lookup: this.#lookup,
+      foundWorkers: this.#foundWorkers,
+      isKnown: (taskId) => this.#roster.isKnown(taskId),
       adopt: (found) => this.#adopt(found, signal),
       onClosed: (lateSeals) => this.#lateSeals.add(lateSeals),
       onWorker,
@@ -253,21 +212,9 @@ export class Conductor implements AsyncDisposable {
     const limit = limits.length === 0 ? undefined : AbortSignal.any(limits)
     // Every request of every worker that is being ended listens to it.
     if (limit !== undefined) setMaxListeners(0, limit)
-    // One that was nearly there is one more to be ended; others are undone.
-    await Promise.race([Promise.allSettled(this.#starting), whenAborted(limit)])
-    const ends = await Promise.allSettled(
-      [...this.#workers.values()].map(async (worker) => {
-        try {
-          await worker.terminate({ signal: limit })
-        } catch (error) {
-          if (limit?.aborted) await worker.detach()
-          throw error
-        }
-      }),
-    )
-    const failures = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []))
+    const failures = await this.#roster.endAll(limit)
     await Promise.all([this.#reading.close(), this.#lateSeals.finish({ signal: limit })])
-    if (this.#workers.size === 0) this.#s3?.close()
+    if (this.#roster.workers.size === 0) this.#s3?.close()
     if (failures.length === 1) throw failures[0]
     if (failures.length > 1) {
       const said = new Set(failures.map((failure) => (failure instanceof Error ? failure.message : failure)))
@@ -281,44 +228,12 @@ export class Conductor implements AsyncDisposable {
     await this.close()
   }
 
-  /** Has closing wait for what is being started. */
-  async #noteStart<T>(start: () => Promise<T>): Promise<T> {
-    const starting = start()
-    this.#starting.add(starting)
-    try {
-      return await starting
-    } finally {
-      this.#starting.delete(starting)
-    }
-  }
-
   /** Makes a found worker this conductor's own, unless it already is. */
   async #adopt(found: EquippedWorker, signal: AbortSignal | undefined): Promise<Worker | undefined> {
-    const { record } = found.inspection
-    const taskId = record.task_id
-    if (this.#taken.has(taskId)) return undefined
-    const onClosed = (lateSeals: readonly LateSeal[]): void => {
-      this.#workers.delete(taskId)
-      this.#taken.delete(taskId)
-      this.#lateSeals.add(lateSeals)
-    }
-    this.#taken.add(taskId)
-    try {
-      const worker = await this.#factory.takeOver(found, record, { signal, onClosed })
-      this.#workers.set(taskId, worker)
-      return worker
-    } catch (error) {
-      onClosed([])
-      throw error
-    }
+    return this.#roster.adopt(found.inspection.record.task_id, (onClosed) =>
+      this.#foundWorkers.takeOver(found, { signal, onClosed }),
+    )
   }
-}
-
-function whenAborted(signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((done) => {
-    if (signal?.aborted) done()
-    else signal?.addEventListener('abort', () => done(), { once: true })
-  })
 }
 
 function newTaskId(): string {

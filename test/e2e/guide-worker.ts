@@ -1,6 +1,6 @@
+import type { RunResult } from '../../src/conductor/command/supervised-command.js'
 import { Conductor } from '../../src/conductor/conductor.js'
 import type { ConductorOptions } from '../../src/conductor/options.js'
-import type { RunResult } from '../../src/conductor/supervised-command.js'
 import type { LocalStack } from '../../src/local/stack.js'
 import { ENV } from '../../src/protocol/environment.js'
 import type { Result } from '../../src/results/result.js'

@@ -1,8 +1,11 @@
 import { expectTypeOf, test } from 'vitest'
 import type { z } from 'zod'
 import type { ConductorOptions, conductorOptionsSchema } from '../../src/conductor/options.js'
-import type { TaskResultsOptions, taskResultsOptionsSchema } from '../../src/conductor/results-options.js'
-import type { SpawnOptions, spawnOptionsSchema } from '../../src/conductor/spawn-options.js'
+import type {
+  TaskResultsOptions,
+  taskResultsOptionsSchema,
+} from '../../src/conductor/reading/results-options.js'
+import type { SpawnOptions, spawnOptionsSchema } from '../../src/conductor/spawn/spawn-options.js'
 import type { DownloadOptions, downloadOptionsSchema } from '../../src/results/download.js'
 import type { ResultFilter, resultFilterSchema } from '../../src/results/filter.js'
 import type { ResultsQuery, resultsQuerySchema } from '../../src/results/many-tasks.js'

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Receipt } from '../../../src/conductor/receipt.js'
-import type { Worker } from '../../../src/conductor/worker.js'
+import type { Receipt } from '../../../src/conductor/end/receipt.js'
+import type { Worker } from '../../../src/conductor/worker/worker.js'
 import { Conductor, isConductorError } from '../../../src/index.js'
 import type { ConductorEvent, ConductorOrder, LabReceipt } from '../messages.js'
 

@@ -1,4 +1,4 @@
-import type { Worker } from '../../../src/conductor/worker.js'
+import type { Worker } from '../../../src/conductor/worker/worker.js'
 import { Conductor } from '../../../src/index.js'
 import type { MatrixMessage, MatrixOrder } from '../matrix/messages.js'
 import type { Steps } from '../matrix/step-hook.js'

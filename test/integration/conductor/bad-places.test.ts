@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
-import type { Worker } from '../../../src/conductor/worker.js'
+import type { Worker } from '../../../src/conductor/worker/worker.js'
 import { startLocalS3 } from '../../../src/local/s3/index.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { makeTempDir } from '../../support/temp-dir.js'

@@ -7,7 +7,7 @@ import {
 } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { ConductorOptions } from '../../../src/conductor/options.js'
-import type { Worker } from '../../../src/conductor/worker.js'
+import type { Worker } from '../../../src/conductor/worker/worker.js'
 import { type ResultsServer, serveResults } from '../../../src/endpoint/index.js'
 import type { Result } from '../../../src/results/result.js'
 import { makeKeys } from '../../support/sealed.js'

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { PutObjectCommand } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { WorkerEvents } from '../../../src/conductor/worker-options.js'
+import type { WorkerEvents } from '../../../src/conductor/worker/worker-events.js'
 import { s3ObjectKey } from '../../../src/protocol/s3-layout.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { thorough } from '../../support/thorough.js'
@@ -333,6 +333,8 @@ describe('a conductor', () => {
     const second = conductor.spawnWorker({ taskId: 'second', signal: stopping.signal })
     stopping.abort(reason)
     await expect(second).rejects.toBe(reason)
+    const third = conductor.spawnWorker({ taskId: 'second', signal: stopping.signal })
+    await expect(third).rejects.toBe(reason)
     const again = conductor.spawnWorker({ taskId: 'second' })
     await first.terminate()
     await (await again).terminate()

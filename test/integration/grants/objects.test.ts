@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import { GetObjectTaggingCommand, HeadObjectCommand, ListMultipartUploadsCommand } from '@aws-sdk/client-s3'
 import { expect, it } from 'vitest'
-import { holds } from '../../../src/conductor/carry.js'
+import { holds } from '../../../src/conductor/end/carry.js'
 import { assertEncrypts } from '../../../src/grants/assert-encrypts.js'
 import { TaskBroker } from '../../../src/grants/broker/task-broker.js'
 import { mintGrant } from '../../../src/grants/mint-grant.js'

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { Sandbox, Volume } from 'e2b'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Worker } from '../../../src/conductor/worker.js'
+import type { Worker } from '../../../src/conductor/worker/worker.js'
 import { taskSource } from '../../../src/results/result-source.js'
 import { createResults } from '../../../src/results/results.js'
 import { E2bSandbox } from '../../../src/sandbox/e2b-sandbox.js'

@@ -1,0 +1,96 @@
+import { isConductorError } from '../../errors.js'
+import type { DeathCause } from '../../protocol/outcome.js'
+import { RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
+import { quote } from '../../sandbox/quote.js'
+import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import type { WorkerExit } from '../end/receipt.js'
+import { tellKills } from './memory-kills.js'
+
+/** A shell's word for a child that SIGKILL ended, the kernel's signal to who has used too much memory. */
+const KILLED_STATUS = 137
+/** The examination must not hold up the news of the end. */
+const EXAMINATION_MS = 10_000
+const MAX_EVIDENCE = 20
+
+/** What an examination came to. */
+export interface PostMortem {
+  readonly cause: DeathCause
+  /** One finding each. */
+  readonly evidence: readonly string[]
+  readonly lastHeartbeatAt: Date | undefined
+}
+
+/** The command that ended. */
+export interface Deceased {
+  readonly taskId: string
+  readonly localDir: string
+  readonly runId: string
+  readonly cwd: string
+  /** The last of its standard error. */
+  readonly stderrTail: string
+}
+
+/** Why a command ended, if not by itself; asks its sandbox only where it cannot be known otherwise. */
+export async function examineEnd(
+  sandbox: RemoteSandbox,
+  exit: WorkerExit,
+  deceased: Deceased,
+): Promise<PostMortem | undefined> {
+  const { outcome, exitCode, signal } = exit
+  const status = signal ?? (exitCode === null ? 'an unseen end' : `status ${exitCode}`)
+  if (outcome === 'timed_out') return known('deadline', `stopped at its deadline, with ${status}`)
+  if (outcome === 'killed') return known('stopped', `stopped by its conductor, with ${status}`)
+  const isKilled = signal !== null || exitCode === null || exitCode === KILLED_STATUS
+  const saysFull = exitCode !== 0 && /No space left on device|ENOSPC/.test(deceased.stderrTail)
+  if (!isKilled && !saysFull) return undefined
+  const { memory, disks, heartbeat } = await look(sandbox, deceased)
+  const evidence = [`ended with ${status}`, ...memory, ...disks].slice(0, MAX_EVIDENCE)
+  const cause = causeOf()
+  return { cause, evidence, lastHeartbeatAt: heartbeat }
+
+  function causeOf(): DeathCause {
+    // The kernel's memory killer sends SIGKILL and nothing else.
+    const bySigkill = isKilled && (signal === null || signal === 'SIGKILL')
+    if (!saysFull && bySigkill && memory.some((line) => /oom_kill [1-9]|[Kk]illed process/.test(line)))
+      return 'out_of_memory'
+    if (saysFull || disks.some((line) => line.includes(' 100%'))) return 'disk_full'
+    return signal === null && exitCode === null ? 'supervisor_killed' : 'signal'
+  }
+}
+
+function known(cause: DeathCause, finding: string): PostMortem {
+  return { cause, evidence: [finding], lastHeartbeatAt: undefined }
+}
+
+interface Findings {
+  readonly memory: readonly string[]
+  readonly disks: readonly string[]
+  readonly heartbeat: Date | undefined
+}
+
+async function look(sandbox: RemoteSandbox, { taskId, localDir, runId, cwd }: Deceased): Promise<Findings> {
+  const run = `${workerFolder(localDir, taskId)}/${WORKER_FILES.runs}/${runId}`
+  const script = `{ ${tellKills(`${run}/${RUN_FILES.before}`)}
+} | sed 's/^/memory /'
+df -Pk -- ${quote(cwd)} ${quote(localDir)} 2>/dev/null | sed 1d | cut -c 1-200 | sort -u | sed 's/^/disk /'
+echo "heartbeat $(date -r ${quote(`${run}/${RUN_FILES.heartbeat}`)} +%s 2>/dev/null)"`
+  let stdout = ''
+  try {
+    ;({ stdout } = await sandbox.run(script, { timeoutMs: EXAMINATION_MS }))
+  } catch (error) {
+    if (!isConductorError(error)) throw error
+    // Evidence is welcome and not needed; whoever drains the sandbox learns what is wrong with it.
+    return { memory: [], disks: [], heartbeat: undefined }
+  }
+  const after = (word: string): string[] =>
+    stdout
+      .split('\n')
+      .filter((line) => line.startsWith(`${word} `))
+      .map((line) => line.slice(word.length + 1).replace(/\s+/g, ' '))
+  const beat = Number(after('heartbeat')[0] || Number.NaN)
+  return {
+    memory: after('memory'),
+    disks: after('disk'),
+    heartbeat: Number.isFinite(beat) ? new Date(beat * 1000) : undefined,
+  }
+}

@@ -1,0 +1,247 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { CallOptions } from '../../call-options.js'
+import { ConductorError, isConductorError } from '../../errors.js'
+import { parseExitRecord } from '../../protocol/parse.js'
+import { RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
+import { quote } from '../../sandbox/quote.js'
+import type { RemoteSandbox, RunningCommand } from '../../sandbox/remote-sandbox.js'
+import { readLimited } from '../../sandbox/sandbox-files.js'
+import { LEASE_MS } from '../lease.js'
+import { followLogs, LOG_LIMIT_BYTES, type LogOffsets } from './follow-log.js'
+import { inspectWorker } from './inspect.js'
+import { noteKills } from './memory-kills.js'
+import { OutputStream } from './output-stream.js'
+import { FENCED_STATUS, takeRun } from './run-fence.js'
+
+/** How often a broken connection to a command is taken up again before its end counts as unseen. */
+const MAX_RECONNECTS = 5
+const RECONNECT_PAUSE_MS = 500
+const MAX_STARTS = 3
+/** What E2B says of a process that a signal ended, and we of one whose end nobody saw. */
+const UNSEEN = { exitCode: -1 } as const
+/** The supervisor's own time to write down an exit after it killed its command. */
+const SUPERVISOR_MARGIN_MS = 5_000
+
+/** What to run, and for whom. */
+export interface CommandSpec {
+  readonly taskId: string
+  readonly runId: string
+  readonly localDir: string
+  readonly command: string
+  readonly cwd: string
+  readonly env: Readonly<Record<string, string>>
+  /** Persisted by the supervisor when the command ends. */
+  readonly outputs: readonly string[]
+  /** Between SIGTERM and SIGKILL when it is stopped. */
+  readonly graceMs: number
+  readonly onStdout: (text: string) => void
+  readonly onStderr: (text: string) => void
+}
+
+/** How a command of a worker ended and what it printed. */
+export interface RunResult {
+  /** Numbers the worker's commands from 1. */
+  readonly runId: string
+  /** Null when a signal ended it. */
+  readonly exitCode: number | null
+  /** For example `SIGKILL`; null when it exited by itself, or, without an exit code, when nobody saw which. */
+  readonly signal: string | null
+  /** All it printed; kept in memory. */
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A command that runs under the persister's supervisor, which keeps its output and exit in the worker's folder whoever watches. */
+export class SupervisedCommand {
+  readonly runId: string
+  /** Settles when the command has ended or its end can no longer be seen (`SANDBOX_GONE`, `UNAVAILABLE`). */
+  readonly ended: Promise<RunResult>
+  readonly #sandbox: RemoteSandbox
+  readonly #spec: CommandSpec
+  readonly #stdout: OutputStream
+  readonly #stderr: OutputStream
+  readonly #pid: number | undefined
+  readonly #left = new AbortController()
+  readonly #running: RunningCommand | undefined
+
+  private constructor(
+    sandbox: RemoteSandbox,
+    spec: CommandSpec,
+    pid: number | undefined,
+    streams: { readonly stdout: OutputStream; readonly stderr: OutputStream },
+    running?: RunningCommand,
+  ) {
+    this.runId = spec.runId
+    this.#sandbox = sandbox
+    this.#spec = spec
+    this.#pid = pid
+    this.#stdout = streams.stdout
+    this.#stderr = streams.stderr
+    this.#running = running
+    this.ended = this.#follow(running)
+    // Whoever awaits it hears of a failure; nobody may be awaiting it yet.
+    this.ended.catch(() => {})
+  }
+
+  /** Resolves once the command has started. An answer that was lost on the way starts nothing twice. */
+  static async start(
+    sandbox: RemoteSandbox,
+    spec: CommandSpec,
+    options: CallOptions = {},
+  ): Promise<SupervisedCommand> {
+    const streams = { stdout: new OutputStream(0, spec.onStdout), stderr: new OutputStream(0, spec.onStderr) }
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const running = await sandbox.start(commandLine(spec), {
+          cwd: spec.cwd,
+          envs: spec.env,
+          onStdout: streams.stdout.takeText,
+          onStderr: streams.stderr.takeText,
+          signal: options.signal,
+        })
+        return new SupervisedCommand(sandbox, spec, running.pid, streams, running)
+      } catch (error) {
+        if (!isConductorError(error) || !error.retryable || attempt === MAX_STARTS) throw error
+        const { lastRun, pid } = await inspectWorker(sandbox, spec, options)
+        if (String(lastRun) === spec.runId) return SupervisedCommand.resume(sandbox, spec, pid)
+      }
+    }
+  }
+
+  /** Takes up a command that somebody else started, and what it has printed since the given bytes. */
+  static resume(
+    sandbox: RemoteSandbox,
+    spec: CommandSpec,
+    pid: number | undefined,
+    from: LogOffsets = { stdout: 0, stderr: 0 },
+  ): SupervisedCommand {
+    return new SupervisedCommand(sandbox, spec, pid, {
+      stdout: new OutputStream(from.stdout, spec.onStdout),
+      stderr: new OutputStream(from.stderr, spec.onStderr),
+    })
+  }
+
+  /** Asks the command to end, kills it after its grace, and resolves when it has ended. */
+  async stop(options: CallOptions = {}): Promise<void> {
+    if (this.#pid === undefined) return void (await this.ended)
+    const waited = new AbortController()
+    const ended = this.ended.then(
+      () => true,
+      () => true,
+    )
+    try {
+      await this.#sandbox.run(`kill -TERM ${this.#pid} 2>/dev/null; true`, options)
+      const limitMs = this.#spec.graceMs + SUPERVISOR_MARGIN_MS
+      const late = delay(limitMs, false, { signal: waited.signal, ref: true }).catch(() => false)
+      if (await Promise.race([ended, late])) return
+      await this.#sandbox.run(`kill -KILL ${this.#pid} 2>/dev/null; true`, options)
+      await ended
+    } finally {
+      waited.abort()
+    }
+  }
+
+  /** Sees no more of the command, whatever becomes of it; `ended` rejects with the reason. */
+  async leave(
+    reason = new ConductorError('CLOSED', `run ${this.runId} of ${this.#spec.taskId} was left to itself`),
+  ): Promise<void> {
+    this.#left.abort(reason)
+    await this.#running?.disconnect()
+  }
+
+  /** Stops the command when its caller gives it up. */
+  stopOnAbort(signal: AbortSignal): void {
+    const stop = (): void => {
+      // A command that cannot be stopped is one whose end cannot be seen, which whoever awaits it hears.
+      this.stop().catch(() => {})
+    }
+    if (signal.aborted) stop()
+    else signal.addEventListener('abort', stop, { once: true })
+    const forget = (): void => signal.removeEventListener('abort', stop)
+    this.ended.then(forget, forget)
+  }
+
+  /** Over the live connection while there is one, and once that broke by the logs that the supervisor keeps. */
+  async #follow(running: RunningCommand | undefined): Promise<RunResult> {
+    let exitCode: number = UNSEEN.exitCode
+    for (let attempt = 0; ; attempt++) {
+      try {
+        if (attempt === 0 && running !== undefined) exitCode = (await running.wait()).exitCode
+        // An earlier request of this very command has come through after all, or another conductor has closed the worker.
+        if (exitCode === FENCED_STATUS) exitCode = UNSEEN.exitCode
+        else if (attempt === 0 && running !== undefined) return await this.#complete(exitCode)
+        await this.#readLogs()
+        return await this.#complete(exitCode)
+      } catch (error) {
+        this.#left.signal.throwIfAborted()
+        if (!isConductorError(error) || error.code === 'SANDBOX_GONE' || attempt === MAX_RECONNECTS)
+          throw error
+        await delay(RECONNECT_PAUSE_MS * attempt)
+        if (error.code === 'SANDBOX_PAUSED') await this.#sandbox.resume(LEASE_MS)
+      }
+    }
+  }
+
+  async #readLogs(): Promise<void> {
+    const { taskId, runId, localDir } = this.#spec
+    await followLogs(this.#sandbox, {
+      taskId,
+      runId,
+      localDir,
+      from: { stdout: this.#stdout.offset, stderr: this.#stderr.offset },
+      onStdout: this.#stdout.takeBytes,
+      onStderr: this.#stderr.takeBytes,
+      signal: this.#left.signal,
+    })
+  }
+
+  /** A shell's status above 128 may be a signal or the command's own word for it; the exit record knows. */
+  async #complete(exitCode: number): Promise<RunResult> {
+    const { runId } = this
+    const printed = { stdout: this.#stdout.text, stderr: this.#stderr.text }
+    if (exitCode >= 0 && exitCode <= 128) return { runId, exitCode, signal: null, ...printed }
+    const path = `${workerFolder(this.#spec.localDir, this.#spec.taskId)}/${WORKER_FILES.runs}/${runId}/${RUN_FILES.exit}`
+    try {
+      const record = parseExitRecord((await readLimited(await this.#sandbox.openFile(path))) ?? '')
+      return { runId, exitCode: record.code, signal: record.signal, ...printed }
+    } catch (error) {
+      if (!isConductorError(error) || (error.code !== 'NOT_FOUND' && error.code !== 'PROTOCOL')) throw error
+      // The supervisor itself was killed before it could write; by which signal, nobody knows.
+      if (exitCode === UNSEEN.exitCode) return { runId, exitCode: null, signal: null, ...printed }
+      throw new ConductorError('COMMAND_FAILED', `the command's end was not recorded (status ${exitCode})`, {
+        cause: error,
+      })
+    }
+  }
+}
+
+function commandLine(spec: CommandSpec): string {
+  const folder = workerFolder(spec.localDir, spec.taskId)
+  const bin = `${folder}/${WORKER_FILES.bin}`
+  const words = [
+    'sh',
+    `${bin}/persist-result`,
+    'run',
+    '--run-id',
+    spec.runId,
+    '--task-id',
+    spec.taskId,
+    '--grace',
+    `${Math.max(1, spec.graceMs)}ms`,
+    '--log-limit',
+    String(LOG_LIMIT_BYTES),
+    ...spec.outputs.flatMap((path) => ['--output', path]),
+    '--',
+    '/bin/bash',
+    '-c',
+    spec.command,
+  ]
+  // E2B writes files as 0644: the tools must be executable, and the grant is nobody else's business.
+  const modes = `chmod 755 ${quote(bin)}/*; chmod 600 ${quote(`${folder}/${WORKER_FILES.grant}`)} 2>/dev/null; chmod 700 ${quote(`${folder}/broker`)} 2>/dev/null`
+  const run = `${folder}/${WORKER_FILES.runs}/${spec.runId}`
+  // By its number another conductor finds the supervisor, which is what this shell is about to become; so that comes first.
+  const pid = `${takeRun(spec)}
+{ echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}; } 2>/dev/null`
+  const before = noteKills(`${run}/${RUN_FILES.before}`)
+  return `${pid}; ${modes}; ${before}; exec ${words.map(quote).join(' ')}`
+}

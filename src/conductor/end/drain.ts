@@ -1,0 +1,67 @@
+import type { CallOptions } from '../../call-options.js'
+import { ConductorError } from '../../errors.js'
+import type { DrainReport } from '../../protocol/drain.js'
+import { parseDrainReport } from '../../protocol/parse.js'
+import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
+import { quote } from '../../sandbox/quote.js'
+import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+
+/** How long a drain waits for another; each of its uploads has a deadline of its own. */
+const WAIT_SECONDS = 60
+
+/** What to drain. */
+export interface DrainSpec {
+  readonly taskId: string
+  readonly localDir: string
+  readonly outputs: readonly string[]
+  readonly cwd: string
+  /** Refuses from then on what only the spool would have: the sandbox, and its spool with it, is about to go. */
+  readonly seal: boolean
+}
+
+/** Has the sandbox persist its declared outputs, deliver what is pending, and tell all it holds: one command. */
+export async function drainSandbox(
+  sandbox: RemoteSandbox,
+  spec: DrainSpec,
+  options: CallOptions = {},
+): Promise<DrainReport> {
+  const program = `${workerFolder(spec.localDir, spec.taskId)}/${WORKER_FILES.bin}/persist-result`
+  const words = [
+    'sh',
+    program,
+    'drain',
+    '--json',
+    '--task-id',
+    spec.taskId,
+    ...(spec.seal ? ['--seal'] : []),
+    ...spec.outputs.flatMap((path) => ['--output', path]),
+  ]
+  const lock = `${workerFolder(spec.localDir, spec.taskId)}/${WORKER_FILES.draining}`
+  const { exitCode, stdout, stderr } = await sandbox.run(oneAtATime(lock, words.map(quote).join(' ')), {
+    cwd: spec.cwd,
+    signal: options.signal,
+  })
+  if (exitCode !== 0) {
+    throw new ConductorError(
+      'COMMAND_FAILED',
+      `draining ${spec.taskId} failed with status ${exitCode}: ${stderr.trim().slice(-2000)}`,
+    )
+  }
+  const report = parseDrainReport(stdout)
+  // The sandbox's word about another task is worth nothing.
+  return { ...report, records: report.records.filter(({ task_id }) => task_id === spec.taskId) }
+}
+
+/**
+ * Shell that runs a command when no other runs under the same lock. The drain of a conductor that was killed goes on without it,
+ * and two at once would each find an output that nobody has stored yet. Where there is no flock, as in a few small images, or
+ * one drain takes very long, an output may so be stored under two keys; nothing is lost by that.
+ */
+function oneAtATime(lock: string, command: string): string {
+  const file = quote(lock)
+  return `if command -v flock >/dev/null && { : >>${file}; } 2>/dev/null; then
+  exec 9>>${file}
+  timeout ${WAIT_SECONDS} flock 9 2>/dev/null || :
+fi
+exec ${command}`
+}

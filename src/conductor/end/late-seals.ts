@@ -1,0 +1,71 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { CallOptions } from '../../call-options.js'
+import { isConductorError } from '../../errors.js'
+import { backOffMs } from '../back-off.js'
+
+/** Writes down a worker's end that S3 could not take at the time; rejects while it still cannot. */
+export type LateSeal = (options: CallOptions) => Promise<void>
+
+/** Ends of workers that are not written down yet. Who comes later would take such a worker for one that was lost, and not know why. */
+export class LateSeals {
+  /** In the order in which they are to be written. */
+  #open: LateSeal[] = []
+  #tries = 0
+  #isOver = false
+  #timer: NodeJS.Timeout | undefined
+  #trying: Promise<void> = Promise.resolve()
+
+  /** Tries in the background from now on; it does not keep the process from ending. */
+  add(seals: readonly LateSeal[]): void {
+    if (seals.length === 0) return
+    this.#open.push(...seals)
+    this.#wind()
+  }
+
+  /** Tries until all are written or the signal says that it is enough; once, without one. */
+  async finish({ signal }: CallOptions = {}): Promise<void> {
+    this.#isOver = true
+    clearTimeout(this.#timer)
+    for (let tries = 0; this.#open.length > 0; tries++) {
+      await this.#try({ signal })
+      if (this.#open.length === 0 || signal === undefined || signal.aborted) return
+      // Being told that it is enough ends the wait as well.
+      await delay(backOffMs(tries), undefined, { signal }).catch(() => {})
+    }
+  }
+
+  #wind(): void {
+    clearTimeout(this.#timer)
+    if (this.#isOver) return
+    this.#timer = setTimeout(
+      () => {
+        void this.#try({}).then(() => {
+          if (this.#open.length > 0) this.#wind()
+        })
+      },
+      backOffMs(this.#tries++),
+    )
+    this.#timer.unref()
+  }
+
+  /** One after the other, and one go at a time. */
+  #try(options: CallOptions): Promise<void> {
+    this.#trying = this.#trying.then(() => this.#goThrough(options))
+    return this.#trying
+  }
+
+  async #goThrough({ signal }: CallOptions): Promise<void> {
+    for (let next = this.#open[0]; next !== undefined; next = this.#open[0]) {
+      try {
+        await next({ signal })
+      } catch (error) {
+        if (signal?.aborted) return
+        if (!isConductorError(error)) throw error
+        if (error.retryable) return
+        // What will never be taken is not offered again: the receipt said that it was not sealed.
+      }
+      this.#open.shift()
+      this.#tries = 0
+    }
+  }
+}

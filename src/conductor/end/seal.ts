@@ -1,0 +1,96 @@
+import type { CallOptions } from '../../call-options.js'
+import { DEATH_CERTIFICATE_NAME } from '../../protocol/death-certificate.js'
+import { compareKeys, splitKey } from '../../protocol/key.js'
+import type { Manifest, ManifestAttempt } from '../../protocol/manifest.js'
+import type { ResultRecord } from '../../protocol/record.js'
+import type { ManifestStore } from '../../stores/manifest-store.js'
+import type { WorkerExit } from './receipt.js'
+
+/** What one sandbox of a task came to. */
+export interface SealOptions extends CallOptions {
+  readonly taskId: string
+  readonly attempt: number
+  /** Empty where nobody lived to see which it was; the spawn then tells. */
+  readonly sandboxId: string
+  readonly spawnId: string
+  readonly exit: WorkerExit
+  /** Kept results that the sandbox held, or that were found of one that is gone. */
+  readonly records: readonly ResultRecord[]
+  /** False when the sandbox was gone before anybody asked what it holds. */
+  readonly drained: boolean
+}
+
+/**
+ * Writes a sandbox's end into its task's manifest, beside what earlier sandboxes of the task left. Where another conductor
+ * sealed this very sandbox before it went, that one's word stands.
+ */
+export async function sealTask(manifests: ManifestStore, options: SealOptions): Promise<Manifest> {
+  const { signal } = options
+  const change = (present: Manifest | undefined): Manifest | undefined => addAttempt(present, options)
+  // A task has one sandbox as a rule, and then nothing is there yet.
+  const sealed = await manifests.update(options.taskId, change, { signal, expectNone: true })
+  return sealed as Manifest
+}
+
+/** What was written down of a sandbox, by whomever. */
+export function findAttempt(
+  manifest: Manifest | undefined,
+  sandbox: Pick<SealOptions, 'sandboxId' | 'spawnId'>,
+): ManifestAttempt | undefined {
+  return manifest?.attempts.find((attempt) => isOf(attempt, sandbox))
+}
+
+/** Key of the certificate that a sandbox's end was sealed with, if it was with one. */
+export function certificateOf(attempt: ManifestAttempt | undefined): string | undefined {
+  const keys = attempt?.keys ?? []
+  return keys.find((key) => splitKey(key).name === DEATH_CERTIFICATE_NAME)
+}
+
+/** One that was missed, or turned up after all, is known by its spawn. */
+function isOf(
+  { sandbox_id, spawn_id }: ManifestAttempt,
+  { sandboxId, spawnId }: Pick<SealOptions, 'sandboxId' | 'spawnId'>,
+): boolean {
+  return sandboxId === '' || sandbox_id === '' ? spawn_id === spawnId : sandbox_id === sandboxId
+}
+
+function addAttempt(present: Manifest | undefined, options: SealOptions): Manifest | undefined {
+  const { taskId, sandboxId, spawnId, attempt, exit, records, drained } = options
+  const before = present?.attempts ?? []
+  const own = before.find((other) => isOf(other, options))
+  if (!drained && own !== undefined) return undefined
+  const now = new Date().toISOString()
+  const others = before.filter((other) => other !== own)
+  const status =
+    exit.exitCode === null && exit.signal === null ? null : { code: exit.exitCode, signal: exit.signal }
+  // A spool on a volume holds what earlier sandboxes left as well.
+  const attributed = new Set(others.flatMap(({ keys }) => keys))
+  const mine: ManifestAttempt = {
+    attempt,
+    sandbox_id: sandboxId,
+    spawn_id: spawnId,
+    ended_at: now,
+    outcome: exit.outcome,
+    exit: status,
+    cause: exit.cause ?? null,
+    keys: [...new Set([...(own?.keys ?? []), ...records.map(({ key }) => key)])].filter(
+      (key) => !attributed.has(key),
+    ),
+  }
+  const attempts = [...others, mine]
+  // The end of an earlier sandbox may be written down after that of the last, which is the task's.
+  const last = attempts.reduce((latest, next) => (next.attempt >= latest.attempt ? next : latest))
+  const byKey = new Map([...(present?.results ?? []), ...records].map((record) => [record.key, record]))
+  return {
+    v: 1,
+    task_id: taskId,
+    sealed_at: now,
+    outcome: last.outcome,
+    exit: last.exit,
+    // What another sandbox may have left unseen stays so.
+    complete: drained && (others.length === 0 || present?.complete === true),
+    attempts,
+    ...(present?.deleting === undefined ? {} : { deleting: present.deleting }),
+    results: [...byKey.values()].sort((a, b) => compareKeys(a.key, b.key)),
+  }
+}

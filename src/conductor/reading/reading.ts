@@ -1,0 +1,96 @@
+import type { CallOptions } from '../../call-options.js'
+import { checkOptions } from '../../check-options.js'
+import { assertTaskId } from '../../protocol/key.js'
+import { createManyResults, type ManyTasksContext, type ResultsQuery } from '../../results/many-tasks.js'
+import { type PruneContext, type PruneOptions, type PruneReport, pruneTasks } from '../../results/prune.js'
+import { taskSource } from '../../results/result-source.js'
+import { createResults, type Results } from '../../results/results.js'
+import { createTasks, type Tasks, type TasksOptions } from '../../results/tasks.js'
+import { SandboxVisits } from '../../sandbox/sandbox-visits.js'
+import type { S3Location } from '../../stores/s3/s3-location.js'
+import { S3Manifests } from '../../stores/s3/s3-manifests.js'
+import { S3Store } from '../../stores/s3/s3-store.js'
+import type { ResolvedOptions } from '../options.js'
+import type { TaskLookup } from '../task-lookup.js'
+import type { Worker } from '../worker/worker.js'
+import { foundSandboxes } from './found-sandboxes.js'
+import { type RehomeOptions, type RehomeReport, rehomeResults } from './rehome.js'
+import { type TaskResultsOptions, taskResultsOptionsSchema } from './results-options.js'
+import { taskIndexes } from './task-indexes.js'
+
+/** What reading needs to know of the conductor. */
+export interface ReadingParts {
+  readonly options: ResolvedOptions
+  readonly s3: S3Location | undefined
+  readonly lookup: TaskLookup
+  readonly workers: ReadonlyMap<string, Worker>
+}
+
+/** The conductor's side that reads what tasks left, and deletes it; it needs none of their workers. */
+export class Reading {
+  readonly #parts: ReadingParts
+  readonly #visits: SandboxVisits
+
+  constructor(parts: ReadingParts) {
+    this.#parts = parts
+    this.#visits = new SandboxVisits(parts.options.e2b)
+  }
+
+  results(tasks: string | ResultsQuery, options: TaskResultsOptions = {}): Results {
+    if (typeof tasks !== 'string') return createManyResults(this.#context(), tasks)
+    assertTaskId(tasks)
+    const reading = checkOptions('results', taskResultsOptionsSchema, options)
+    const worker = this.#parts.workers.get(tasks)
+    if (worker !== undefined) return worker.results
+    const { lookup } = this.#parts
+    const places = lookup.placesOf(tasks)
+    const from = { options: this.#parts.options, provider: lookup.sandboxes, visits: this.#visits }
+    const stores = [...places.stores, ...foundSandboxes(tasks, places, from, reading)]
+    const { manifests, encryption } = places
+    const decryptor = encryption?.decryptor
+    return createResults(taskSource({ taskId: tasks, manifests, decryptor, stores: async () => stores }))
+  }
+
+  tasks(options: TasksOptions): Tasks {
+    return createTasks(this.#context(), options)
+  }
+
+  async prune(options: PruneOptions): Promise<PruneReport> {
+    const { lookup, workers } = this.#parts
+    const isAlive = async (taskId: string, call: CallOptions): Promise<boolean> =>
+      workers.has(taskId) ||
+      (options.unsealed === true && (await lookup.findSandboxes(taskId, call)).length > 0)
+    const forget: PruneContext['forget'] = async (taskId, call) =>
+      lookup.placesOf(taskId).intents?.prune(taskId, call)
+    return pruneTasks({ ...this.#context(), isAlive, forget }, options)
+  }
+
+  async rehome(options: RehomeOptions): Promise<RehomeReport> {
+    const { s3 } = this.#parts
+    const context = {
+      s3: s3 === undefined ? undefined : new S3Store(s3),
+      manifests: s3 === undefined ? undefined : new S3Manifests(s3),
+      resultsOf: (tasks: string | readonly string[]) => this.results({ tasks }),
+    }
+    return rehomeResults(context, options)
+  }
+
+  /** Puts sandboxes back that were woken to be read. */
+  async close(): Promise<void> {
+    await this.#visits.close()
+  }
+
+  #context(): ManyTasksContext {
+    const { options, s3, lookup, workers } = this.#parts
+    return {
+      ...taskIndexes(options, s3),
+      of: (taskId) => {
+        const { manifests, stores, encryption } = lookup.placesOf(taskId)
+        const decryptor = encryption?.decryptor
+        return (
+          workers.get(taskId)?.resultsContext ?? { taskId, manifests, decryptor, stores: async () => stores }
+        )
+      },
+    }
+  }
+}

@@ -1,0 +1,99 @@
+import type { CallOptions } from '../../call-options.js'
+import { ConductorError, isConductorError } from '../../errors.js'
+import type { Granter } from '../../grants/granter.js'
+import type { WorkerGrant } from '../../grants/worker-grant.js'
+import type { WorkerRecord } from '../../protocol/worker-record.js'
+import type { RemoteSandbox, SandboxProvider, SandboxSummary } from '../../sandbox/remote-sandbox.js'
+import type { S3Location } from '../../stores/s3/s3-location.js'
+import { type Inspection, inspectWorker } from '../command/inspect.js'
+import { LEASE_MS } from '../lease.js'
+import type { Access, ResolvedOptions } from '../options.js'
+import { placesOf, type TaskPlaces } from '../places.js'
+import { identityOf } from '../sandbox-metadata.js'
+import { grantEnd, issueGrant } from '../worker/issue-grant.js'
+import { Worker, type WorkerParts } from '../worker/worker.js'
+
+/** A sandbox of ours that runs, and where its worker stands. */
+export interface FoundWorker {
+  readonly sandbox: RemoteSandbox
+  readonly places: TaskPlaces
+  readonly access: Access
+  readonly inspection: Inspection
+}
+
+/** A found sandbox in which a conductor has put its tools. */
+export type EquippedWorker = FoundWorker & {
+  readonly inspection: { readonly record: WorkerRecord }
+}
+
+/** Whether there is a worker to go on with. */
+export function isEquipped(found: FoundWorker): found is EquippedWorker {
+  return found.inspection.record !== undefined
+}
+
+/** Finds out what is in sandboxes that somebody else made, and takes their workers over. */
+export class FoundWorkers {
+  readonly #options: ResolvedOptions
+  readonly #s3: S3Location | undefined
+  readonly #granter: Granter
+  readonly #sandboxes: SandboxProvider
+
+  constructor(
+    options: ResolvedOptions,
+    s3: S3Location | undefined,
+    granter: Granter,
+    sandboxes: SandboxProvider,
+  ) {
+    this.#options = options
+    this.#s3 = s3
+    this.#granter = granter
+    this.#sandboxes = sandboxes
+  }
+
+  /** Wakes a sandbox if it is paused, and asks where its worker stands. */
+  async find(summary: SandboxSummary, { signal }: CallOptions = {}): Promise<FoundWorker> {
+    const identity = identityOf(summary)
+    if (identity === undefined) {
+      throw new ConductorError('INVALID_OPTION', `sandbox ${summary.id} was not made by a conductor`)
+    }
+    const sandbox = await this.#sandboxes.connect(summary.id, LEASE_MS, { signal })
+    const places = placesOf(identity, this.#options, this.#s3)
+    const inspection = await inspectWorker(
+      sandbox,
+      { taskId: identity.taskId, localDir: identity.localDir },
+      { signal },
+    )
+    return { sandbox, places, access: identity.access, inspection }
+  }
+
+  /** Makes a worker of a sandbox that was found; its command goes on, and its grant is kept good. */
+  async takeOver(
+    { sandbox, places, access, inspection }: EquippedWorker,
+    { signal, onClosed }: CallOptions & Pick<WorkerParts, 'onClosed'>,
+  ): Promise<Worker> {
+    const { record } = inspection
+    const endsAtMs = Date.parse(record.deadline_at)
+    // One that slept past its own time is woken for a lease, in which it is stopped and stores what it has.
+    const isLate = endsAtMs <= Date.now()
+    const expiresAt = grantEnd(isLate ? Date.now() + LEASE_MS : endsAtMs)
+    const { localDir } = places
+    const identity = { taskId: record.task_id, localDir, access, inherited: true }
+    const grant = await issueGrant(this.#options, this.#granter, identity, expiresAt, { signal })
+    // Any other that it has is as good, and lasts as long.
+    if (grant?.endsEarly || (isLate && grant !== undefined)) await install(grant, sandbox, { signal })
+    const worker = new Worker({ sandbox, record, places, grant, onClosed, found: inspection })
+    await grant?.serve(sandbox, (event) => worker.emit('grant', event))
+    return worker
+  }
+}
+
+/** A sandbox that takes no new grant, such as one whose disk is full, goes on with the one it has. */
+async function install(grant: WorkerGrant, sandbox: RemoteSandbox, options: CallOptions): Promise<void> {
+  try {
+    await grant.install(sandbox, options)
+  } catch (error) {
+    // What it then cannot deliver itself, the conductor carries.
+    if (!isConductorError(error) || error.code === 'SANDBOX_GONE' || error.code === 'SANDBOX_PAUSED')
+      throw error
+  }
+}

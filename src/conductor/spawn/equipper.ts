@@ -1,0 +1,157 @@
+import { ConductorError } from '../../errors.js'
+import { egressRules } from '../../grants/egress.js'
+import type { Granter } from '../../grants/granter.js'
+import type { WorkerRecord } from '../../protocol/worker-record.js'
+import { ensureVolume } from '../../sandbox/e2b-volume.js'
+import type {
+  CreateSandboxOptions,
+  RemoteSandbox,
+  SandboxFile,
+  SandboxProvider,
+} from '../../sandbox/remote-sandbox.js'
+import type { S3Location } from '../../stores/s3/s3-location.js'
+import { insist } from '../back-off.js'
+import { toUndeclaredRecord } from '../end/undeclared.js'
+import { LEASE_MS } from '../lease.js'
+import type { ResolvedOptions } from '../options.js'
+import type { TaskPlaces } from '../places.js'
+import { toMetadata } from '../sandbox-metadata.js'
+import type { AttemptParts } from '../worker/attempt.js'
+import { workerFiles } from '../worker/worker-files.js'
+import { createSandbox } from './create-sandbox.js'
+import { DEFAULT_CWD, provision } from './provision.js'
+import type { ResolvedSpawn } from './spawn-options.js'
+import { takenKeyFiles } from './taken-keys.js'
+
+/** What a sandbox is wanted for. */
+export interface EquipOptions {
+  readonly spawn: ResolvedSpawn
+  readonly spawnId: string
+  readonly places: TaskPlaces
+  /** Numbers this sandbox among the task's. */
+  readonly attempt: number
+  /** When the worker's time is up; where this is left out it begins with the sandbox. */
+  readonly endsAt?: Date | undefined
+  /** Rejects when the task was taken over while the sandbox was made. */
+  readonly confirm: () => Promise<void>
+  readonly signal: AbortSignal
+}
+
+/** Makes sandboxes and puts into them what a worker needs. */
+export class Equipper {
+  readonly #options: ResolvedOptions
+  readonly #s3: S3Location | undefined
+  readonly #granter: Granter
+  readonly #sandboxes: SandboxProvider
+  readonly #volumes = new Map<string, Promise<void>>()
+
+  constructor(
+    options: ResolvedOptions,
+    s3: S3Location | undefined,
+    granter: Granter,
+    sandboxes: SandboxProvider,
+  ) {
+    this.#options = options
+    this.#s3 = s3
+    this.#granter = granter
+    this.#sandboxes = sandboxes
+  }
+
+  /** Resolves once nothing but a command is missing; what was made is undone when that fails. Its grant is not served yet. */
+  async equip(wanted: EquipOptions): Promise<AttemptParts> {
+    const { spawn, spawnId, places, confirm, signal } = wanted
+    const { taskId } = spawn
+    const { volume, localDir } = places
+    const access = spawn.access ?? this.#options.access
+    const timeoutMs = wanted.endsAt === undefined ? spawn.timeoutMs : wanted.endsAt.getTime() - Date.now()
+    const { envs, files, grant } = await provision(
+      this.#options,
+      this.#s3,
+      this.#granter,
+      { ...spawn, timeoutMs },
+      { signal },
+    )
+    if (volume !== undefined) await this.#ensureVolume(volume)
+    const encryptionKey = this.#options.encryption?.publicKey
+    const conductorId = this.#options.id
+    const identity = { taskId, spawnId, conductorId, localDir, volume, access, encryptionKey }
+    const { sandbox, removeStrays } = await createSandbox(
+      this.#sandboxes,
+      {
+        template: spawn.template ?? this.#options.template,
+        timeoutMs: LEASE_MS,
+        metadata: { ...spawn.metadata, ...toMetadata(identity) },
+        envs,
+        ...(volume === undefined ? {} : { volumeMounts: { [localDir]: volume } }),
+        network: this.#network(),
+        signal,
+      },
+      spawn.retries.create,
+    )
+    const record = recordOf(wanted)
+    try {
+      await removeStrays()
+      await confirm()
+      const taken = await this.#takenKeys(wanted)
+      await sandbox.writeFiles([...files, ...taken, ...workerFiles(record, localDir)], { signal })
+      return { sandbox, record, grant, removeStrays }
+    } catch (error) {
+      await grant?.end()
+      await discard(sandbox, error)
+      throw error
+    }
+  }
+
+  /** A spool that outlives sandboxes knows its keys itself. */
+  async #takenKeys({ spawn, places, attempt, signal }: EquipOptions): Promise<readonly SandboxFile[]> {
+    if (attempt === 1 || places.s3 === undefined || places.volume !== undefined) return []
+    const temporaryFolder = spawn.env?.TMPDIR || '/tmp'
+    return takenKeyFiles(spawn.taskId, places.s3, { temporaryFolder, signal })
+  }
+
+  #network(): CreateSandboxOptions['network'] {
+    const { egress, http, broker } = this.#options
+    if (egress === undefined) return undefined
+    return egressRules(egress, { s3: this.#s3, httpEndpoint: http?.endpoint, brokerUrl: broker?.url })
+  }
+
+  /** Once per volume, however many workers start side by side. */
+  async #ensureVolume(name: string): Promise<void> {
+    let made = this.#volumes.get(name)
+    if (made === undefined) {
+      made = ensureVolume(name, this.#options.e2b)
+      this.#volumes.set(name, made)
+      made.catch(() => this.#volumes.delete(name))
+    }
+    await made
+  }
+}
+
+function recordOf({ spawn, spawnId, attempt, endsAt }: EquipOptions): WorkerRecord {
+  // The worker's own time begins when it has a place.
+  const now = Date.now()
+  return {
+    v: 1,
+    task_id: spawn.taskId,
+    spawn_id: spawnId,
+    attempt,
+    created_at: new Date(now).toISOString(),
+    deadline_at: (endsAt ?? new Date(now + spawn.timeoutMs)).toISOString(),
+    grace_ms: spawn.graceMs,
+    cwd: spawn.cwd ?? DEFAULT_CWD,
+    outputs: spawn.outputs ?? [],
+    undeclared: spawn.undeclared === undefined ? null : toUndeclaredRecord(spawn.undeclared),
+  }
+}
+
+/** Kills a sandbox that never became a worker. */
+export async function discard(sandbox: RemoteSandbox, because: unknown): Promise<void> {
+  try {
+    await insist(() => sandbox.kill())
+  } catch (error) {
+    const cause = new AggregateError([because, error])
+    throw new ConductorError('UNAVAILABLE', `sandbox ${sandbox.id} could neither be equipped nor killed`, {
+      cause,
+    })
+  }
+}

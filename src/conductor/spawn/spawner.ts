@@ -1,0 +1,221 @@
+import { randomBytes } from 'node:crypto'
+import { ConductorError, isConductorError } from '../../errors.js'
+import type { Granter } from '../../grants/granter.js'
+import type { Intent } from '../../protocol/intent.js'
+import type { WorkerRecord } from '../../protocol/worker-record.js'
+import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
+import type { S3Location } from '../../stores/s3/s3-location.js'
+import { insist } from '../back-off.js'
+import { sealVanished } from '../end/seal-vanished.js'
+import type { ResolvedOptions } from '../options.js'
+import type { TaskPlaces } from '../places.js'
+import type { TaskLookup } from '../task-lookup.js'
+import type { AttemptParts } from '../worker/attempt.js'
+import type { RenewOptions, Repetition } from '../worker/retrier.js'
+import { Worker, type WorkerParts } from '../worker/worker.js'
+import { type Claim, claimTask, noteTask } from './claim-task.js'
+import { discard, Equipper } from './equipper.js'
+import type { ResolvedSpawn } from './spawn-options.js'
+
+/** Makes new workers in new sandboxes. */
+export class Spawner {
+  readonly #conductorId: string
+  readonly #lookup: TaskLookup
+  readonly #equipper: Equipper
+
+  constructor(options: ResolvedOptions, s3: S3Location | undefined, granter: Granter, lookup: TaskLookup) {
+    this.#conductorId = options.id
+    this.#lookup = lookup
+    this.#equipper = new Equipper(options, s3, granter, lookup.sandboxes)
+  }
+
+  /** Creates a sandbox, equips it and starts its command; undone when that fails. Resolves with the task's sandboxes when it has some. */
+  async spawn(
+    spawn: ResolvedSpawn,
+    isNamed: boolean,
+    { signal, onClosed }: { readonly signal: AbortSignal; readonly onClosed: WorkerParts['onClosed'] },
+  ): Promise<Worker | readonly SandboxSummary[]> {
+    signal.throwIfAborted()
+    const places = this.#lookup.placesOf(spawn.taskId, spawn.volume)
+    const spawnId = newSpawnId()
+    // Nobody else can know a name that was made up here.
+    const claim = isNamed
+      ? await this.#claim(spawn, { spawnId, places, signal })
+      : this.#note(spawn.taskId, spawnId, places)
+    if (claim !== undefined && !('release' in claim)) return claim
+    try {
+      for (let left = spawn.retries.lost; ; left--) {
+        try {
+          return await this.#bringUp({ spawn, spawnId, places, claim, signal, onClosed })
+        } catch (error) {
+          // Nothing of the command has been seen yet, so that this sandbox counts for none.
+          if (left === 0 || !isGone(error)) throw error
+        }
+      }
+    } catch (error) {
+      if (!isConductorError(error) || error.code !== 'UNDELIVERED') await claim?.release()
+      throw error
+    }
+  }
+
+  async #claim(
+    { taskId, ifExists }: ResolvedSpawn,
+    wanted: {
+      readonly spawnId: string
+      readonly places: TaskPlaces
+      /** The lost sandbox that this one is to follow. */
+      readonly previous?: WorkerRecord | undefined
+      readonly signal: AbortSignal
+    },
+  ): Promise<Claim | readonly SandboxSummary[] | undefined> {
+    const { spawnId, previous, signal } = wanted
+    const { manifests, intents } = wanted.places
+    const findSandboxes = (): Promise<SandboxSummary[]> => this.#lookup.findSandboxes(taskId, { signal })
+    const askE2b = async (): Promise<SandboxSummary[] | undefined> => {
+      const found = await findSandboxes()
+      return found.length > 0 ? found : undefined
+    }
+    if (intents === undefined || manifests === undefined) return askE2b()
+    try {
+      return await claimTask({
+        intent: this.#intentOf(taskId, spawnId),
+        intents,
+        manifests,
+        findSandboxes,
+        waits: previous === undefined && ifExists === 'attach',
+        previous,
+        bury: (vanished) => buryVanished(vanished, { ...wanted.places, manifests }, { signal }),
+        signal,
+      })
+    } catch (error) {
+      if (!isConductorError(error) || error.code === 'EXISTS') throw error
+      // A store that is down or closed to us must not keep work from starting: what E2B knows has to do.
+      return askE2b()
+    }
+  }
+
+  #note(taskId: string, spawnId: string, { intents }: TaskPlaces): Claim | undefined {
+    if (intents === undefined) return undefined
+    return noteTask({ intent: this.#intentOf(taskId, spawnId), intents })
+  }
+
+  #intentOf(taskId: string, spawnId: string): Intent {
+    const created_at = new Date().toISOString()
+    return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#conductorId, created_at }
+  }
+
+  async #bringUp(spawning: Spawning & Pick<WorkerParts, 'onClosed'>): Promise<Worker> {
+    const { spawn, spawnId, places, claim, signal, onClosed } = spawning
+    const { command, outputs } = spawn
+    const attempt = claim?.attempt ?? 1
+    const confirm = async (): Promise<void> => claim?.confirm()
+    const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, confirm, signal })
+    const { sandbox, grant } = parts
+    let isUp = false
+    const worker = new Worker({
+      ...parts,
+      places,
+      intentEtag: claim?.etag,
+      onClosed: (lateSeals) => isUp && onClosed(lateSeals),
+    })
+    const repetition = this.#repetitionOf(spawning)
+    const launch = async (): Promise<void> => {
+      if (command !== undefined) await worker.launch(command, { outputs }, repetition)
+    }
+    const launched = launch()
+    try {
+      await Promise.all([grant?.serve(sandbox, (event) => worker.emit('grant', event)), launched])
+      signal.throwIfAborted()
+      isUp = true
+      return worker
+    } catch (error) {
+      const [start] = await Promise.allSettled([launched])
+      worker.tellAll()
+      const mayRun =
+        start.status === 'fulfilled' || (isConductorError(start.reason) && start.reason.retryable)
+      // Nobody heard of it, but it may have heard that a result is safe.
+      if (command !== undefined && mayRun && !isGone(error)) await withdraw(worker, error)
+      else {
+        await worker.detach()
+        await discard(sandbox, error)
+      }
+      throw error
+    }
+  }
+
+  /** Holds on to what the worker was made from only where that may be wanted again. */
+  #repetitionOf(spawning: Spawning): Repetition | undefined {
+    const times = spawning.spawn.retries.lost
+    return times === 0 ? undefined : { times, renew: (options) => this.#renew(spawning, options) }
+  }
+
+  /** The next sandbox of a worker whose last one was lost. */
+  async #renew(
+    { spawn, places }: Spawning,
+    { previous, endsAt, onGrant, signal }: RenewOptions,
+  ): Promise<AttemptParts> {
+    const spawnId = newSpawnId()
+    const claim = await this.#claim(spawn, { spawnId, places, previous, signal })
+    if (claim !== undefined && !('release' in claim)) {
+      throw new ConductorError('EXISTS', `task ${spawn.taskId} has a worker in sandbox ${claim[0]?.id}`)
+    }
+    try {
+      const attempt = claim?.attempt ?? previous.attempt + 1
+      const confirm = async (): Promise<void> => claim?.confirm()
+      const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, endsAt, confirm, signal })
+      try {
+        await parts.grant?.serve(parts.sandbox, onGrant)
+        signal.throwIfAborted()
+        return { ...parts, intentEtag: claim?.etag }
+      } catch (error) {
+        await parts.grant?.end()
+        await discard(parts.sandbox, error)
+        throw error
+      }
+    } catch (error) {
+      await claim?.release()
+      throw error
+    }
+  }
+}
+
+/** What a worker is being made from. */
+interface Spawning {
+  readonly spawn: ResolvedSpawn
+  readonly spawnId: string
+  readonly places: TaskPlaces
+  readonly claim: Claim | undefined
+  readonly signal: AbortSignal
+}
+
+function newSpawnId(): string {
+  return randomBytes(8).toString('hex')
+}
+
+/** Ends a worker whose command may have begun, with all that it has acknowledged by then; where that cannot be done it lives on. */
+async function withdraw(worker: Worker, because: unknown): Promise<void> {
+  try {
+    await insist(() => worker.terminate())
+  } catch (error) {
+    await worker.detach()
+    throw new ConductorError(
+      'UNDELIVERED',
+      `task ${worker.taskId} was given up as it began; its sandbox ${worker.sandboxId} is left to recover()`,
+      { cause: new AggregateError([because, error]) },
+    )
+  }
+}
+
+function isGone(error: unknown): boolean {
+  return isConductorError(error) && error.code === 'SANDBOX_GONE'
+}
+
+/** Writes down the end of a worker that was missed; a new one of the task does not wait for that to go well. */
+async function buryVanished(...vanished: Parameters<typeof sealVanished>): Promise<void> {
+  try {
+    await sealVanished(...vanished)
+  } catch (error) {
+    // What it had delivered is the task's all the same; only whose it was is not said.
+    if (!isConductorError(error)) throw error
+  }
+}
