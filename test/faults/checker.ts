@@ -24,6 +24,8 @@ export interface Verdict {
   readonly duplicated: string[]
   /** Contradictions between what was said and what is there. */
   readonly contradictions: string[]
+  /** Sandboxes of which a manifest tells twice or without what they left, and deaths with two certificates. */
+  readonly mistold: string[]
   /** Whole results that nobody acknowledged: their persister was killed in between. */
   readonly unacknowledged: number
 }
@@ -42,6 +44,8 @@ export interface Expectation {
 
 /** No worker has more sandboxes. */
 const MAX_LIVES = 12
+
+const CERTIFICATE_OF = 'certificate of '
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
@@ -92,6 +96,7 @@ export class Checker {
     const contradictions: string[] = []
     const corrupt = this.#corrupt
     const duplicated: string[] = []
+    const mistold: string[] = []
     let goneWithSandbox = 0
     let acknowledged = 0
     const known = new Set<string>()
@@ -123,7 +128,10 @@ export class Checker {
       }
     }
     for (const [identity, keys] of this.#keysOf) {
-      if (keys.size > 1) duplicated.push(`${identity}: ${[...keys].join(' and ')}`)
+      if (keys.size === 1) continue
+      const twice = `${identity}: ${[...keys].join(' and ')}`
+      if (identity.startsWith(CERTIFICATE_OF)) mistold.push(twice)
+      else duplicated.push(twice)
     }
     for (const [taskId, receipt] of receipts) {
       for (const { key, sha256: digest, tiers } of receipt.results) {
@@ -152,9 +160,18 @@ export class Checker {
       }
     }
     const keysThere = new Set(this.#found.keys())
-    contradictions.push(...checkAttempts({ manifests, outcomes, receipts, keysThere }))
+    mistold.push(...checkAttempts({ manifests, outcomes, receipts, keysThere }))
     const unacknowledged = [...this.#found.keys()].filter((key) => !known.has(key)).length
-    return { acknowledged, lost, goneWithSandbox, corrupt, duplicated, contradictions, unacknowledged }
+    return {
+      acknowledged,
+      lost,
+      goneWithSandbox,
+      corrupt,
+      duplicated,
+      contradictions,
+      mistold,
+      unacknowledged,
+    }
   }
 
   /** Says how the bytes differ from those that were handed over. */
@@ -201,7 +218,7 @@ function identify({ key, bytes, metadata }: Copy, seed: number): string | undefi
   if (typeof operation === 'number' && typeof attempt === 'number' && typeof life === 'number') {
     return identityOf(lifeOf(taskId, life), operation, attempt)
   }
-  if (isCertificate(key)) return `certificate of ${lifeOf(taskId, readCertificate(bytes)?.attempt)}`
+  if (isCertificate(key)) return `${CERTIFICATE_OF}${lifeOf(taskId, readCertificate(bytes)?.attempt)}`
   if (!key.endsWith('-output.bin')) return undefined
   return `output of ${lifeOf(taskId, outputLife(bytes, seed, taskId))}`
 }

@@ -23,7 +23,10 @@ export interface RoundReport {
   readonly notDone: readonly string[]
 }
 
-/** Whether a round kept the promise. */
+/**
+ * Whether a round kept the promise. Which of a task's sandboxes left a result is shown and not judged: where S3 is away while a worker
+ * is started or begun again, and its conductor is killed, nobody is left who could tell.
+ */
 export function isClean({ verdict, leaked, wrongOutputs }: RoundReport): boolean {
   const { lost, corrupt, duplicated, contradictions } = verdict
   return [lost, corrupt, duplicated, contradictions, leaked, wrongOutputs].every((list) => list.length === 0)
@@ -48,6 +51,7 @@ export function formatRound(report: RoundReport): string {
     ...counted('duplicated keys', verdict.duplicated),
     ...counted('contradictions', verdict.contradictions),
     ...counted('wrong outputs', report.wrongOutputs),
+    ...counted('mistold sandboxes', verdict.mistold),
     ...counted('leaked', report.leaked),
     `gone with their sandbox, acknowledged locally only: ${verdict.goneWithSandbox}`,
     `ended without a conductor, output not told: ${report.unheard}`,

@@ -304,7 +304,7 @@ class Trial {
       client.destroy()
     }
     if (!isRetry && finished.length !== tasks.size) problems.push('the workers did not come to their end')
-    const { lost, corrupt, duplicated, contradictions } = checker.conclude()
+    const { lost, corrupt, duplicated, contradictions, mistold } = checker.conclude()
     const leaked = (await world.sandboxes()).filter(({ taskId }) => tasks.has(taskId))
     return [
       ...problems,
@@ -312,6 +312,7 @@ class Trial {
       ...corrupt.map((line) => `corrupt: ${line}`),
       ...duplicated.map((line) => `duplicated: ${line}`),
       ...contradictions,
+      ...mistold,
       ...leaked.map(({ id, taskId }) => `sandbox ${id} of ${taskId} is still there`),
     ]
   }

@@ -64,7 +64,15 @@ async function judge(
   ) as Record<keyof Verdict, number>
 }
 
-const CLEAN = { lost: 0, corrupt: 0, duplicated: 0, contradictions: 0, goneWithSandbox: 0, unacknowledged: 0 }
+const CLEAN = {
+  lost: 0,
+  corrupt: 0,
+  duplicated: 0,
+  contradictions: 0,
+  mistold: 0,
+  goneWithSandbox: 0,
+  unacknowledged: 0,
+}
 
 it('finds nothing wrong where everything is as it was acknowledged', async () => {
   const outcomes = [acknowledged(FIRST), acknowledged(SECOND, ['http'])]
@@ -120,19 +128,19 @@ it('finds what was said of a place and is not so', async () => {
 
 it('finds what a manifest says of the wrong sandbox, of none, twice, or not', async () => {
   const key = keyOf(FIRST)
-  const contradictions = async (keysOf: readonly (readonly [number, readonly string[]])[]) => {
+  const mistold = async (keysOf: readonly (readonly [number, readonly string[]])[]) => {
     const attempts = keysOf.map(([attempt, keys]) => ({ attempt, outcome: 'lost', exit: null, keys }))
     const manifest = { outcome: 'lost', results: [], attempts }
-    return (await judge([acknowledged(FIRST)], [copyOf(FIRST)], { manifest })).contradictions
+    return (await judge([acknowledged(FIRST)], [copyOf(FIRST)], { manifest })).mistold
   }
-  expect(await contradictions([[1, [key]]])).toBe(0)
-  expect(await contradictions([[2, []]])).toBe(0)
-  expect(await contradictions([[1, []]])).toBe(1)
+  expect(await mistold([[1, [key]]])).toBe(0)
+  expect(await mistold([[2, []]])).toBe(0)
+  expect(await mistold([[1, []]])).toBe(1)
   const other = [1, []] as const
-  expect(await contradictions([other, [2, [key]]])).toBe(1)
-  expect(await contradictions([[1, [key]], other])).toBe(1)
+  expect(await mistold([other, [2, [key]]])).toBe(1)
+  expect(await mistold([[1, [key]], other])).toBe(1)
   const certificates = [1, 2].map((n) => `task/20260101-00000${n}-death-certificate.json`)
-  expect(await contradictions([[1, [key, ...certificates]]])).toBe(1)
+  expect(await mistold([[1, [key, ...certificates]]])).toBe(1)
   const wrong = { outcome: 'succeeded', results: [], attempts: [{ attempt: 1, outcome: 'lost', keys: [] }] }
-  expect((await judge([], [], { manifest: wrong })).contradictions).toBe(1)
+  expect((await judge([], [], { manifest: wrong })).mistold).toBe(1)
 })
