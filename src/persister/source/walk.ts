@@ -1,5 +1,6 @@
 import { type Dirent, opendirSync } from 'node:fs'
 import { systemCode } from '../../files/system-code.js'
+import { mapFsError } from '../fs-error.js'
 
 /** One thing in a directory tree, parents before what is in them, each folder in byte order. */
 export interface WalkEntry {
@@ -14,10 +15,26 @@ export interface WalkEntry {
 
 const LISTED_AT_ONCE = 1024
 
-/** Why something cannot be read, in a word. */
-export function reasonOf(error: unknown): string {
-  const code = systemCode(error)
-  return code === 'ENOENT' ? 'vanished' : (code ?? 'unreadable')
+/** Why something may be missing in an archive, in a word: it is gone, something else has taken its place, or we may not read it. */
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: 'vanished',
+  ENOTDIR: 'ENOTDIR',
+  ELOOP: 'ELOOP',
+  EACCES: 'EACCES',
+  EPERM: 'EPERM',
+}
+
+/** Remarks on an entry that may be missing; throws for any other error: to go on would acknowledge an archive with a gap. */
+export function leaveOut(
+  { name }: Pick<WalkEntry, 'name'>,
+  what: string,
+  error: unknown,
+  warn: (line: string) => void,
+): void {
+  const reason = reasons[systemCode(error) ?? '']
+  // The directory itself has no slash in its name; without it there is nothing to archive.
+  if (reason === undefined || !name.includes('/')) throw mapFsError(error, `cannot archive ${toText(name)}`)
+  warn(`${toText(name)}: ${what} (${reason})`)
 }
 
 /** An entry's path as the system takes it. */
@@ -129,7 +146,7 @@ export class Walk {
     try {
       this.#folders.push({ ...list(entry), bytes, name, isAscii: entry.isAscii, done: 0 })
     } catch (error) {
-      this.#warn(`${toText(name)}: left out its contents (${reasonOf(error)})`)
+      leaveOut(entry, 'left out its contents', error, this.#warn)
     }
     return entry
   }
