@@ -1,4 +1,4 @@
-import { type Dirent, opendirSync } from 'node:fs'
+import { type Dirent, lstatSync, opendirSync, readdirSync, type Stats } from 'node:fs'
 import { systemCode } from '../../files/system-code.js'
 import { mapFsError } from '../fs-error.js'
 
@@ -68,10 +68,20 @@ interface Listing {
   /** Whether all of them are ASCII. */
   readonly areAscii: boolean
   /** Of those that are no regular files. */
-  readonly others: ReadonlyMap<string, Dirent>
+  readonly others: ReadonlyMap<string, Dirent | Stats>
 }
 
-function list(entry: WalkEntry): Listing {
+type Found = Pick<Listing, 'others'> & { readonly names: string[] }
+
+function list(entry: WalkEntry, warn: (line: string) => void): Listing {
+  const { names, others } = listWithTypes(entry) ?? listOneByOne(entry, warn)
+  // By UTF-16 unit, which here is by byte.
+  names.sort()
+  return { names, others, areAscii: isAscii(names.join('')) }
+}
+
+/** Nothing where a type is missing and Node, which then looks for itself, does not find a name that it takes for text. */
+function listWithTypes(entry: WalkEntry): Found | undefined {
   const names: string[] = []
   const others = new Map<string, Dirent>()
   const folder = opendirSync(toPath(entry), { encoding: 'latin1', bufferSize: LISTED_AT_ONCE })
@@ -80,12 +90,29 @@ function list(entry: WalkEntry): Listing {
       names.push(found.name)
       if (!found.isFile()) others.set(found.name, found)
     }
+  } catch {
+    // A folder that cannot be read says so again when it is listed without types.
+    return undefined
   } finally {
     folder.closeSync()
   }
-  // By UTF-16 unit, which here is by byte.
-  names.sort()
-  return { names, others, areAscii: isAscii(names.join('')) }
+  return { names, others }
+}
+
+/** For file systems that do not tell types with names, as some over a network. */
+function listOneByOne(entry: WalkEntry, warn: (line: string) => void): Found {
+  const names: string[] = []
+  const others = new Map<string, Stats>()
+  for (const child of readdirSync(toPath(entry), 'latin1')) {
+    try {
+      const found = lstatSync(toBuffer(`${entry.bytes}/${child}`))
+      names.push(child)
+      if (!found.isFile()) others.set(child, found)
+    } catch (error) {
+      leaveOut({ name: `${entry.name}/${child}` }, 'left out', error, warn)
+    }
+  }
+  return { names, others }
 }
 
 /** A folder that is being walked. */
@@ -144,7 +171,7 @@ export class Walk {
     this.#root = undefined
     const { bytes, name } = entry
     try {
-      this.#folders.push({ ...list(entry), bytes, name, isAscii: entry.isAscii, done: 0 })
+      this.#folders.push({ ...list(entry, this.#warn), bytes, name, isAscii: entry.isAscii, done: 0 })
     } catch (error) {
       leaveOut(entry, 'left out its contents', error, this.#warn)
     }
@@ -152,6 +179,6 @@ export class Walk {
   }
 }
 
-function whatIs(found: Dirent): string {
+function whatIs(found: Dirent | Stats): string {
   return found.isSocket() ? 'a socket' : found.isFIFO() ? 'a named pipe' : 'a device'
 }

@@ -135,6 +135,15 @@ describe('an archive', () => {
     expect(await readFile(join(folder, 'out/tree/b'), 'utf8')).toBe('after')
   })
 
+  it('holds every name where the file system tells no types', async () => {
+    await using cleanup = makeCleanup()
+    const { folder, tree } = await plant(cleanup)
+    const stored = await store(folder, { TEST_NO_TYPES: '1' })
+    expect(stored).toMatchObject({ status: 0, stderr: '' })
+    await exec('tar', ['-xzf', join(folder, 'spool', stored.key), '-C', folder, '--one-top-level=out'])
+    await exec('diff', ['-r', '--no-dereference', tree, join(folder, 'out/tree')])
+  })
+
   it.each([
     ['readSync page EIO', 'cannot archive tree/page: EIO: made up'],
     ['openSync page EMFILE', 'cannot archive tree/page: EMFILE: made up'],
