@@ -42,7 +42,7 @@ list_names() {
   (
     cd -- "${parent:-/}" || exit 1
     [ -z "$(find "$first" -name "*$NL*" 2>/dev/null)" ] || exit 1
-    find "$first" -path "$spool" -prune -o ! -type s ! -type p ! -type b ! -type c -print 2>/dev/null | tr / '\1' | sort | tr '\1' / >"$remarks.names"
+    find "$first" -path "$spool" -prune -o ! -type s ! -type p ! -type b ! -type c -print 2>>"$remarks" | tr / '\1' | sort | tr '\1' / >"$remarks.names"
   ) && printf '%s\n' "$first" >"$remarks.first"
 }
 
@@ -123,6 +123,18 @@ is_whole() {
     [ -z "$(gzip -dc <"$b_path" | tail -c 1024 | tr -d '\0')" ]
 }
 
+# Whether a remark is about what may be missing in an archive (it changed, vanished or may not be read) or about no error at all.
+is_bearable() {
+  case $1 in
+    *' we read it' | *'; padding with zeros' | *': left out, it is '*) ;;
+    *': Permission denied' | *': Operation not permitted' | *': No such file or directory' | *': Not a directory') ;;
+    *': Too many levels of symbolic links' | *': Symbolic link loop') ;;
+    # What find, GNU tar and BusyBox say of other errors, and how errors of disks and of memory end elsewhere.
+    'find: '* | *': Cannot '* | *': Read error at '* | *": can't open "*) return 1 ;;
+    *'/output error' | *'I/O error' | *' memory' | *'open files'* | *'descriptors available' | *' file handle') return 1 ;;
+  esac
+}
+
 # Packs the directory at $source into an unfinished file in folder $1, anew where tar gave up half-way: most of them do so when
 # a file shrinks.
 stage_archive() {
@@ -137,7 +149,9 @@ stage_archive() {
     unstage
   done
   while IFS= read -r line; do
-    remark "${line#tar: }"
+    is_bearable "$line" || packed=2
+    line=${line#tar: }
+    remark "${line#find: }"
   done <"$scratch/remarks"
   [ "$packed" != 0 ] || return 0
   unstage

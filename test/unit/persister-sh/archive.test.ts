@@ -116,4 +116,24 @@ describe.each(shells)('an archive made by $name', ({ argv }) => {
     expect(stderr).toMatch(/cannot archive \.\/gone-soon\n$/)
     expect(await readdir(join(place.spool, 't'))).toHaveLength(3)
   })
+
+  it.for([
+    ['tree/a: Warning: Read error at byte 0, while reading 10240 bytes: Input/output error', 1],
+    ['tree/a: Warning: Cannot open: Too many open files', 1],
+    ['tree/sub: Warning: Cannot savedir: Stale file handle', 1],
+    ['tree/a: Warning: Cannot open: Permission denied', 0],
+    ['tree/a: File removed before we read it', 0],
+    ['tree/a: file changed as we read it', 0],
+    ['tree/a: File shrank by 1 byte; padding with zeros', 0],
+  ] as const)('of GNU tar that says "%s" ends with %i', async ([said, status], test) => {
+    const real = findProgram('tar') ?? ''
+    const place = await makePlace(test, {
+      ...gnu,
+      tar: packing(real, `echo "tar: ${said}" >&2\n${real} "$@"`),
+    })
+    const result = await place.persist()
+    expect(result.stderr).toContain(`persist-result: ${said}\n`)
+    if (status === 0) expectWhole(place, result)
+    else await expectNothing(place, result)
+  })
 })
