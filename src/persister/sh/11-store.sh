@@ -42,18 +42,20 @@ list_names() {
   (
     cd -- "${parent:-/}" || exit 1
     [ -z "$(find "$first" -name "*$NL*" 2>/dev/null)" ] || exit 1
-    find "$first" -path "$spool" -prune -o ! -type s ! -type p ! -type b ! -type c -print 2>/dev/null | tr / '\1' | sort | tr '\1' / >"$remarks.names"
+    find "$first" -path "$spool" -prune -o ! -type s ! -type p ! -type b ! -type c -print 2>>"$remarks" | tr / '\1' | sort | tr '\1' / >"$remarks.names"
   ) && printf '%s\n' "$first" >"$remarks.first"
 }
 
-# Writes the directory at $source to standard output as tar.gz; remarks go to the scratch folder.
+# Writes the directory at $source to standard output as tar.gz; remarks go to the scratch folder, and beside them how it went:
+# 0 for an archive, 1 for one that may have no end, anything else for none.
 archive() {
   remarks=$scratch/remarks
-  real=$(cd -- "$source" && pwd -P && echo x) || return 1
+  true >"$remarks" >"$remarks.first"
+  echo 2 >"$remarks.status"
+  real=$(cd -- "$source" 2>>"$remarks" && pwd -P && echo x) || return 1
   real=${real%"$NL"x}
   base=${real##*/} parent=${real%/*}
   [ -n "$base" ] || base=. parent=/
-  true >"$remarks" >"$remarks.first"
   # Patterns for what is no file, each character of a name standing for itself.
   # shellcheck disable=SC2016
   specials=$(cd -- "${parent:-/}" && find "./$base" \( -type s -o -type p -o -type b -o -type c \) -exec sh -c '
@@ -103,15 +105,58 @@ archive() {
     set -- "$@" "$first"
   else
     printf '%s: this tar cannot leave the spool out\n' "$base" >>"$remarks"
-    echo failed >&3
     return
   fi
   # Options for these in the environment are not meant for us.
   {
     TAR_OPTIONS='' tar -cf - "$@" 2>>"$remarks"
-    # 1 is for what changed or vanished while it was read, which is said but not fatal.
-    [ $? -le 1 ] || echo failed >&3
+    status=$?
+    # What changed or vanished while it was read is said but not fatal. GNU tar has 1 for just that, others for all errors.
+    [ "$gnu-$status" != 1-1 ] || status=0
+    echo $status >"$remarks.status"
   } | GZIP='' gzip -n || echo failed >&3
+}
+
+# Whether the staged archive has all its entries and the two empty blocks at its end.
+is_whole() {
+  gzip -dc <"$b_path" | TAR_OPTIONS='' tar -tf - >"$scratch/remarks.listed" 2>/dev/null && [ -s "$scratch/remarks.listed" ] &&
+    [ -z "$(gzip -dc <"$b_path" | tail -c 1024 | tr -d '\0')" ]
+}
+
+# Whether a remark is about what may be missing in an archive (it changed, vanished or may not be read) or about no error at all.
+is_bearable() {
+  case $1 in
+    *' we read it' | *'; padding with zeros' | *': left out, it is '*) ;;
+    *': Permission denied' | *': Operation not permitted' | *': No such file or directory' | *': Not a directory') ;;
+    *': Too many levels of symbolic links' | *': Symbolic link loop') ;;
+    # What find, GNU tar and BusyBox say of other errors, and how errors of disks and of memory end elsewhere.
+    'find: '* | *': Cannot '* | *': Read error at '* | *": can't open "*) return 1 ;;
+    *'/output error' | *'I/O error' | *' memory' | *'open files'* | *'descriptors available' | *' file handle') return 1 ;;
+  esac
+}
+
+# Packs the directory at $source into an unfinished file in folder $1, anew where tar gave up half-way: most of them do so when
+# a file shrinks.
+stage_archive() {
+  attempt=1
+  while :; do
+    stage_stream "$1" archive || return 1
+    read -r packed <"$scratch/remarks.status"
+    [ "$packed" = 1 ] || break
+    if is_whole; then packed=0 && break; fi
+    [ $attempt -lt 3 ] || break
+    attempt=$((attempt + 1))
+    unstage
+  done
+  while IFS= read -r line; do
+    is_bearable "$line" || packed=2
+    line=${line#tar: }
+    remark "${line#find: }"
+  done <"$scratch/remarks"
+  [ "$packed" != 0 ] || return 0
+  unstage
+  stage_error="cannot archive $source" source_failed=1
+  return 1
 }
 
 # Copies the source into an unfinished file in folder $1.
@@ -122,8 +167,7 @@ stage() {
     stream) stage_stream "$1" ;;
     directory)
       need_scratch || { stage_error="cannot write ${TMPDIR:-/tmp}" && return 1; }
-      stage_stream "$1" archive || return 1
-      while IFS= read -r line; do remark "${line#tar: }"; done <"$scratch/remarks"
+      stage_archive "$1"
       ;;
   esac
 }

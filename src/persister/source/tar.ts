@@ -11,8 +11,9 @@ import {
 } from 'node:fs'
 import { readAt } from '../../files/disk.js'
 import { systemCode } from '../../files/system-code.js'
+import { mapFsError } from '../fs-error.js'
 import { TAR_BLOCK_BYTES, tarHeader, tarPadding } from './tar-header.js'
-import { reasonOf, toBytes, toPath, toText, Walk, type WalkEntry } from './walk.js'
+import { leaveOut, toBytes, toPath, toText, Walk, type WalkEntry } from './walk.js'
 
 /** Handed on at once: each piece costs the compressor a round over another thread. */
 const PIECE_BYTES = 512 * 1024
@@ -118,10 +119,8 @@ function seconds({ mtimeMs }: Stats): number {
   return Math.floor(mtimeMs / 1000)
 }
 
-function leftOut({ name }: WalkEntry, error: unknown, warn: (line: string) => void): void {
-  // Anything but the system's refusal is a defect of ours and must not pass for one of the file's.
-  if (systemCode(error) === undefined) throw error
-  warn(`${toText(name)}: left out (${reasonOf(error)})`)
+function leftOut(entry: WalkEntry, error: unknown, warn: (line: string) => void): void {
+  leaveOut(entry, 'left out', error, warn)
 }
 
 function directoryHeader(entry: WalkEntry, warn: (line: string) => void): Uint8Array {
@@ -156,7 +155,9 @@ function linkHeader(entry: WalkEntry, warn: (line: string) => void): Uint8Array 
       linkTarget,
     })
   } catch (error) {
-    leftOut(entry, error, warn)
+    // What readlink says of anything that is no link.
+    if (systemCode(error) === 'EINVAL') warn(`${toText(entry.name)}: left out (changed)`)
+    else leftOut(entry, error, warn)
     return NOTHING
   }
 }
@@ -233,24 +234,23 @@ async function* addInPieces(
     const startBytes = piece.lengthBytes
     piece.put(fileHeader(entry, stats))
     let left = stats.size
-    let problem: string | undefined
-    while (left > 0 && problem === undefined) {
+    let hasShrunk = false
+    while (left > 0 && !hasShrunk) {
       if (piece.roomBytes === 0) yield piece.take()
       try {
         const read = await readAt(descriptor, piece.space(left), stats.size - left)
-        if (read === 0) problem = 'shrank while being read'
+        hasShrunk = read === 0
         piece.lengthBytes += read
         left -= read
       } catch (error) {
-        if (left === stats.size) {
-          piece.lengthBytes = startBytes
-          leftOut(entry, error, warn)
-          return
-        }
-        problem = `cannot be read to its end (${reasonOf(error)})`
+        // Half a file would pass for a whole one.
+        if (left < stats.size) throw mapFsError(error, `cannot archive ${toText(entry.name)}`)
+        piece.lengthBytes = startBytes
+        leftOut(entry, error, warn)
+        return
       }
     }
-    if (problem !== undefined) warn(`${toText(entry.name)}: ${problem}; the rest is zeros`)
+    if (hasShrunk) warn(`${toText(entry.name)}: shrank while being read; the rest is zeros`)
     else if (hasChanged(descriptor, stats)) warn(`${toText(entry.name)}: changed while being read`)
     for (left += tarPadding(stats.size); left > 0; ) {
       if (piece.roomBytes === 0) yield piece.take()

@@ -1,5 +1,6 @@
-import { type Dirent, opendirSync } from 'node:fs'
+import { type Dirent, lstatSync, opendirSync, readdirSync, type Stats } from 'node:fs'
 import { systemCode } from '../../files/system-code.js'
+import { mapFsError } from '../fs-error.js'
 
 /** One thing in a directory tree, parents before what is in them, each folder in byte order. */
 export interface WalkEntry {
@@ -14,10 +15,26 @@ export interface WalkEntry {
 
 const LISTED_AT_ONCE = 1024
 
-/** Why something cannot be read, in a word. */
-export function reasonOf(error: unknown): string {
-  const code = systemCode(error)
-  return code === 'ENOENT' ? 'vanished' : (code ?? 'unreadable')
+/** Why something may be missing in an archive, in a word: it is gone, something else has taken its place, or we may not read it. */
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: 'vanished',
+  ENOTDIR: 'ENOTDIR',
+  ELOOP: 'ELOOP',
+  EACCES: 'EACCES',
+  EPERM: 'EPERM',
+}
+
+/** Remarks on an entry that may be missing; throws for any other error: to go on would acknowledge an archive with a gap. */
+export function leaveOut(
+  { name }: Pick<WalkEntry, 'name'>,
+  what: string,
+  error: unknown,
+  warn: (line: string) => void,
+): void {
+  const reason = reasons[systemCode(error) ?? '']
+  // The directory itself has no slash in its name; without it there is nothing to archive.
+  if (reason === undefined || !name.includes('/')) throw mapFsError(error, `cannot archive ${toText(name)}`)
+  warn(`${toText(name)}: ${what} (${reason})`)
 }
 
 /** An entry's path as the system takes it. */
@@ -51,10 +68,20 @@ interface Listing {
   /** Whether all of them are ASCII. */
   readonly areAscii: boolean
   /** Of those that are no regular files. */
-  readonly others: ReadonlyMap<string, Dirent>
+  readonly others: ReadonlyMap<string, Dirent | Stats>
 }
 
-function list(entry: WalkEntry): Listing {
+type Found = Pick<Listing, 'others'> & { readonly names: string[] }
+
+function list(entry: WalkEntry, warn: (line: string) => void): Listing {
+  const { names, others } = listWithTypes(entry) ?? listOneByOne(entry, warn)
+  // By UTF-16 unit, which here is by byte.
+  names.sort()
+  return { names, others, areAscii: isAscii(names.join('')) }
+}
+
+/** Nothing where a type is missing and Node, which then looks for itself, does not find a name that it takes for text. */
+function listWithTypes(entry: WalkEntry): Found | undefined {
   const names: string[] = []
   const others = new Map<string, Dirent>()
   const folder = opendirSync(toPath(entry), { encoding: 'latin1', bufferSize: LISTED_AT_ONCE })
@@ -63,12 +90,29 @@ function list(entry: WalkEntry): Listing {
       names.push(found.name)
       if (!found.isFile()) others.set(found.name, found)
     }
+  } catch {
+    // A folder that cannot be read says so again when it is listed without types.
+    return undefined
   } finally {
     folder.closeSync()
   }
-  // By UTF-16 unit, which here is by byte.
-  names.sort()
-  return { names, others, areAscii: isAscii(names.join('')) }
+  return { names, others }
+}
+
+/** For file systems that do not tell types with names, as some over a network. */
+function listOneByOne(entry: WalkEntry, warn: (line: string) => void): Found {
+  const names: string[] = []
+  const others = new Map<string, Stats>()
+  for (const child of readdirSync(toPath(entry), 'latin1')) {
+    try {
+      const found = lstatSync(toBuffer(`${entry.bytes}/${child}`))
+      names.push(child)
+      if (!found.isFile()) others.set(child, found)
+    } catch (error) {
+      leaveOut({ name: `${entry.name}/${child}` }, 'left out', error, warn)
+    }
+  }
+  return { names, others }
 }
 
 /** A folder that is being walked. */
@@ -127,14 +171,14 @@ export class Walk {
     this.#root = undefined
     const { bytes, name } = entry
     try {
-      this.#folders.push({ ...list(entry), bytes, name, isAscii: entry.isAscii, done: 0 })
+      this.#folders.push({ ...list(entry, this.#warn), bytes, name, isAscii: entry.isAscii, done: 0 })
     } catch (error) {
-      this.#warn(`${toText(name)}: left out its contents (${reasonOf(error)})`)
+      leaveOut(entry, 'left out its contents', error, this.#warn)
     }
     return entry
   }
 }
 
-function whatIs(found: Dirent): string {
+function whatIs(found: Dirent | Stats): string {
   return found.isSocket() ? 'a socket' : found.isFIFO() ? 'a named pipe' : 'a device'
 }

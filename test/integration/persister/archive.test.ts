@@ -1,15 +1,17 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readFile, readlink, stat, symlink, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, readlink, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { extract } from 'tar-stream'
 import { describe, expect, it } from 'vitest'
 import { packTar } from '../../../src/persister/source/tar.js'
 import { tarHeader } from '../../../src/persister/source/tar-header.js'
-import { BUNDLE, bareEnvironment, run } from '../../support/persister/program.js'
+import { BUNDLE, bareEnvironment, type RunResult, run } from '../../support/persister/program.js'
 import { type Cleanup, scratch } from '../../support/persister/scratch.js'
 
 const exec = promisify(execFile)
+const HOOK = fileURLToPath(new URL('../../support/persister/read-hook.cjs', import.meta.url))
 
 async function isThere([file = '', ...args]: readonly string[]): Promise<boolean> {
   return await exec(file, args).then(
@@ -75,6 +77,14 @@ async function packToFile(tree: string, path: string): Promise<string[]> {
   return warnings
 }
 
+/** Stores a folder's `tree` by the program, on a file system that the hook makes of this one. */
+async function store(folder: string, env: Readonly<Record<string, string>>): Promise<RunResult> {
+  return await run([process.execPath, '-r', HOOK, BUNDLE, '-q', 'tree'], {
+    cwd: folder,
+    env: { WORKER_ID: 'w', WORKER_RESULTS_LOCAL_DIR: join(folder, 'spool'), ...env },
+  })
+}
+
 describe('an archive', () => {
   it.each(unpackers)('is unpacked by $name as it was', async ({ argv, into }) => {
     await using cleanup = makeCleanup()
@@ -123,6 +133,50 @@ describe('an archive', () => {
     expect(read.indexOf(0)).toBe(1_000_000)
     expect(read).toHaveLength(3_000_000)
     expect(await readFile(join(folder, 'out/tree/b'), 'utf8')).toBe('after')
+  })
+
+  it('holds every name where the file system tells no types', async () => {
+    await using cleanup = makeCleanup()
+    const { folder, tree } = await plant(cleanup)
+    const stored = await store(folder, { TEST_NO_TYPES: '1' })
+    expect(stored).toMatchObject({ status: 0, stderr: '' })
+    await exec('tar', ['-xzf', join(folder, 'spool', stored.key), '-C', folder, '--one-top-level=out'])
+    await exec('diff', ['-r', '--no-dereference', tree, join(folder, 'out/tree')])
+  })
+
+  it.each([
+    ['readSync page EIO', 'cannot archive tree/page: EIO: made up'],
+    ['openSync page EMFILE', 'cannot archive tree/page: EMFILE: made up'],
+    ['read big EIO', 'cannot archive tree/big: EIO: made up'],
+    ['read big EIO 1000000', 'cannot archive tree/big: EIO: made up'],
+    ['read big EACCES 1000000', 'cannot archive tree/big: permission denied'],
+    ['readlinkSync link EIO', 'cannot archive tree/link: EIO: made up'],
+    [`opendirSync ${'a'.repeat(90)} ESTALE`, `cannot archive tree/${'a'.repeat(90)}: ESTALE: made up`],
+    ['opendirSync tree EACCES', 'cannot archive tree: permission denied'],
+    ['opendirSync tree ENOENT', 'cannot archive tree: no such file or directory'],
+  ])('is not made of what cannot be read: %s', async (failing, words) => {
+    await using cleanup = makeCleanup()
+    const { folder } = await plant(cleanup)
+    const stored = await store(folder, { TEST_FAIL: failing })
+    expect(stored).toMatchObject({ status: 1, stdout: '' })
+    expect(stored.stderr).toContain(words)
+    await expect(readdir(join(folder, 'spool/w'))).resolves.toEqual([])
+  })
+
+  it.each([
+    ['openSync page EACCES', 'tree/page: left out (EACCES)'],
+    ['openSync page ENOENT', 'tree/page: left out (vanished)'],
+    ['readlinkSync link EINVAL', 'tree/link: left out (changed)'],
+    [`opendirSync ${'a'.repeat(90)} EPERM`, `tree/${'a'.repeat(90)}: left out its contents (EPERM)`],
+  ])('says what vanished or may not be read, and holds the rest: %s', async (failing, words) => {
+    await using cleanup = makeCleanup()
+    const { folder } = await plant(cleanup)
+    const stored = await store(folder, { TEST_FAIL: failing })
+    expect(stored.status).toBe(0)
+    expect(stored.stderr).toBe(`persist-result: ${words}\n`)
+    const { stdout } = await exec('tar', ['-tzf', join(folder, 'spool', stored.key)])
+    expect(stdout).toMatch(/^tree\/$/m)
+    expect(stdout).toMatch(/^tree\/plain.txt$/m)
   })
 
   it('of 20,000 files takes hardly more memory than one of few', async () => {
