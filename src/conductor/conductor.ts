@@ -56,7 +56,7 @@ export class Conductor implements AsyncDisposable {
     const { maxResultBytes, session, broker } = this.#options
     this.#granter = new Granter({ s3: this.#s3, maxResultBytes, session, broker })
     this.#lookup = new TaskLookup(this.#options, this.#s3)
-    this.#spawner = new Spawner(this.#options, this.#s3, this.#granter, this.#lookup)
+    this.#spawner = new Spawner(this.#options, this.#s3, this.#granter, this.#lookup, this.#lateSeals)
     this.#foundWorkers = new FoundWorkers(this.#options, this.#s3, this.#granter, this.#lookup.sandboxes)
     this.#roster = new Roster(this.#options.maxWorkers, (lateSeals) => this.#lateSeals.add(lateSeals))
     this.#reading = new Reading({
@@ -150,19 +150,25 @@ export class Conductor implements AsyncDisposable {
   async recover(options: RecoverOptions = {}): Promise<Recovery> {
     const { signal, onWorker } = checkOptions('recover', recoverOptionsSchema, options)
     this.#closing.signal.throwIfAborted()
-    this.#recovery ??= recoverWorkers({
+    this.#recovery ??= this.#recover({ signal, onWorker }).finally(() => {
+      this.#recovery = undefined
+    })
+    return this.#recovery
+  }
+
+  async #recover({ signal, onWorker }: RecoverOptions): Promise<Recovery> {
+    await this.#lateSeals.tryNow({ signal })
+    return recoverWorkers({
       conductorId: this.#options.id,
       lookup: this.#lookup,
       foundWorkers: this.#foundWorkers,
       isKnown: (taskId) => this.#roster.isKnown(taskId),
+      isUnsealed: (taskId) => this.#lateSeals.has(taskId),
       adopt: (found) => this.#adopt(found, signal),
       onClosed: (lateSeals) => this.#lateSeals.add(lateSeals),
       onWorker,
       signal,
-    }).finally(() => {
-      this.#recovery = undefined
     })
-    return this.#recovery
   }
 
   /**

@@ -10,7 +10,6 @@ import { drainSandbox } from './drain.js'
 import { findDelivered } from './found-results.js'
 import type { LateSeal } from './late-seals.js'
 import type { DeliveredResult, Receipt, WorkerExit } from './receipt.js'
-
 import { keepUndeclared, UNDECLARED_NAME } from './undeclared.js'
 import {
   closeIntent,
@@ -112,7 +111,7 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
     ])
   }
   const isLeft = manifest === undefined && places.manifests !== undefined
-  const lateSeal: LateSeal = (call) => sealLate(options, end, call)
+  const lateSeal: LateSeal = { taskId, write: (call) => sealLate(options, end, call) }
   // Another conductor may have come first, and have seen more.
   const told = (gone ? endOf(options, manifest) : undefined) ?? exit
   const written = { certificateKey: certificate?.record.key, ...sealedWith(options, manifest) }

@@ -3,8 +3,12 @@ import type { CallOptions } from '../../call-options.js'
 import { isConductorError } from '../../errors.js'
 import { backOffMs } from '../back-off.js'
 
-/** Writes down a worker's end that S3 could not take at the time; rejects while it still cannot. */
-export type LateSeal = (options: CallOptions) => Promise<void>
+/** A worker's end that S3 could not take at the time. */
+export interface LateSeal {
+  readonly taskId: string
+  /** Writes it down; rejects while S3 still cannot take it. */
+  readonly write: (options: CallOptions) => Promise<void>
+}
 
 /** Ends of workers that are not written down yet. Who comes later would take such a worker for one that was lost, and not know why. */
 export class LateSeals {
@@ -20,6 +24,16 @@ export class LateSeals {
     if (seals.length === 0) return
     this.#open.push(...seals)
     this.#wind()
+  }
+
+  /** Whether an end of the task is not written down yet. */
+  has(taskId: string): boolean {
+    return this.#open.some((seal) => seal.taskId === taskId)
+  }
+
+  /** Tries once at once; what S3 still cannot take stays open. */
+  async tryNow({ signal }: CallOptions = {}): Promise<void> {
+    if (this.#open.length > 0) await this.#try({ signal })
   }
 
   /** Tries until all are written or the signal says that it is enough; once, without one. */
@@ -57,7 +71,7 @@ export class LateSeals {
   async #goThrough({ signal }: CallOptions): Promise<void> {
     for (let next = this.#open[0]; next !== undefined; next = this.#open[0]) {
       try {
-        await next({ signal })
+        await next.write({ signal })
       } catch (error) {
         if (signal?.aborted) return
         if (!isConductorError(error)) throw error

@@ -59,6 +59,8 @@ export interface RecoveryParts extends RecoverOptions {
   readonly foundWorkers: FoundWorkers
   /** Whether the conductor has, or is making, a worker for the task. */
   readonly isKnown: (taskId: string) => boolean
+  /** Whether an end of the task is known here and only not written down yet: it did not vanish. */
+  readonly isUnsealed: (taskId: string) => boolean
   /** Told of each worker that is over by then. */
   readonly onClosed: WorkerParts['onClosed']
   /** Makes a worker the conductor's own; undefined when it is so already. */
@@ -70,7 +72,7 @@ export interface RecoveryParts extends RecoverOptions {
  * so at once; what one has finished the other passes over.
  */
 export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> {
-  const { conductorId, lookup, isKnown, signal } = options
+  const { conductorId, lookup, isKnown, isUnsealed, signal } = options
   const byTask = new Map<string, SandboxSummary[]>()
   for await (const summary of lookup.sandboxes.list({ [METADATA.conductor]: conductorId }, { signal })) {
     const taskId = identityOf(summary)?.taskId
@@ -89,7 +91,8 @@ export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> 
       ),
     )
     signal?.throwIfAborted()
-    unlisted = await findVanished(options, (taskId) => byTask.has(taskId) || isKnown(taskId), done)
+    const isSeenTo = (taskId: string): boolean => byTask.has(taskId) || isKnown(taskId) || isUnsealed(taskId)
+    unlisted = await findVanished(options, isSeenTo, done)
   } finally {
     // Last of all, so that whoever awaits this can listen before the first of their output is told; also when it was cut short,
     // since these are the conductor's own by now.

@@ -6,6 +6,7 @@ import type { WorkerRecord } from '../../protocol/worker-record.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
 import type { S3Location } from '../../stores/s3/s3-location.js'
 import { insist } from '../back-off.js'
+import type { LateSeals } from '../end/late-seals.js'
 import { sealVanished } from '../end/seal-vanished.js'
 import type { ResolvedOptions } from '../options.js'
 import type { TaskPlaces } from '../places.js'
@@ -21,11 +22,19 @@ import type { ResolvedSpawn } from './spawn-options.js'
 export class Spawner {
   readonly #conductorId: string
   readonly #lookup: TaskLookup
+  readonly #lateSeals: LateSeals
   readonly #equipper: Equipper
 
-  constructor(options: ResolvedOptions, s3: S3Location | undefined, granter: Granter, lookup: TaskLookup) {
+  constructor(
+    options: ResolvedOptions,
+    s3: S3Location | undefined,
+    granter: Granter,
+    lookup: TaskLookup,
+    lateSeals: LateSeals,
+  ) {
     this.#conductorId = options.id
     this.#lookup = lookup
+    this.#lateSeals = lateSeals
     this.#equipper = new Equipper(options, s3, granter, lookup.sandboxes)
   }
 
@@ -76,6 +85,8 @@ export class Spawner {
       return found.length > 0 ? found : undefined
     }
     if (intents === undefined || manifests === undefined) return askE2b()
+    // Else an end that is known here would count as one that nobody saw.
+    if (this.#lateSeals.has(taskId)) await this.#lateSeals.tryNow({ signal })
     try {
       return await claimTask({
         intent: this.#intentOf(taskId, spawnId),
@@ -84,7 +95,10 @@ export class Spawner {
         findSandboxes,
         waits: previous === undefined && ifExists === 'attach',
         previous,
-        bury: (vanished) => buryVanished(vanished, { ...wanted.places, manifests }, { signal }),
+        bury: async (vanished) => {
+          if (this.#lateSeals.has(taskId)) return
+          await buryVanished(vanished, { ...wanted.places, manifests }, { signal })
+        },
         signal,
       })
     } catch (error) {

@@ -3,6 +3,7 @@ import type { Conductor } from '../../../src/conductor/conductor.js'
 import type { Worker } from '../../../src/conductor/worker/worker.js'
 import type { WorkerRetry } from '../../../src/conductor/worker/worker-events.js'
 import type { DeathCertificate } from '../../../src/protocol/death-certificate.js'
+import type { Intent } from '../../../src/protocol/intent.js'
 import type { WorkerRecord } from '../../../src/protocol/worker-record.js'
 import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
@@ -193,6 +194,39 @@ describe('a worker that does not end by itself', () => {
     ])
     expect(await certificateOf('cut-off')).toMatchObject({ cause: 'stopped', outcome: 'killed' })
     expect((await new S3Intents(stack.at).read('cut-off'))?.intent).toBeUndefined()
+  })
+
+  it('is killed while S3 is away: its own conductor does not take it for lost once S3 is back', async () => {
+    const { hostname, port } = new URL(stack.s3.url)
+    await using proxy = await startTcpProxy({ host: hostname, port: Number(port) }, () => ({ kind: 'pass' }))
+    const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
+    const endpoint = `http://127.0.0.1:${proxy.port}`
+    await using own = stack.conductor({ id: 'own', s3: { bucket, region, credentials, endpoint } })
+    const intents = new S3Intents(stack.at)
+    const killUnseen = async (taskId: string): Promise<void> => {
+      const worker = await own.spawnWorker({ taskId, command: 'sleep 1000' })
+      // Younger ones nobody misses yet.
+      const intent = (await intents.read(taskId))?.intent as Intent
+      const created_at = new Date(Date.now() - 130_000).toISOString()
+      await intents.write({ ...intent, created_at }, undefined)
+      proxy.cut()
+      expect(await worker.kill()).toMatchObject({ cause: 'stopped', sealed: false })
+      proxy.restore()
+    }
+    const endsOf = async (taskId: string): Promise<unknown[] | undefined> =>
+      (await new S3Manifests(stack.at).read(taskId))?.attempts.map(({ attempt, cause }) => [attempt, cause])
+    await killUnseen('own-recovered')
+    expect(await own.recover()).toEqual({ workers: [], receipts: [], failures: [] })
+    expect(await endsOf('own-recovered')).toEqual([[1, 'stopped']])
+    expect(await certificateOf('own-recovered')).toMatchObject({ cause: 'stopped' })
+    await killUnseen('own-again')
+    const again = await own.spawnWorker({ taskId: 'own-again' })
+    expect(await endsOf('own-again')).toEqual([[1, 'stopped']])
+    await again.terminate()
+    expect(await endsOf('own-again')).toEqual([
+      [1, 'stopped'],
+      [2, null],
+    ])
   })
 
   it('is killed with its supervisor: nobody guesses its exit', async () => {
