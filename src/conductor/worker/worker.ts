@@ -338,6 +338,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   #lose(error: ConductorError): void {
     if (this.#life.isOver) return
+    this.#isUnseen = false
     this.#slot.exit = this.#attempts.current.signs.lost()
     this.#life.to('lost')
     this.emit('lost', error)

@@ -81,6 +81,16 @@ describe('a worker that is being started, or ended', () => {
     expect(await worker.terminate()).toMatchObject({ outcome: 'failed', exitCode: 5, signal: null })
   })
 
+  it('is lost, and not killed, when its sandbox vanished while E2B was out of reach', async () => {
+    await using conductor = stack.conductor(options())
+    const worker = await conductor.spawnWorker({ taskId: 'unseen-loss' })
+    between.loseStart()
+    await expect(worker.run('sleep 1000')).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    await stack.killSandbox(worker.sandboxId)
+    between.letGo()
+    expect(await worker.terminate()).toMatchObject({ outcome: 'lost', cause: 'sandbox_vanished' })
+  })
+
   it('is killed, and not lost, also when nobody hears that it was and S3 is away', async () => {
     const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
     const s3 = { bucket, region, credentials, endpoint: 'http://127.0.0.1:1' }
