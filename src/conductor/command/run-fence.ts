@@ -22,6 +22,15 @@ function runFolder({ taskId, localDir, runId }: FencedRun): string {
   return `${workerFolder(localDir, taskId)}/${WORKER_FILES.runs}/${runId}`
 }
 
+/** Whether whoever took this number did so for a command. */
+export async function hasBegun(
+  sandbox: RemoteSandbox,
+  run: FencedRun,
+  { signal }: CallOptions = {},
+): Promise<boolean> {
+  return (await sandbox.run(`[ -d ${quote(runFolder(run))} ]`, { signal })).exitCode === 0
+}
+
 /** Shell that takes a command's number before it begins, and ends where that is taken; leaves its folder. */
 export function takeRun(run: FencedRun): string {
   const [fence, folder] = [quote(fencePath(run)), quote(runFolder(run))]

@@ -11,7 +11,7 @@ import { followLogs, LOG_LIMIT_BYTES, type LogOffsets } from './follow-log.js'
 import { inspectWorker } from './inspect.js'
 import { noteKills } from './memory-kills.js'
 import { OutputStream } from './output-stream.js'
-import { FENCED_STATUS, takeRun } from './run-fence.js'
+import { FENCED_STATUS, hasBegun, takeRun } from './run-fence.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
 const MAX_RECONNECTS = 5
@@ -54,7 +54,7 @@ export interface RunResult {
 /** A command that runs under the persister's supervisor, which keeps its output and exit in the worker's folder whoever watches. */
 export class SupervisedCommand {
   readonly runId: string
-  /** Settles when the command has ended or its end can no longer be seen (`SANDBOX_GONE`, `UNAVAILABLE`). */
+  /** Settles when the command has ended, its end can no longer be seen (`SANDBOX_GONE`, `UNAVAILABLE`), or it did not begin (`EXISTS`). */
   readonly ended: Promise<RunResult>
   readonly #sandbox: RemoteSandbox
   readonly #spec: CommandSpec
@@ -164,22 +164,38 @@ export class SupervisedCommand {
   /** Over the live connection while there is one, and once that broke by the logs that the supervisor keeps. */
   async #follow(running: RunningCommand | undefined): Promise<RunResult> {
     let exitCode: number = UNSEEN.exitCode
+    let isFenced = false
     for (let attempt = 0; ; attempt++) {
       try {
         if (attempt === 0 && running !== undefined) exitCode = (await running.wait()).exitCode
-        // An earlier request of this very command has come through after all, or another conductor has closed the worker.
-        if (exitCode === FENCED_STATUS) exitCode = UNSEEN.exitCode
-        else if (attempt === 0 && running !== undefined) return await this.#complete(exitCode)
+        // An earlier request of this very command has come through after all, or another conductor was about to finish the worker.
+        if (exitCode === FENCED_STATUS) {
+          isFenced = true
+          exitCode = UNSEEN.exitCode
+        } else if (attempt === 0 && running !== undefined) return await this.#complete(exitCode)
         await this.#readLogs()
-        return await this.#complete(exitCode)
+        const result = await this.#complete(exitCode)
+        if (isFenced && result.exitCode === null && result.signal === null) await this.#assertBegun()
+        return result
       } catch (error) {
         this.#left.signal.throwIfAborted()
-        if (!isConductorError(error) || error.code === 'SANDBOX_GONE' || attempt === MAX_RECONNECTS)
-          throw error
+        if (!isConductorError(error) || attempt === MAX_RECONNECTS) throw error
+        if (error.code === 'SANDBOX_GONE' || error.code === 'EXISTS') throw error
         await delay(RECONNECT_PAUSE_MS * attempt)
         if (error.code === 'SANDBOX_PAUSED') await this.#sandbox.resume(LEASE_MS)
       }
     }
+  }
+
+  /** Rejects with `EXISTS` where its number was taken to keep it from beginning. */
+  async #assertBegun(): Promise<void> {
+    const { taskId, runId } = this.#spec
+    if (await hasBegun(this.#sandbox, this.#spec, { signal: this.#left.signal })) return
+    throw new ConductorError(
+      'EXISTS',
+      `run ${runId} of ${taskId} did not begin: a conductor was about to finish its worker`,
+      { retryable: true },
+    )
   }
 
   async #readLogs(): Promise<void> {

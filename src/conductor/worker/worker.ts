@@ -125,7 +125,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   /**
    * Runs one shell command to its end, whatever its exit code. One at a time; the next may follow. Rejects with `SANDBOX_GONE`
-   * when the sandbox is lost meanwhile, also with `retries.lost`: what is begun again is only the `command` of `spawnWorker`.
+   * when the sandbox is lost meanwhile, also with `retries.lost`: what is begun again is only the `command` of `spawnWorker`; with
+   * `EXISTS`, retryable, when it did not begin because another conductor was about to finish the worker.
    */
   async run(command: string, options: RunOptions = {}): Promise<RunResult> {
     const running = await this.start(command, options)
@@ -181,7 +182,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   }
 
   /**
-   * Resolves when the last command has ended, in whichever sandbox; rejects only when its end cannot be known (`SANDBOX_GONE`).
+   * Resolves when the last command has ended, in whichever sandbox; rejects only when its end cannot be known (`SANDBOX_GONE`), or
+   * it did not begin.
    * Resolves at once for a worker that never ran one.
    */
   async wait(options: CallOptions = {}): Promise<WorkerExit> {

@@ -145,15 +145,23 @@ describe('a conductor that comes after another', () => {
     })
     const sandbox = await provider.connect(worker.sandboxId, 60_000)
     const run = { taskId: 'fenced', localDir: '/workspace/.results' }
-    expect(await fenceRun(sandbox, { ...run, runId: '1' })).toBe(true)
-    // Whoever comes next at the same has it no less.
-    expect(await fenceRun(sandbox, { ...run, runId: '1' })).toBe(true)
-    expect(await worker.run('touch /workspace/ran')).toMatchObject({ exitCode: null, signal: null })
-    await stack.inSandbox(worker.sandboxId, '[ ! -e /workspace/ran ]')
     // Its own status is no less one for being the same.
-    expect(await worker.run('exit 199')).toMatchObject({ runId: '2', exitCode: 199 })
-    expect(await fenceRun(sandbox, { ...run, runId: '2' })).toBe(false)
-    await worker.terminate()
+    expect(await worker.run('exit 199')).toMatchObject({ runId: '1', exitCode: 199 })
+    expect(await fenceRun(sandbox, { ...run, runId: '1' })).toBe(false)
+    expect(await fenceRun(sandbox, { ...run, runId: '2' })).toBe(true)
+    // Whoever comes next at the same has it no less.
+    expect(await fenceRun(sandbox, { ...run, runId: '2' })).toBe(true)
+    await worker.detach()
+    const attached = await conductor.attach('fenced')
+    await attached.wait()
+    const ran = attached.run('touch /workspace/ran')
+    await expect(ran).rejects.toMatchObject({ code: 'EXISTS', retryable: true })
+    await stack.inSandbox(worker.sandboxId, '[ ! -e /workspace/ran ]')
+    // Whoever asked for it may ask again.
+    expect(await attached.run('exit 5')).toMatchObject({ runId: '3', exitCode: 5 })
+    expect(await fenceRun(sandbox, { ...run, runId: '4' })).toBe(true)
+    await expect(attached.run('true')).rejects.toMatchObject({ code: 'EXISTS' })
+    expect(await attached.terminate()).toMatchObject({ outcome: 'failed', exitCode: 5, results: [] })
   })
 
   it('may be two at once: each sandbox is finished once, and its manifest tells how', async () => {
