@@ -49,6 +49,11 @@ export class CommandSlot {
     this.#end.catch(() => {})
   }
 
+  /** What comes next was not asked to end, whatever was asked of the command before. */
+  forgetStop(): void {
+    this.#stopOutcome = undefined
+  }
+
   /** Asks the present command to end and resolves when it has; its outcome is then the first one given. */
   async stop(outcome: Outcome, options: CallOptions = {}): Promise<void> {
     this.#stopOutcome ??= outcome

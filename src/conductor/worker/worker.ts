@@ -141,6 +141,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     }
     this.#life.assertMayStart()
     this.#attempts.stop()
+    this.#slot.forgetStop()
     const starting = this.#begin(command, rest, { signal })
     this.#take(starting)
     const started = await starting

@@ -74,12 +74,15 @@ describe('the HTTP tier', () => {
       taskId: 'carried',
       env: { WORKER_RESULTS_DEADLINE_SECONDS: '1' },
       command:
-        'printf "a\\r\\n%s" "--x" > \'q"r\' && persist-result --quiet --metadata \'{"n":[1]}\' \'q"r\'',
+        'printf "a\\r\\n%s" "--x" > \'q"r\' && persist-result --quiet --metadata \'{"n":[1]}\' \'q"r\' && touch /tmp/said; sleep 1000',
     })
-    await worker.wait()
+    await stack.inSandbox(worker.sandboxId, 'until [ -e /tmp/said ]; do sleep 0.02; done')
     await expect(worker.terminate()).rejects.toMatchObject({ code: 'UNDELIVERED' })
+    // That one was stopped; what is run instead is not.
+    expect(await worker.run('true')).toMatchObject({ exitCode: 0 })
     server = await serveResults({ directory: dir.path, tokenSecrets: [tokenSecret], port: Number(port) })
     expect(await worker.terminate()).toMatchObject({
+      outcome: 'succeeded',
       sealed: false,
       results: [{ tiers: ['http'], verified: true }],
       undelivered: [],
