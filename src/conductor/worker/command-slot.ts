@@ -4,6 +4,7 @@ import type { DeathCause, Outcome } from '../../protocol/outcome.js'
 import type { Inspection } from '../command/inspect.js'
 import type { RunResult, SupervisedCommand } from '../command/supervised-command.js'
 import type { WorkerExit } from '../end/receipt.js'
+import { untilAborted } from '../../until-aborted.js'
 
 /** A worker that ran nothing. */
 const IDLE_EXIT: WorkerExit = { outcome: 'idle', exitCode: null, signal: null }
@@ -83,12 +84,7 @@ export class CommandSlot {
     signal?.throwIfAborted()
     const end = this.#end
     if (end === undefined) return this.#exit
-    if (signal === undefined) return end
-    return await new Promise<WorkerExit>((resolve, reject) => {
-      const abort = (): void => reject(signal.reason)
-      signal.addEventListener('abort', abort, { once: true })
-      end.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
-    })
+    return untilAborted(end, signal)
   }
 
   async #watch(command: Promise<SupervisedCommand>, on: SlotEvents): Promise<WorkerExit> {

@@ -13,6 +13,7 @@ import type { RunResult, SupervisedCommand } from '../command/supervised-command
 import type { LateSeal } from '../end/late-seals.js'
 import type { Receipt, WorkerExit } from '../end/receipt.js'
 import type { TaskPlaces } from '../places.js'
+import { untilAborted } from '../../until-aborted.js'
 import type { AttemptParts, OnPrinted } from './attempt.js'
 import { Attempts } from './attempts.js'
 import { Backlog } from './backlog.js'
@@ -216,7 +217,9 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   async terminate(options: TerminateOptions = {}): Promise<Receipt> {
     const { force, signal } = checkOptions('terminate', terminateOptionsSchema, options)
     this.#life.assertMayEnd()
-    this.#terminating ??= this.#terminate(force, signal).catch((error: unknown) => {
+    // Whoever began it may have more time.
+    if (this.#terminating !== undefined) return untilAborted(this.#terminating, signal)
+    this.#terminating = this.#terminate(force, signal).catch((error: unknown) => {
       // A refusal or a failure leaves the sandbox as it is; the next call tries again.
       this.#terminating = undefined
       throw error

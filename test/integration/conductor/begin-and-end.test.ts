@@ -91,6 +91,21 @@ describe('a worker that is being started, or ended', () => {
     expect(await worker.terminate()).toMatchObject({ outcome: 'lost', cause: 'sandbox_vanished' })
   })
 
+  it('is left to others by a close that has no more time, also where somebody ends it without limit', async () => {
+    const conductor = stack.conductor(options())
+    const worker = await conductor.spawnWorker({
+      taskId: 'stubborn',
+      command: 'trap "" TERM; echo up; while :; do sleep 0.1; done',
+      graceMs: 600_000,
+    })
+    await new Promise((heard) => worker.once('stdout', heard))
+    const ended = expect(worker.terminate()).rejects.toMatchObject({ code: 'CLOSED' })
+    await expect(conductor.close({ timeoutMs: 100 })).rejects.toMatchObject({ name: 'TimeoutError' })
+    await ended
+    expect(worker.state).toBe('detached')
+    await stack.killSandbox(worker.sandboxId)
+  })
+
   it('is killed, and not lost, also when nobody hears that it was and S3 is away', async () => {
     const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
     const s3 = { bucket, region, credentials, endpoint: 'http://127.0.0.1:1' }
