@@ -100,17 +100,20 @@ find ${wanted.roots.map(quote).join(' ')} -xdev \\( ${left.join(' ')} ${named.jo
   awk -v bytes=${wanted.max_bytes} -v files=${wanted.max_files} -v skipped="$t/skipped" '
     { path = substr($0, length($1) + 2)
       if (n < files && sum + $1 <= bytes) { n++; sum += $1; print path } else left++ }
-    END { print left + 0 >skipped }' >"$t/changed"
+    END { print left + 0 >skipped }' >"$t/changed" || exit
 [ -s "$t/changed" ] || exit 0
 cat -- ${quote(`${localDir}/${taskId}`)}/*.meta.json 2>/dev/null | grep -o '"sha256":"[0-9a-f]*"' | cut -d'"' -f4 >"$t/known"
 find "\${TMPDIR:-/tmp}/persist-result-contents-$(id -u)" -type f -exec cat -- {} + 2>/dev/null >>"$t/known"
 tr '\\n' '\\0' <"$t/changed" | xargs -0 sha256sum -- 2>/dev/null |
   awk -v file="$t/known" 'BEGIN { while ((getline line <file) > 0) known[line] }
     length($1) == 64 && !($1 in known) { print substr($0, 68) }' |
-  sed 's|^/*||' >"$t/new"
+  sed 's|^/*||' >"$t/new" || exit
 [ -s "$t/new" ] || exit 0
 n=$(wc -l <"$t/new")
-tar -C / -czf "$t/archive" -T "$t/new" 2>"$t/warnings" || [ -s "$t/archive" ] || { cat -- "$t/warnings" >&2; exit 1; }
+# A file that is gone by now is no harm; an archive that was cut is.
+tar -C / -czf "$t/archive" -T "$t/new" 2>"$t/warnings" ||
+  { gzip -t "$t/archive" && tar -tzf "$t/archive" >/dev/null; } 2>>"$t/warnings" ||
+  { cat -- "$t/warnings" >&2; exit 1; }
 sh ${quote(`${folder}/${WORKER_FILES.bin}/persist-result`)} --quiet --task-id ${quote(taskId)} --name ${UNDECLARED_NAME} \\
   --metadata "{\\"undeclared\\":true,\\"files\\":$((n)),\\"left_out\\":$(cat "$t/skipped")}" - <"$t/archive" >/dev/null || exit
 touch -r "$t/now" -- ${quote(`${folder}/${WORKER_FILES.born}`)}`

@@ -76,6 +76,35 @@ describe('a worker’s life', () => {
     expect(await readFile(`${target}/workspace/deep/fold er/for'gotten.txt`, 'utf8')).toBe('forgotten\n')
   })
 
+  it.each([
+    { what: 'archive', tool: 'tar', blocks: 8 },
+    { what: 'list', tool: 'awk', blocks: 0 },
+  ])('says that nothing undeclared was kept where their $what did not fit', async ({ tool, blocks }) => {
+    const worker = await conductor.spawnWorker({
+      taskId: `cut-${tool}`,
+      undeclared: {},
+      // As where the disk is full: what it writes can be no longer than that.
+      files: { '/home/user/.bash_profile': `${tool}() { (ulimit -f ${blocks}; command ${tool} "$@"); }\n` },
+      command: 'head -c 100000 /dev/urandom >noise',
+    })
+    await worker.wait()
+    const receipt = await worker.terminate()
+    expect(receipt.results).toEqual([])
+    expect(receipt.failedOutputs).toMatchObject([{ path: 'undeclared-outputs.tar.gz' }])
+  })
+
+  it('keeps what nobody declared also where some of it cannot be read', async () => {
+    const worker = await conductor.spawnWorker({
+      taskId: 'unreadable',
+      undeclared: {},
+      // It was there a moment ago.
+      files: { '/home/user/.bash_profile': 'tar() { rm -f /workspace/gone; command tar "$@"; }\n' },
+      command: 'echo f >f; echo g >gone',
+    })
+    await worker.wait()
+    expect(await worker.terminate()).toMatchObject({ results: [{ tiers: ['s3'] }], failedOutputs: [] })
+  })
+
   it('leaves what nobody declared once, however often its end is tried', async () => {
     await using alone = stack.conductor({ s3: null })
     const worker = await alone.spawnWorker({ taskId: 'tried-again', undeclared: {}, command: 'echo f >f' })
