@@ -1,11 +1,11 @@
 /** News that wait until somebody can listen. */
 export class Backlog {
   #waiting: (() => void)[] | undefined
-  #released: Promise<void> | undefined
+  #released: Promise<void> = Promise.resolve()
   #release: () => void = () => {}
 
   /** Resolves once nothing waits. */
-  get released(): Promise<void> | undefined {
+  get released(): Promise<void> {
     return this.#released
   }
 
@@ -26,7 +26,10 @@ export class Backlog {
   release(): void {
     const waiting = this.#waiting ?? []
     this.#waiting = undefined
-    for (const news of waiting) news()
-    this.#release()
+    try {
+      for (const news of waiting) news()
+    } finally {
+      this.#release()
+    }
   }
 }
