@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallOptions } from '../../call-options.js'
 import { isConductorError } from '../../errors.js'
-import { backOffMs } from '../back-off.js'
 import { untilAborted } from '../../until-aborted.js'
+import { backOffMs } from '../back-off.js'
 
 /** A worker's end that S3 could not take at the time. */
 export interface LateSeal {

@@ -1,10 +1,10 @@
 import type { CallOptions } from '../../call-options.js'
 import type { ConductorError } from '../../errors.js'
 import type { DeathCause, Outcome } from '../../protocol/outcome.js'
+import { untilAborted } from '../../until-aborted.js'
 import type { Inspection } from '../command/inspect.js'
 import type { RunResult, SupervisedCommand } from '../command/supervised-command.js'
 import type { WorkerExit } from '../end/receipt.js'
-import { untilAborted } from '../../until-aborted.js'
 
 /** A worker that ran nothing. */
 const IDLE_EXIT: WorkerExit = { outcome: 'idle', exitCode: null, signal: null }

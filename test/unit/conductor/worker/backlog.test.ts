@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { Backlog } from '../../../src/conductor/backlog.js'
+import { Backlog } from '../../../../src/conductor/worker/backlog.js'
 
 it('has nothing wait any more once it was let go, whatever became of who was told', async () => {
   const backlog = new Backlog()

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { expect, it } from 'vitest'
-import { LateSeals } from '../../../src/conductor/late-seals.js'
+import { LateSeals } from '../../../../src/conductor/end/late-seals.js'
 
 it('stops at its limit, also while a try is under way that knows nothing of it', async () => {
   const seals = new LateSeals()
