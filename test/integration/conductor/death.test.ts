@@ -76,7 +76,7 @@ describe('a worker that does not end by itself', () => {
       taskId: 'again',
       files: { '/workspace/in': 'given\n' },
       command:
-        'cat in; for n in 1 2 3; do echo $n$RANDOM | persist-result --quiet --name early - >/dev/null; done; echo up | tee up; until [ -e go ]; do sleep 0.02; done; echo out >out; exit 3',
+        'cat in; for n in 1 2 3; do echo $n$RANDOM | persist-result --quiet --name early - >/dev/null; done; echo up; until [ -e go ]; do sleep 0.02; done; echo out >out; exit 3',
       outputs: ['out'],
       timeoutMs: 120_000,
       retries: { lost: 2 },
@@ -92,8 +92,9 @@ describe('a worker that does not end by itself', () => {
       if (text.includes('up\n')) heard()
     })
     const up = (): Promise<void> => new Promise((hear) => (heard = hear))
+    const began = up()
     const end = worker.wait()
-    await stack.inSandbox(worker.sandboxId, 'until [ -e /workspace/up ]; do sleep 0.02; done')
+    await began
     for (const attempt of [1, 2]) {
       expect(worker.attempt).toBe(attempt)
       const next = up()
