@@ -56,9 +56,12 @@ function expectWhole({ spool }: Place, { status, key }: RunResult): void {
 const packing = (real: string, pack: string): string =>
   `case "$*" in *'-cf - '*) ;; *) exec ${real} "$@" ;; esac\n${pack}`
 
-/** BusyBox's, of which a file shrinks once it has begun to pack it; what is in a pipe is far less than the file. */
+/**
+ * BusyBox's, of which a file shrinks once it has begun to pack it, which is when something of its content has come; what is in a
+ * pipe is far less than the file.
+ */
 const shrinking = `
-{ ${BUSYBOX} tar "$@"; echo $? >status; } | { dd bs=1024 count=1 2>/dev/null; truncate -s 5000 tree/a; cat; }
+{ ${BUSYBOX} tar "$@"; echo $? >status; } | { dd bs=1 count=2048 2>/dev/null; truncate -s 5000 tree/a; cat; }
 read -r status <status
 exit "$status"`
 
