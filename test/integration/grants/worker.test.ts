@@ -90,7 +90,7 @@ describeEachS3(
         const taskId = `paused-${name}`
         const worker = await conductor.spawnWorker({ taskId })
         const granted: (readonly number[] | undefined)[] = []
-        worker.on('grant', ({ parts }) => isPaused && granted.push(parts))
+        worker.on('grant', ({ parts }) => granted.push(parts))
         const running = worker.run(
           `truncate -s ${20 * MEBIBYTE} big && exec env WORKER_RESULTS_STALL_SECONDS=1 ${program} --quiet --require s3 big`,
         )
@@ -104,7 +104,8 @@ describeEachS3(
         const before = proxy.requests.length
         // Its conductor finds it paused, and wakes it.
         expect(await running).toMatchObject({ exitCode: 0, stderr: '' })
-        expect(granted).toContainEqual([2])
+        // The one before the pause was of no use, since the proxy refused it.
+        expect(granted.filter((parts) => parts?.includes(2)).length).toBeGreaterThan(1)
         expect(proxy.requests.slice(before).filter((line) => line.includes('partNumber=1'))).toEqual([])
         const receipt = await worker.terminate()
         expect(receipt.results).toMatchObject([{ tiers: ['s3'], verified: true }])
