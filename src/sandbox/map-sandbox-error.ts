@@ -50,3 +50,8 @@ function isUnansweredCall(error: Error): boolean {
   const { statusCode } = error as { statusCode?: unknown }
   return error.constructor === SandboxError && statusCode === undefined
 }
+
+/** Whether an error says that the sandbox no longer exists. */
+export function isGone(error: unknown): error is ConductorError {
+  return isConductorError(error) && error.code === 'SANDBOX_GONE'
+}

@@ -9,6 +9,7 @@ import {
   type SpoolRecordFile,
   tooManyRecords,
 } from '../stores/spool-store.js'
+import { readTextLimited } from '../streams/read-text-limited.js'
 import { skipBytes } from '../streams/skip-bytes.js'
 import { DELETE_EXIT, deleteScript } from './delete-script.js'
 import { parseRecords, recordsScript } from './records-script.js'
@@ -83,12 +84,5 @@ export async function readIfThere(opening: Promise<ReadableStream<Uint8Array>>):
 
 /** Reads a small file's text; `undefined` once it is larger than any honest record. */
 export async function readLimited(body: ReadableStream<Uint8Array>): Promise<string | undefined> {
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of body) {
-    size += chunk.length
-    if (size > MAX_RECORD_BYTES) return undefined
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
+  return readTextLimited(body, MAX_RECORD_BYTES)
 }

@@ -3,6 +3,7 @@ import { ConductorError, isConductorError } from '../../errors.js'
 import type { Granter } from '../../grants/granter.js'
 import type { Intent } from '../../protocol/intent.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
+import { isGone } from '../../sandbox/map-sandbox-error.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
 import type { S3Location } from '../../stores/s3/s3-location.js'
 import { insist } from '../back-off.js'
@@ -218,10 +219,6 @@ async function withdraw(worker: Worker, because: unknown): Promise<void> {
       { cause: new AggregateError([because, error]) },
     )
   }
-}
-
-function isGone(error: unknown): boolean {
-  return isConductorError(error) && error.code === 'SANDBOX_GONE'
 }
 
 /** Writes down the end of a worker that was missed; a new one of the task does not wait for that to go well. */

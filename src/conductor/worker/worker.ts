@@ -6,6 +6,7 @@ import type { ResultsContext } from '../../results/context.js'
 import type { TierProblem } from '../../results/result.js'
 import { taskSource } from '../../results/result-source.js'
 import { createResults, type Results } from '../../results/results.js'
+import { isGone } from '../../sandbox/map-sandbox-error.js'
 import type { ResultStore } from '../../stores/result-store.js'
 import { untilAborted } from '../../until-aborted.js'
 import type { LogOffsets } from '../command/follow-log.js'
@@ -360,10 +361,6 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       this.#noteFailure(error)
     }
   }
-}
-
-function isGone(error: unknown): error is ConductorError {
-  return isConductorError(error) && error.code === 'SANDBOX_GONE'
 }
 
 function ignore(): void {}

@@ -1,6 +1,6 @@
 import { verifyToken } from '../../endpoint/token.js'
 import { BROKER_LIMITS, formatBrokerAnswer } from '../../protocol/broker.js'
-import { readTextLimited } from './read-text-limited.js'
+import { readTextLimited } from '../../streams/read-text-limited.js'
 import type { Answerer } from './serve-folder.js'
 
 /** Who may ask, and who answers. */

@@ -11,7 +11,7 @@ import {
 import { keepWatching } from '../../sandbox/keep-watching.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { withinLimit } from '../../sandbox/within-limit.js'
-import { readTextLimited } from './read-text-limited.js'
+import { readTextLimited } from '../../streams/read-text-limited.js'
 
 /** Requests of one worker that are answered side by side. */
 const ANSWERS_AT_ONCE = 8

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -6,21 +5,13 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { DrainReport } from '../../../src/protocol/drain.js'
 import { faultedImplementations } from '../../conformance/persister/implementations.js'
+import { canMount } from '../../support/can-mount.js'
 import { startHttpReceiver } from '../../support/persister/http-receiver.js'
 import { bareEnvironment, run } from '../../support/persister/program.js'
 import type { Cleanup } from '../../support/persister/scratch.js'
 import { openS3Place } from '../../support/persister/targets.js'
 import { startLocalServer } from '../../support/s3/servers.js'
 
-/** Mounts need a namespace of their own; without one there is no small or read-only disk to be had. */
-const canMount = (() => {
-  try {
-    execFileSync('unshare', ['-rm', 'true'], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
-})()
 if (!canMount) console.warn('left out: full and read-only spools, because unshare -rm does not work here')
 
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`

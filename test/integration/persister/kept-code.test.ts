@@ -1,22 +1,14 @@
-import { execFileSync } from 'node:child_process'
 import { copyFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { build } from 'esbuild'
 import { expect, it } from 'vitest'
+import { canMount } from '../../support/can-mount.js'
 import { bareEnvironment, DISTRIBUTION, run } from '../../support/persister/program.js'
 import { type Cleanup, scratch } from '../../support/persister/scratch.js'
 import { choose } from '../../support/thorough.js'
 
 const NAME = `.persist-result-${process.version}-${process.arch}.cache`
 
-const canMount = (() => {
-  try {
-    execFileSync('unshare', ['-rm', 'true'], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
-})()
 if (!canMount)
   console.warn('left out: keeping code on a full or read-only disk, because unshare -rm does not work here')
 
