@@ -36,6 +36,7 @@ export async function runMatrix(options: RunMatrixOptions): Promise<MatrixReport
   const reports: MatrixReport[] = []
   const tellOf = (report: MatrixReport): void => {
     log(`${report.name}: ${report.kills} kills at ${report.steps} steps, ${report.problems.length} problems`)
+    for (const problem of report.problems) log(`  ${problem}`)
     reports.push(report)
   }
   for (const scenario of SCENARIOS) {
