@@ -4,7 +4,8 @@ import type { DrainReport } from '../../protocol/drain.js'
 import { parseDrainReport } from '../../protocol/parse.js'
 import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
-import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import type { CommandOutcome, RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { isQuickDrain, parseQuickDrain, quickDrainScript } from './quick-drain.js'
 
 /** How long a drain waits for another; each of its uploads has a deadline of its own. */
 const WAIT_SECONDS = 60
@@ -37,19 +38,30 @@ export async function drainSandbox(
     ...spec.outputs.flatMap((path) => ['--output', path]),
   ]
   const lock = `${workerFolder(spec.localDir, spec.taskId)}/${WORKER_FILES.draining}`
-  const { exitCode, stdout, stderr } = await sandbox.run(oneAtATime(lock, words.map(quote).join(' ')), {
-    cwd: spec.cwd,
-    signal: options.signal,
-  })
+  const full = oneAtATime(lock, words.map(quote).join(' '))
+  const run = (script: string): Promise<CommandOutcome> =>
+    sandbox.run(script, { cwd: spec.cwd, signal: options.signal })
+  // Nothing declared is to be stored first, and nothing in the spool is to outlive the sandbox.
+  const mayBeQuick = spec.seal && spec.outputs.length === 0
+  let outcome = await run(mayBeQuick ? `${quickDrainScript(spec)}\n${full}` : full)
+  if (mayBeQuick && isQuickDrain(outcome.stdout)) {
+    const report = parseQuickDrain(outcome.stdout)
+    if (report !== undefined) return onlyOf(spec.taskId, report)
+    outcome = await run(full)
+  }
+  const { exitCode, stdout, stderr } = outcome
   if (exitCode !== 0) {
     throw new ConductorError(
       'COMMAND_FAILED',
       `draining ${spec.taskId} failed with status ${exitCode}: ${stderr.trim().slice(-2000)}`,
     )
   }
-  const report = parseDrainReport(stdout)
-  // The sandbox's word about another task is worth nothing.
-  return { ...report, records: report.records.filter(({ task_id }) => task_id === spec.taskId) }
+  return onlyOf(spec.taskId, parseDrainReport(stdout))
+}
+
+/** The sandbox's word about another task is worth nothing. */
+function onlyOf(taskId: string, report: DrainReport): DrainReport {
+  return { ...report, records: report.records.filter(({ task_id }) => task_id === taskId) }
 }
 
 /**
