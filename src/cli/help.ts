@@ -12,6 +12,8 @@ const GENERAL = `Usage: stu-conductor COMMAND
   results delete TASK|KEY delete results on every tier
   prune                   delete whole tasks that are old
   lifecycle               print S3 rules that do the same
+  rehome                  copy into S3 what landed on a lesser tier while S3 was away
+  estimate                what results cost in S3
   keys                    make a pair of keys that results are encrypted and read with
   local                   an E2B and an S3 on this machine, for development; prints the variables to set
 
@@ -90,6 +92,28 @@ the bucket has:
   aws s3api put-bucket-lifecycle-configuration --bucket BUCKET --lifecycle-configuration file://rules.json
 `
 
+const REHOME = `Usage: stu-conductor rehome [TASK]... [--json]
+       stu-conductor rehome --tasks GLOB [--json]
+
+Copies into S3, checked, what the named tasks, or all, have only on a lesser tier: what was stored while S3 was away. What is
+there already stays; doing it again goes on with what failed. Prints the key of each copied result and where it lay.
+
+  --tasks GLOB            of all tasks with such an id
+  --json                  the report
+`
+
+const ESTIMATE = `Usage: stu-conductor estimate --workers N --bytes-per-worker SIZE
+
+What results cost in dollars by the list prices of S3 Standard; traffic out of AWS is not in it.
+
+  --workers N
+  --bytes-per-worker SIZE what each leaves: bytes, or a size such as 10MB
+  --months N              how long it is kept [1]
+  --results-per-worker N  [1]
+  --reads-per-result N    [0]
+  --json                  storage, puts, gets and total
+`
+
 const KEYS = `Usage: stu-conductor keys new FILE
        stu-conductor keys public FILE
 
@@ -123,6 +147,8 @@ const texts: Readonly<Record<string, string>> = {
   tasks: TASKS,
   prune: PRUNE,
   lifecycle: LIFECYCLE,
+  rehome: REHOME,
+  estimate: ESTIMATE,
   keys: KEYS,
   local: LOCAL,
 }

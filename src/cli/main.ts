@@ -1,10 +1,12 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { isConductorError } from '../errors.js'
+import { runEstimate } from './estimate.js'
 import { asksForHelp, helpOf } from './help.js'
 import { runKeys } from './keys.js'
 import { runLocal } from './local.js'
 import { runLifecycle, runPrune } from './prune.js'
+import { runRehome } from './rehome.js'
 import { runResults } from './results.js'
 import { runTask } from './run-task.js'
 import { runTasks } from './tasks.js'
@@ -27,6 +29,10 @@ async function main(argv: readonly string[]): Promise<number> {
       return runPrune(rest)
     case 'lifecycle':
       return runLifecycle(rest)
+    case 'rehome':
+      return runRehome(rest)
+    case 'estimate':
+      return runEstimate(rest)
     case 'keys':
       return runKeys(rest)
     case 'local':

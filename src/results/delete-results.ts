@@ -66,15 +66,8 @@ export async function deleteResults(
   const manifest = await manifests?.update(taskId, (found) => found && announce(found, keys), { signal })
   const wanted = [...listed, ...leftOver(manifest, keys, unfinished)]
   const stores = inDeletionOrder(await context.stores({ signal }))
-  const limit = pLimit(CONCURRENT_DELETIONS)
   const unavailable = new Map<string, TierProblem>()
-  const settled = await Promise.allSettled(
-    wanted.map((one) => limit(() => deleteEverywhere(one, stores, unavailable, signal))),
-  )
-  const outcomes = settled.map((outcome) => {
-    if (outcome.status === 'rejected') throw outcome.reason
-    return outcome.value
-  })
+  const outcomes = await deleteEverywhere(wanted, stores, unavailable, signal)
   const deleted = outcomes.filter((outcome) => !('problems' in outcome)) as DeletedResult[]
   const failed = outcomes.filter((outcome) => 'problems' in outcome)
   const gone = new Set(deleted.map(({ key }) => key))
@@ -122,26 +115,52 @@ function inDeletionOrder(stores: readonly ResultStore[]): ResultStore[] {
   return [...stores].sort((a, b) => orders[a.tier] - orders[b.tier])
 }
 
+/** One place after the other, so that of each result nothing is gone from a later one while an earlier one may deliver it. */
 async function deleteEverywhere(
-  { key, size, locations }: Deletable,
+  wanted: readonly Deletable[],
   stores: readonly ResultStore[],
   unavailable: Map<string, TierProblem>,
   signal: AbortSignal | undefined,
-): Promise<DeletedResult | FailedDeletion> {
-  const tiers = new Set<StoreTier>()
-  const problems: TierProblem[] = []
+): Promise<(DeletedResult | FailedDeletion)[]> {
+  const found = wanted.map((one) => ({ one, tiers: new Set<StoreTier>(), problems: [] as TierProblem[] }))
   for (const store of stores) {
-    try {
-      if (await store.delete(key, { signal, listed: locations.includes(store.name) })) tiers.add(store.tier)
-    } catch (error) {
-      if (!isConductorError(error)) throw error
-      const problem = { key, store: store.name, tier: store.tier, error }
-      if (error.code !== 'UNSUPPORTED' || locations.includes(store.name)) problems.push(problem)
+    const ends = await deleteFrom(store, wanted, signal)
+    for (const { one, tiers, problems } of found) {
+      const { key, locations } = one
+      const end = ends.get(key)
+      if (end === true) tiers.add(store.tier)
+      if (!isConductorError(end)) continue
+      const problem = { key, store: store.name, tier: store.tier, error: end }
+      if (end.code !== 'UNSUPPORTED' || locations.includes(store.name)) problems.push(problem)
       else unavailable.set(store.name, { ...problem, key: undefined })
     }
   }
-  if (problems.length > 0) return { key, tiers: [...tiers], problems }
-  return { key, sizeBytes: size, tiers: [...tiers] }
+  return found.map(({ one: { key, size }, tiers, problems }) =>
+    problems.length > 0 ? { key, tiers: [...tiers], problems } : { key, sizeBytes: size, tiers: [...tiers] },
+  )
+}
+
+/** Whether each was there, or why it may still be. */
+async function deleteFrom(
+  store: ResultStore,
+  wanted: readonly Deletable[],
+  signal: AbortSignal | undefined,
+): Promise<ReadonlyMap<string, boolean | ConductorError>> {
+  const all = wanted.map(({ key, locations }) => ({ key, listed: locations.includes(store.name) }))
+  if (store.deleteMany !== undefined && all.length > 1) return store.deleteMany(all, { signal })
+  const ends = new Map<string, boolean | ConductorError>()
+  const deleteOne = async ({ key, listed }: (typeof all)[number]): Promise<void> => {
+    try {
+      ends.set(key, await store.delete(key, { signal, listed }))
+    } catch (error) {
+      if (!isConductorError(error)) throw error
+      ends.set(key, error)
+    }
+  }
+  const limit = pLimit(CONCURRENT_DELETIONS)
+  const settled = await Promise.allSettled(all.map((one) => limit(() => deleteOne(one))))
+  for (const end of settled) if (end.status === 'rejected') throw end.reason
+  return ends
 }
 
 /** What the manifest says is being deleted, and no listing shows any more. */

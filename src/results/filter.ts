@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util'
-import picomatch from 'picomatch'
 import { z } from 'zod'
 import { checkOptions } from '../check-options.js'
 import { ARCHIVE_SUFFIX, parseKey, parseTimestamp } from '../protocol/key.js'
 import type { JsonObject } from '../protocol/record.js'
 import type { StoreTier } from '../stores/result-store.js'
+import { globMatcher } from './glob.js'
 import type { Result } from './result.js'
 
 /** Which results are meant. Narrowing twice means both. */
@@ -53,7 +53,7 @@ export interface CompiledFilter {
 /** Throws `INVALID_OPTION` at once for a filter that is malformed. */
 export function compileFilter(filter: ResultFilter): CompiledFilter {
   const { name, since, until, metadata, tier } = checkOptions('filter', resultFilterSchema, filter)
-  const matches = name === undefined ? undefined : picomatch(name, { dot: true })
+  const matches = name === undefined ? undefined : globMatcher(name)
   const matchesMetadata = metadata === undefined ? undefined : metadataTest(metadata)
   return {
     matchesKey: (key) => {

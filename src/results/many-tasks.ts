@@ -1,5 +1,4 @@
 import pLimit from 'p-limit'
-import picomatch from 'picomatch'
 import { z } from 'zod'
 import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
@@ -8,6 +7,7 @@ import type { ResultsContext } from './context.js'
 import { type DeleteReport, deleteResults } from './delete-results.js'
 import { type ResultFilter, resultFilterSchema } from './filter.js'
 import { findResult } from './find-result.js'
+import { globMatcher } from './glob.js'
 import type { ListingOptions } from './list-results.js'
 import type { TierProblem } from './read-tiers.js'
 import type { Result } from './result.js'
@@ -143,9 +143,8 @@ interface TaskMatcher {
 
 /** A task id's glob, and how every id that it admits begins. */
 export function compileGlob(glob: string): TaskMatcher {
-  const matches = picomatch(glob)
   const special = glob.search(/[*?[\](){}!+@|\\]/)
-  return { matches: (id) => matches(id), startsWith: special < 0 ? glob : glob.slice(0, special) }
+  return { matches: globMatcher(glob), startsWith: special < 0 ? glob : glob.slice(0, special) }
 }
 
 function exactly(ids: readonly string[]): TaskMatcher {

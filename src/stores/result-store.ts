@@ -1,4 +1,5 @@
 import type { CallOptions } from '../call-options.js'
+import type { ConductorError } from '../errors.js'
 import type { JsonObject, ResultRecord } from '../protocol/record.js'
 
 /** Kinds of places that results are read from. */
@@ -58,6 +59,11 @@ export interface DeleteOptions extends CallOptions {
   readonly listed?: boolean | undefined
 }
 
+/** One of several results that are to be deleted. */
+export interface DeletedKey extends Pick<DeleteOptions, 'listed'> {
+  readonly key: string
+}
+
 /** Options for a link that works without credentials. */
 export interface UrlOptions extends CallOptions {
   /** How long the link works, in seconds; S3 allows at most 604,800 (7 days). @default 3600 */
@@ -86,6 +92,14 @@ export interface ResultStore {
    * when it was not there. Repeating a call that failed ends what it began. Rejects with `UNSUPPORTED` where nothing can be deleted.
    */
   delete(key: string, options?: DeleteOptions): Promise<boolean>
+  /**
+   * As {@link delete} of each, in fewer requests; missing where it takes as many. Resolves with what became of each key; a failure
+   * of one does not hold up the rest.
+   */
+  deleteMany?(
+    wanted: readonly DeletedKey[],
+    options?: CallOptions,
+  ): Promise<ReadonlyMap<string, boolean | ConductorError>>
   /** A presigned link to the body; missing where the store has no such thing. */
   url?(key: string, options?: UrlOptions): Promise<string>
 }

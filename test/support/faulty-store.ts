@@ -25,8 +25,9 @@ export class CrashPoint {
   }
 }
 
-/** A store whose deletions are steps. */
+/** A store whose deletions are steps, each of one result; of a store that deletes many at once, also of many. */
 export function crashingStore(inner: ResultStore, point: CrashPoint): ResultStore {
+  const { deleteMany } = inner
   return {
     name: inner.name,
     tier: inner.tier,
@@ -34,6 +35,9 @@ export function crashingStore(inner: ResultStore, point: CrashPoint): ResultStor
     describe: (key, options) => inner.describe(key, options),
     open: (key, options) => inner.open(key, options),
     delete: (key, options) => point.step(() => inner.delete(key, options)),
+    ...(deleteMany === undefined
+      ? {}
+      : { deleteMany: (wanted, options) => point.step(() => deleteMany.call(inner, wanted, options)) }),
   }
 }
 

@@ -6,6 +6,7 @@ import {
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
+import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
 import {
@@ -21,6 +22,7 @@ import type { JsonObject, ResultRecord } from '../../protocol/record.js'
 import { s3ObjectKey, s3SidecarKey, s3TaskPrefix, toS3Metadata } from '../../protocol/s3-layout.js'
 import { toWebStream } from '../../streams/web-stream.js'
 import type {
+  DeletedKey,
   DeleteOptions,
   DescribedBody,
   ListOptions,
@@ -31,6 +33,7 @@ import type {
   UrlOptions,
 } from '../result-store.js'
 import { deleteS3Objects } from './delete-objects.js'
+import { deleteS3Results } from './delete-results.js'
 import { listPages } from './list-pages.js'
 import { mapS3Error } from './map-s3-error.js'
 import { encryptionProblem } from './object-encryption.js'
@@ -38,6 +41,7 @@ import { objectInput } from './object-options.js'
 import { readS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
+const CONCURRENT_HEADS = 16
 const sha256Pattern = /^[0-9a-f]{64}$/
 
 /** What both HEAD and GET tell of an object. */
@@ -114,8 +118,34 @@ export class S3Store implements ResultStore {
     const was = listed || (await this.#head(key, signal)) !== undefined
     // The object first, since a sidecar without one is passed over; the sidecar also when an earlier call got no further than that.
     const doing = `delete ${this.name}/${key}`
-    await deleteS3Objects(this.#at, [Key, s3SidecarKey(Key)], { doing, signal })
+    const failed = await deleteS3Objects(this.#at, [Key, s3SidecarKey(Key)], { doing, signal })
+    for (const error of failed.values()) throw error
     return was
+  }
+
+  async deleteMany(
+    wanted: readonly DeletedKey[],
+    { signal }: CallOptions = {},
+  ): Promise<ReadonlyMap<string, boolean | ConductorError>> {
+    for (const { key } of wanted) assertKey(key)
+    const limit = pLimit(CONCURRENT_HEADS)
+    const outcomes = new Map<string, boolean | ConductorError>(wanted.map(({ key }) => [key, true]))
+    const ask = async (key: string): Promise<void> => {
+      try {
+        if ((await this.#head(key, signal)) === undefined) outcomes.set(key, false)
+      } catch (error) {
+        if (!isConductorError(error)) throw error
+        outcomes.set(key, error)
+      }
+    }
+    // As in deleting one: of those that no listing has shown, S3 would not say whether they were there.
+    const unlisted = wanted.filter(({ listed }) => listed !== true)
+    const asked = await Promise.allSettled(unlisted.map(({ key }) => limit(() => ask(key))))
+    for (const end of asked) if (end.status === 'rejected') throw end.reason
+    const keys = wanted.flatMap(({ key }) => (isConductorError(outcomes.get(key)) ? [] : [key]))
+    const failed = await deleteS3Results(this.#at, keys, `delete from ${this.name}`, signal)
+    for (const [key, error] of failed) outcomes.set(key, error)
+    return outcomes
   }
 
   async url(key: string, options: UrlOptions = {}): Promise<string> {

@@ -77,13 +77,15 @@ export class S3Tasks implements TaskIndex {
       )
       if (old.length === 0) continue
       const keys = old.map(({ Key = '' }) => Key)
-      // A page has no more than one request takes.
-      await deleteS3Objects(this.#at, keys, { doing: `delete from ${this.name}`, concurrency: 16, signal })
+      const doing = `delete from ${this.name}`
+      const failed = await deleteS3Objects(this.#at, keys, { doing, concurrency: 16, signal })
       for (const { Key = '', Size = 0 } of old) {
+        if (failed.has(Key)) continue
         const key = Key.slice(strip)
         const isResult = !key.endsWith(RECORD_SUFFIX) && parseKey(key) !== undefined
         yield { key: isResult ? key : undefined, size: Size }
       }
+      for (const error of failed.values()) throw error
     }
   }
 

@@ -16,6 +16,8 @@ import { plantInS3 } from '../../support/plant-s3.js'
 import { collect, recordFor } from '../../support/records.js'
 import { sealedResult } from '../../support/sealed.js'
 import { makeTempDir } from '../../support/temp-dir.js'
+import { postRecord } from '../endpoint/post.js'
+import { serveFolder } from '../endpoint/servers.js'
 
 describe('stu-conductor', () => {
   let s3: LocalS3
@@ -132,6 +134,23 @@ describe('stu-conductor', () => {
     expect(JSON.parse(pruned.stdout)).toMatchObject({ results: 2, failed: [], tasks: [{}, {}] })
   })
 
+  it('copies into S3 what landed on a lesser tier, and says what stays', async () => {
+    await using http = await serveFolder()
+    const env = { WORKER_RESULTS_ENDPOINT: http.url }
+    const records = ['r-1', 'r-2'].map((taskId) => recordFor({ taskId, name: 'a' }, Buffer.from(taskId)))
+    for (const record of records) await postRecord(http.url, record, Buffer.from(record.task_id))
+    const key = (taskId: string): string => `${taskId}/20260114-120000-a`
+    expect(await runWith(env, 'rehome', 'r-1')).toEqual({
+      code: 0,
+      stdout: `${key('r-1')}\thttp\n`,
+      stderr: '1 result(s), 3 bytes, copied into S3\n',
+    })
+    await http.server.close()
+    const away = await runWith(env, 'rehome', '--tasks', 'r-*', '--json')
+    expect(away.code).toBe(1)
+    expect(JSON.parse(away.stdout)).toMatchObject({ moved: [], unavailable: [{ code: 'UNAVAILABLE' }] })
+  })
+
   it('makes keys, and reads with them what is encrypted', async () => {
     await using dir = await makeTempDir()
     const file = join(dir.path, 'key.pem')
@@ -169,7 +188,7 @@ describe('stu-conductor', () => {
   })
 
   it('helps with every command, and says what is wrong with a call', async () => {
-    for (const command of ['run', 'tasks', 'results', 'prune', 'lifecycle', 'local']) {
+    for (const command of ['run', 'tasks', 'results', 'prune', 'lifecycle', 'rehome', 'estimate', 'local']) {
       expect(helpOf(command)).toContain(`Usage: stu-conductor ${command}`)
     }
     expect(asksForHelp(['run', '--', 'ls', '--help'])).toBe(false)
@@ -189,6 +208,8 @@ describe('stu-conductor', () => {
     expect(() => filterOf({ metadata: ['=x'] })).toThrow('--metadata takes KEY=VALUE')
     expect(filterOf({ metadata: ['a=b=c', 'n=[1]'] })).toEqual({ metadata: { a: 'b=c', n: [1] } })
     expect(() => filterOf({ tier: 's4' })).toThrow('--tier takes s3, http')
+    const guide = ['estimate', '--workers', '1000', '--bytes-per-worker']
+    expect((await run(...guide, '10MB')).stdout).toMatch(/^total {4}\$0\.2350$/m)
     const { stdout } = await run('lifecycle', '--older-than-days', '30')
     expect(JSON.parse(stdout)).toEqual(lifecycleRule({ olderThanDays: 30 }))
   })

@@ -113,7 +113,7 @@ describeEachS3(
           stores: async () => [crashingStore(s3, point), crashingStore(spool, point)],
         })
         const end = crashing.delete({ name: '[bc]' })
-        if (steps < 6) await expect(end).rejects.toBeInstanceOf(Crash)
+        if (steps < 5) await expect(end).rejects.toBeInstanceOf(Crash)
         else await end
         const left = new Set([...(await held(s3)), ...(await held(spool))])
         expect(await names(results()), `after ${steps} steps`).toEqual([...left].sort())
@@ -134,6 +134,40 @@ describeEachS3(
         for (const record of again) await plantInFolder(dir.path, record, Buffer.from(record.name))
         await manifests.update(TASK, () => manifestOf(records))
       }
+    })
+
+    it('takes as many requests for several as for two', async () => {
+      const wide = { long: 'ä'.repeat(1000) }
+      const odd = ["it's & <odd> + 100%", '報告 😀', 'd ', 'wide'].map((name) =>
+        recordFor({ taskId: TASK, name, metadata: name === 'wide' ? wide : {} }, Buffer.from(name)),
+      )
+      await plantInS3(
+        at,
+        odd.map((record) => ({ record, body: Buffer.from(record.name) })),
+      )
+      const sent: string[] = []
+      at.client.middlewareStack.add(
+        (next, { commandName = '' }) =>
+          (args) => {
+            sent.push(commandName)
+            return next(args)
+          },
+        { step: 'initialize', name: 'count' },
+      )
+      // White space at the end of a name: not every server reads it out of XML, so that one goes by itself.
+      await results().delete({ name: '[!abcd]*' })
+      expect(sent.filter((name) => name.startsWith('Delete'))).toEqual([
+        'DeleteObjectsCommand',
+        'DeleteObjectsCommand',
+      ])
+      sent.length = 0
+      expect(await names(results())).toEqual(['a', 'b', 'c', 'd', 'd '])
+      await results().delete({ name: 'd ' })
+      expect(await names(results())).toEqual(NAMES)
+      // Nothing of it stays behind for a later one of that name to inherit.
+      const again = recordFor({ taskId: TASK, name: 'wide' }, Buffer.from('again'))
+      await plantInS3(at, [{ record: again, body: Buffer.from('again') }])
+      expect((await s3.describe(again.key))?.metadata).toEqual({})
     })
 
     it('says which tier failed, shows what that one still has, and ends it later', async () => {

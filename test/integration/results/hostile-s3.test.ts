@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { afterEach, describe, expect, it } from 'vitest'
 import { taskSource } from '../../../src/results/result-source.js'
 import { createResults } from '../../../src/results/results.js'
@@ -57,5 +59,79 @@ describe('an S3 whose listing never ends', () => {
   it('does not hold up the list of tasks either', async () => {
     await listing([], (n) => `t${n % 2}`)
     await expect(collect(new S3Tasks(at).listTasks())).rejects.toMatchObject({ code: 'PROTOCOL' })
+  })
+})
+
+describe('an S3 that deletes several at once in its own way', () => {
+  const keys = ['a', 'b', 'c'].map((name) => `w/20260114-120000-${name}`)
+  type Answer = (keys: readonly string[]) => string | number
+
+  /** A location that answers a bulk deletion so, and takes each by itself; tells what was asked of it. */
+  async function deleting(answer: Answer): Promise<string[]> {
+    const asked: string[] = []
+    server = createServer(async (request, response) => {
+      const body = await text(request)
+      const path = decodeURIComponent(request.url ?? '')
+        .replace(/\?.*$/, '')
+        .replace('/bucket/results/w/', '')
+      if (request.method !== 'POST') {
+        asked.push(`${request.method} ${path}`)
+        response.writeHead(204).end()
+        return
+      }
+      expect(request.headers['content-md5']).toBe(createHash('md5').update(body).digest('base64'))
+      expect(Object.keys(request.headers).filter((name) => name.includes('checksum'))).toEqual([])
+      const wanted = [...body.matchAll(/<Key>([^<]*)<\/Key>/g)].map(([, key = '']) => key)
+      asked.push(`POST ${wanted.map((key) => key.replace('results/w/', '')).join(' ')}`)
+      const said = answer(wanted)
+      if (typeof said === 'number') response.writeHead(said).end('<Error><Code>NotImplemented</Code></Error>')
+      else response.end(`<?xml version="1.0"?><DeleteResult>${said}</DeleteResult>`)
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    at = openS3Location({
+      bucket: 'bucket',
+      endpoint,
+      credentials: { accessKeyId: 'a', secretAccessKey: 'b' },
+    })
+    return asked
+  }
+  const gone = (key: string): string => `<Deleted><Key>${key}</Key></Deleted>`
+  const stays = (key: string, code: string): string => `<Error><Key>${key}</Key><Code>${code}</Code></Error>`
+  const stamped = (...names: string[]): string => names.map((name) => `20260114-120000-${name}`).join(' ')
+  const listed = keys.map((key) => ({ key, listed: true }))
+
+  it('is believed key by key, and keeps the record of what stays', async () => {
+    const asked = await deleting((wanted) =>
+      wanted.map((key) => (key.endsWith('-b') ? stays(key, 'AccessDenied') : gone(key))).join(''),
+    )
+    const ends = await new S3Store(at).deleteMany(listed)
+    expect([...ends]).toMatchObject([
+      [keys[0], true],
+      [keys[1], { code: 'ACCESS_DENIED' }],
+      [keys[2], true],
+    ])
+    expect(asked).toEqual([`POST ${stamped('a', 'b', 'c')}`, `POST ${stamped('a.meta.json', 'c.meta.json')}`])
+  })
+
+  it('is asked again for each of which it says that it is busy, or nothing', async () => {
+    const asked = await deleting((wanted) =>
+      wanted
+        .map((key) => (key.endsWith('-b') ? stays(key, 'SlowDown') : key.endsWith('-c') ? '' : gone(key)))
+        .join(''),
+    )
+    expect([...(await new S3Store(at).deleteMany(listed)).values()]).toEqual([true, true, true])
+    expect(asked.slice(1, 3).sort()).toEqual([`DELETE ${stamped('b')}`, `DELETE ${stamped('c')}`])
+    expect(asked[3]).toBe(`POST ${stamped('a.meta.json', 'b.meta.json', 'c.meta.json')}`)
+  })
+
+  it('is asked for each from then on where it knows nothing of it', async () => {
+    const asked = await deleting(() => 501)
+    const store = new S3Store(at)
+    expect([...(await store.deleteMany(listed)).values()]).toEqual([true, true, true])
+    expect(asked.filter((line) => line.startsWith('POST'))).toHaveLength(1)
+    expect(asked.filter((line) => line.startsWith('DELETE'))).toHaveLength(6)
+    await store.deleteMany(listed)
+    expect(asked.filter((line) => line.startsWith('POST'))).toHaveLength(1)
   })
 })
