@@ -73,7 +73,7 @@ const shellWord = z
   .max(4096)
   .regex(/^[^\0]*$/)
 
-const intent = z.object({
+const sandboxIntent = z.object({
   v: z.literal(1),
   task_id: z.string(),
   spawn_id: z.string(),
@@ -81,7 +81,11 @@ const intent = z.object({
   created_at: isoTime,
   attempt: z.number().int().min(1).optional(),
   certificate_key: z.string().optional(),
+  sandbox_id: z.string().optional(),
+  deadline_at: isoTime.optional(),
 })
+
+const intent = sandboxIntent.extend({ earlier: z.array(sandboxIntent).optional() })
 
 const workerRecord = z.object({
   v: z.literal(1),

@@ -7,6 +7,7 @@ interface Attempt {
   readonly attempt: number
   readonly outcome: string
   readonly cause: string | null
+  readonly sandbox_id: string
   readonly exit: { readonly code: number | null } | null
   readonly keys: readonly string[]
 }
@@ -34,6 +35,8 @@ export function checkAttempts({ manifests, outcomes, receipts, keysThere }: Atte
       if (attempts.has(life)) problems.push(`manifest of ${taskId} tells attempt ${attempt.attempt} twice`)
       attempts.set(life, attempt)
       const certificates = attempt.keys.filter((key) => key.endsWith(`-${DEATH_CERTIFICATE_NAME}`))
+      if (attempt.sandbox_id === '' && certificates.length === attempt.keys.length)
+        problems.push(`${life} (${attempt.outcome}, ${attempt.cause}) has no sandbox, and left nothing`)
       if (certificates.length > 1) problems.push(`${life} has ${certificates.length} death certificates`)
       for (const key of attempt.keys) {
         const other = owners.get(key)
@@ -47,9 +50,10 @@ export function checkAttempts({ manifests, outcomes, receipts, keysThere }: Atte
   }
   for (const { taskId, life, via, result } of outcomes) {
     const own = lifeOf(taskId, life)
-    if (result === undefined || !keysThere.has(result.key) || !attempts.has(own)) continue
+    if (result === undefined || !keysThere.has(result.key)) continue
     const owner = owners.get(result.key)
-    if (owner === own) continue
+    // Of a sandbox that nobody could write down a manifest says nothing; nor does it give what that left to another.
+    if (owner === own || (owner === undefined && !attempts.has(own))) continue
     const told = attempts.get(own)
     const tiers = result.stored.map(({ tier }) => tier).join(', ') || 'the spool'
     problems.push(

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { Conductor, type ConductorOptions } from '../../src/index.js'
 import { S3Intents } from '../../src/stores/s3/s3-intents.js'
 import { openS3Location, type S3Options } from '../../src/stores/s3/s3-location.js'
@@ -37,8 +38,13 @@ export async function recoverTwice(
     for (const taskId of await open()) {
       const there = await intents.read(taskId)
       if (there?.intent === undefined) continue
-      const created_at = new Date(Date.now() - OLD_MS).toISOString()
-      await intents.write({ ...there.intent, created_at }, there.etag)
+      const ageMs = Date.now() - Date.parse(there.intent.created_at)
+      // When the last one began is when the one before had ended, so that it cannot be made older than it is.
+      if (there.intent.earlier !== undefined) await delay(Math.max(0, OLD_MS - ageMs))
+      else {
+        const created_at = new Date(Date.now() - OLD_MS).toISOString()
+        await intents.write({ ...there.intent, created_at }, there.etag)
+      }
     }
     await using one = new Conductor(options)
     await using other = new Conductor(options)

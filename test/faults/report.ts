@@ -23,13 +23,11 @@ export interface RoundReport {
   readonly notDone: readonly string[]
 }
 
-/**
- * Whether a round kept the promise. Which of a task's sandboxes left a result is shown and not judged: where S3 is away while a worker
- * is started or begun again, and its conductor is killed, nobody is left who could tell.
- */
+/** Whether a round kept the promise. */
 export function isClean({ verdict, leaked, wrongOutputs }: RoundReport): boolean {
-  const { lost, corrupt, duplicated, contradictions } = verdict
-  return [lost, corrupt, duplicated, contradictions, leaked, wrongOutputs].every((list) => list.length === 0)
+  const { lost, corrupt, duplicated, contradictions, mistold } = verdict
+  const judged = [lost, corrupt, duplicated, contradictions, mistold, leaked, wrongOutputs]
+  return judged.every((list) => list.length === 0)
 }
 
 const SHOWN = 20

@@ -33,10 +33,10 @@ export async function storeCertificate(
     certificate.task_id,
     encryption?.publicKey,
   )
-  const now = new Date()
   const { task_id: taskId, cause } = certificate
+  const at = new Date(certificate.at)
   const key = await reserveKey(
-    formatKey({ taskId, timestamp: formatTimestamp(now), name: DEATH_CERTIFICATE_NAME }),
+    formatKey({ taskId, timestamp: formatTimestamp(at), name: DEATH_CERTIFICATE_NAME }),
   )
   if (key === undefined) return undefined
   const record: ResultRecord = {
@@ -49,7 +49,7 @@ export async function storeCertificate(
     sha256: createHash('sha256').update(bytes).digest('hex'),
     content_type: contentType,
     metadata: { cause, spawn_id: spawnId },
-    created_at: now.toISOString(),
+    created_at: certificate.at,
     archive: null,
     stored: [],
     errors: {},

@@ -7,7 +7,6 @@ import type { SpoolStore } from '../../stores/spool-store.js'
 import { LEASE_MS } from '../lease.js'
 import { type Delivery, deliverAll } from './deliver.js'
 import { drainSandbox } from './drain.js'
-import { findDelivered } from './found-results.js'
 import type { LateSeal } from './late-seals.js'
 import type { DeliveredResult, Receipt, WorkerExit } from './receipt.js'
 import { keepUndeclared, UNDECLARED_NAME } from './undeclared.js'
@@ -16,6 +15,7 @@ import {
   type End,
   type EndedWorker,
   endOf,
+  findLeft,
   readManifest,
   sealEnd,
   sealedWith,
@@ -91,8 +91,7 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
       const receipt = receiptOf(taskId, before, drained, kept, sealedWith(options, manifest))
       return { receipt, close: async () => {}, lateSeal: undefined, isOpen: false }
     }
-    const known = new Set(manifest?.results.map(({ key }) => key))
-    kept.push(...(await findDelivered(taskId, places, known, { signal })))
+    kept.push(...(await findLeft(options, manifest)))
   }
   const certificate = await options.certify(exit, { signal })
   const isNew = kept.every(({ record }) => record.key !== certificate?.record.key)

@@ -1,5 +1,6 @@
 import type { CallOptions } from '../../call-options.js'
 import { isConductorError } from '../../errors.js'
+import { DEATH_CERTIFICATE_NAME } from '../../protocol/death-certificate.js'
 import type { ResultRecord, StoredAt } from '../../protocol/record.js'
 import type { Result } from '../../results/result.js'
 import { taskSource } from '../../results/result-source.js'
@@ -29,22 +30,34 @@ export async function recordOf(result: Result, options: CallOptions = {}): Promi
   }
 }
 
+/** One of a task's sandboxes that is gone, as far as it can be told which results it left. */
+export interface GoneSandbox {
+  readonly spawnId: string
+  readonly attempt: number
+  /** ISO 8601. */
+  readonly beganAt: string
+  /** What was stored from then on is another's. */
+  readonly overAt?: Date | undefined
+  /** Keys that others are known to have left, or this one is known to have. */
+  readonly others: ReadonlySet<string>
+}
+
 /**
- * What a task has beyond its sandboxes, but for what is known: the least that one which is gone has left. Tiers that cannot be
- * asked are passed over, since a loss is told all the same.
+ * What a sandbox that is gone has left beyond itself: the least of it. Tiers that cannot be asked are passed over, since a loss is
+ * told all the same; rejects for them with `strict`.
  */
 export async function findDelivered(
   taskId: string,
-  { stores, manifests, s3, http }: TaskPlaces,
-  known: ReadonlySet<string>,
-  options: CallOptions = {},
+  { stores, manifests, s3, http }: Pick<TaskPlaces, 'stores' | 'manifests' | 's3' | 'http'>,
+  gone: GoneSandbox,
+  { strict = false, signal }: CallOptions & { readonly strict?: boolean } = {},
 ): Promise<Delivery[]> {
   const found: Delivery[] = []
   try {
     const results = createResults(taskSource({ taskId, manifests, stores: async () => stores }))
-    for (const result of await results.list({ signal: options.signal })) {
-      const record = known.has(result.key) ? undefined : await recordOf(result, options)
-      if (record === undefined) continue
+    for (const result of await results.list({ signal, strict })) {
+      const record = gone.others.has(result.key) ? undefined : await recordOf(result, { signal })
+      if (record === undefined || !isOf(record, gone)) continue
       const at = new Date().toISOString()
       const stored: StoredAt[] = []
       for (const store of [s3, http]) {
@@ -60,7 +73,21 @@ export async function findDelivered(
       })
     }
   } catch (error) {
-    if (!isConductorError(error)) throw error
+    if (strict || !isConductorError(error)) throw error
   }
   return found
+}
+
+/** A certificate says whose it is. Of what a worker stored, the time decides: sandboxes of a task come one after the other. */
+function isOf(
+  { name, metadata, created_at }: ResultRecord,
+  { spawnId, attempt, beganAt, overAt }: GoneSandbox,
+): boolean {
+  if (name === DEATH_CERTIFICATE_NAME && typeof metadata.spawn_id === 'string') {
+    return metadata.spawn_id === spawnId
+  }
+  const atMs = Date.parse(created_at)
+  // Before the first there was none, however wrong its clock.
+  if (attempt > 1 && atMs < Date.parse(beganAt)) return false
+  return overAt === undefined || atMs < overAt.getTime()
 }

@@ -13,6 +13,8 @@ export interface SealOptions extends CallOptions {
   /** Empty where nobody lived to see which it was; the spawn then tells. */
   readonly sandboxId: string
   readonly spawnId: string
+  /** Where records may be of earlier sandboxes, too: since when they are this one's. */
+  readonly beganAt?: string | undefined
   readonly exit: WorkerExit
   /** Kept results that the sandbox held, or that were found of one that is gone. */
   readonly records: readonly ResultRecord[]
@@ -40,6 +42,11 @@ export function findAttempt(
   return manifest?.attempts.find((attempt) => isOf(attempt, sandbox))
 }
 
+/** Keys of which it is written down which sandbox left them. */
+export function attributedKeys(manifest: Manifest | undefined): readonly string[] {
+  return manifest?.attempts.flatMap(({ keys }) => keys) ?? []
+}
+
 /** Key of the certificate that a sandbox's end was sealed with, if it was with one. */
 export function certificateOf(attempt: ManifestAttempt | undefined): string | undefined {
   const keys = attempt?.keys ?? []
@@ -55,7 +62,7 @@ function isOf(
 }
 
 function addAttempt(present: Manifest | undefined, options: SealOptions): Manifest | undefined {
-  const { taskId, sandboxId, spawnId, attempt, exit, records, drained } = options
+  const { taskId, sandboxId, spawnId, beganAt, exit, records, drained } = options
   const before = present?.attempts ?? []
   const own = before.find((other) => isOf(other, options))
   if (!drained && own !== undefined) return undefined
@@ -63,17 +70,18 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
   const others = before.filter((other) => other !== own)
   const status =
     exit.exitCode === null && exit.signal === null ? null : { code: exit.exitCode, signal: exit.signal }
-  // A spool on a volume holds what earlier sandboxes left as well.
   const attributed = new Set(others.flatMap(({ keys }) => keys))
+  const beganMs = beganAt === undefined ? Number.NEGATIVE_INFINITY : Date.parse(beganAt)
+  const left = records.filter(({ created_at }) => Date.parse(created_at) >= beganMs)
   const mine: ManifestAttempt = {
-    attempt,
+    attempt: numberOf(options, others),
     sandbox_id: sandboxId,
     spawn_id: spawnId,
     ended_at: now,
     outcome: exit.outcome,
     exit: status,
     cause: exit.cause ?? null,
-    keys: [...new Set([...(own?.keys ?? []), ...records.map(({ key }) => key)])].filter(
+    keys: [...new Set([...(own?.keys ?? []), ...left.map(({ key }) => key)])].filter(
       (key) => !attributed.has(key),
     ),
   }
@@ -93,4 +101,10 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     ...(present?.deleting === undefined ? {} : { deleting: present.deleting }),
     results: [...byKey.values()].sort((a, b) => compareKeys(a.key, b.key)),
   }
+}
+
+/** Its own, unless another has that: one that was begun while S3 was away could not count those before it. */
+function numberOf({ attempt }: SealOptions, others: readonly ManifestAttempt[]): number {
+  const taken = others.map((other) => other.attempt)
+  return taken.includes(attempt) ? Math.max(...taken) + 1 : attempt
 }

@@ -2,11 +2,12 @@ import type { CallOptions } from '../../call-options.js'
 import { isConductorError } from '../../errors.js'
 import type { Manifest } from '../../protocol/manifest.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
+import type { OpenIntent } from '../open-intent.js'
 import type { TaskPlaces } from '../places.js'
 import type { Delivery } from './deliver.js'
 import { findDelivered } from './found-results.js'
 import type { Receipt, WorkerExit } from './receipt.js'
-import { certificateOf, findAttempt, type SealOptions, sealTask } from './seal.js'
+import { attributedKeys, certificateOf, findAttempt, type SealOptions, sealTask } from './seal.js'
 
 /** Whose end it is, and where it is written down. */
 export interface EndedWorker extends CallOptions {
@@ -16,8 +17,10 @@ export interface EndedWorker extends CallOptions {
   readonly places: TaskPlaces
   /** Whether S3 being away must not hold up the end, whatever becomes of the results. */
   readonly force: boolean
-  /** Tag of the task's intent; undefined where it has to be read first. */
-  readonly intentEtag: Promise<string | undefined> | undefined
+  /** What is written down of its beginning; undefined where others did that. */
+  readonly intent: OpenIntent | undefined
+  /** When its sandbox was found to be gone, if it was. */
+  readonly lostAt: () => Date | undefined
   /** Stores what is known of its death, once; undefined when it ended by itself, or nothing takes it. */
   readonly certify: (exit: WorkerExit, options: CallOptions) => Promise<Delivery | undefined>
 }
@@ -45,26 +48,25 @@ export async function sealEnd(options: EndedWorker, end: End): Promise<Manifest 
 }
 
 function attemptOf(
-  { taskId, sandboxId, record }: EndedWorker,
+  { taskId, sandboxId, record, places }: EndedWorker,
   { exit, kept, drained }: End,
   signal: AbortSignal | undefined,
 ): SealOptions {
   const { attempt, spawn_id: spawnId } = record
   const records = kept.map((delivery) => delivery.record)
-  return { taskId, sandboxId, spawnId, attempt, exit, records, drained, signal }
+  // A spool on a volume holds what earlier sandboxes left as well.
+  const beganAt = places.volume === undefined || attempt === 1 ? undefined : record.created_at
+  return { taskId, sandboxId, spawnId, attempt, beganAt, exit, records, drained, signal }
 }
 
 /** What could not be done when the worker was finished: its certificate, what it is known to have left, the seal. */
 export async function sealLate(options: EndedWorker, end: End, { signal }: CallOptions): Promise<void> {
-  const { taskId, places } = options
+  const { places } = options
   if (places.manifests === undefined) return
-  const manifest = await places.manifests.read(taskId, { signal })
+  const manifest = await places.manifests.read(options.taskId, { signal })
   const kept = [...end.kept]
   if (!end.drained) {
-    const known = new Set(
-      [...(manifest?.results ?? []), ...kept.map(({ record }) => record)].map(({ key }) => key),
-    )
-    kept.push(...(await findDelivered(taskId, places, known, { signal })))
+    kept.push(...(await findLeft(options, manifest, kept)))
   }
   const certificate = end.isCertified ? undefined : await options.certify(end.exit, { signal })
   if (certificate !== undefined) kept.push(certificate)
@@ -72,13 +74,24 @@ export async function sealLate(options: EndedWorker, end: End, { signal }: CallO
   await closeIntent(options, { signal })
 }
 
+/** What a sandbox that is gone has left beyond itself, but for what is known. */
+export async function findLeft(
+  { taskId, record, places, lostAt, signal }: EndedWorker,
+  manifest: Manifest | undefined,
+  known: readonly Delivery[] = [],
+): Promise<Delivery[]> {
+  const { spawn_id: spawnId, attempt, created_at: beganAt } = record
+  const others = new Set([...attributedKeys(manifest), ...known.map((delivery) => delivery.record.key)])
+  return findDelivered(taskId, places, { spawnId, attempt, beganAt, overAt: lostAt(), others }, { signal })
+}
+
 /** Says that the end of what was begun is written down. */
 export async function closeIntent(
-  { places, record, intentEtag }: EndedWorker,
+  { places, record, intent }: EndedWorker,
   { signal }: CallOptions,
 ): Promise<void> {
   try {
-    await places.intents?.close(record, { etag: await intentEtag, signal })
+    await (intent === undefined ? places.intents?.close(record, { signal }) : intent.close({ signal }))
   } catch (error) {
     // Whoever goes through open intents finds the task sealed.
     if (!isConductorError(error)) throw error

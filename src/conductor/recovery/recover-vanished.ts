@@ -1,8 +1,11 @@
 import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { type ConductorError, isConductorError } from '../../errors.js'
+import type { SandboxIntent } from '../../protocol/intent.js'
+import { sandboxesOf } from '../../stores/s3/s3-intents.js'
 import type { Receipt } from '../end/receipt.js'
 import { sealVanished } from '../end/seal-vanished.js'
+import { METADATA } from '../sandbox-metadata.js'
 import { START_WINDOW_MS } from '../spawn/claim-task.js'
 import type { TaskLookup } from '../task-lookup.js'
 
@@ -35,8 +38,7 @@ export async function recoverVanished(options: VanishedOptions): Promise<Vanishe
   const under: Promise<void>[] = []
   const recover = async (taskId: string): Promise<void> => {
     try {
-      const receipt = await recoverOne(taskId, options)
-      if (receipt !== undefined) receipts.push(receipt)
+      receipts.push(...(await recoverOne(taskId, options)))
     } catch (error) {
       if (!isConductorError(error)) throw error
       failures.push({ taskId, error })
@@ -57,20 +59,39 @@ export async function recoverVanished(options: VanishedOptions): Promise<Vanishe
 async function recoverOne(
   taskId: string,
   { conductorId, lookup, signal }: VanishedOptions,
-): Promise<Receipt | undefined> {
+): Promise<readonly Receipt[]> {
   const places = lookup.placesOf(taskId)
   const { intents, manifests } = places
-  const intent = (await intents?.read(taskId, { signal }))?.intent
-  if (intent?.conductor !== conductorId || manifests === undefined) return undefined
-  // Another process may be at it, which has not come to having a sandbox.
-  if (Date.now() - Date.parse(intent.created_at) < START_WINDOW_MS) return undefined
-  const manifest = await manifests.read(taskId, { signal })
-  if (manifest?.attempts.some(({ spawn_id }) => spawn_id === intent.spawn_id) !== true) {
-    if ((await lookup.findSandboxes(taskId, { signal })).length > 0) return undefined
-    const receipt = await sealVanished(intent, { ...places, manifests }, { signal })
-    await intents?.close(intent, { signal })
-    return receipt
+  if (intents === undefined || manifests === undefined) return []
+  const there = sandboxesOf((await intents.read(taskId, { signal }))?.intent)
+  const attempts = (await manifests.read(taskId, { signal }))?.attempts ?? []
+  const isSealed = (one: SandboxIntent): boolean => attempts.some(({ spawn_id }) => spawn_id === one.spawn_id)
+  let isAlive: Promise<(one: SandboxIntent) => boolean> | undefined
+  const receipts: Receipt[] = []
+  // The first one first: what it left is not its successors'.
+  for (const one of [...there].reverse()) {
+    if (one.conductor !== conductorId) continue
+    if (!isSealed(one)) {
+      // Another process may be at it, which has not come to having a sandbox.
+      if (Date.now() - Date.parse(one.created_at) < START_WINDOW_MS) continue
+      isAlive ??= findAlive(taskId, lookup, { signal })
+      if ((await isAlive)(one)) continue
+      const next = there[there.indexOf(one) - 1]
+      const receipt = await sealVanished(one, { ...places, manifests }, { next, signal })
+      if (receipt !== undefined) receipts.push(receipt)
+    }
+    await intents.close(one, { signal })
   }
-  await intents?.close(intent, { signal })
-  return undefined
+  return receipts
+}
+
+/** Tells which of a task's spawns have a sandbox. */
+async function findAlive(
+  taskId: string,
+  lookup: TaskLookup,
+  { signal }: CallOptions,
+): Promise<(one: SandboxIntent) => boolean> {
+  const found = await lookup.findSandboxes(taskId, { signal })
+  const spawns = new Set(found.map((summary) => summary.metadata[METADATA.spawn]))
+  return ({ spawn_id }) => spawns.has(spawn_id)
 }

@@ -1,11 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallOptions } from '../../call-options.js'
-import { ConductorError, isConductorError } from '../../errors.js'
-import type { Intent } from '../../protocol/intent.js'
+import { ConductorError } from '../../errors.js'
+import type { SandboxIntent } from '../../protocol/intent.js'
+import type { ManifestAttempt } from '../../protocol/manifest.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
 import type { ManifestStore } from '../../stores/manifest-store.js'
-import type { S3Intents } from '../../stores/s3/s3-intents.js'
+import { Conflicts } from '../../stores/s3/conflicts.js'
+import { intentOf, type S3Intents, sandboxesOf } from '../../stores/s3/s3-intents.js'
+import { OpenIntent } from '../open-intent.js'
 
 /** How long a conductor may take from saying that it starts a worker to having its sandbox. */
 export const START_WINDOW_MS = 120_000
@@ -13,7 +16,7 @@ const LOOK_EVERY_MS = 500
 
 /** Where to look and what to write. */
 export interface ClaimOptions extends CallOptions {
-  readonly intent: Intent
+  readonly intent: SandboxIntent
   readonly intents: S3Intents
   readonly manifests: ManifestStore
   /** Sandboxes of the task, whoever made them. */
@@ -22,111 +25,132 @@ export interface ClaimOptions extends CallOptions {
   readonly waits: boolean
   /** Of the lost sandbox that this claim is to follow: nobody else's unless they have claimed the task since. */
   readonly previous?: WorkerRecord | undefined
-  /** Called for one that is passed over although its end was not written down. */
-  readonly bury: (vanished: Intent) => Promise<void>
+  /**
+   * Called for a sandbox that nobody has any more although its end was not written down; resolves with false where that could not be
+   * done now either.
+   *
+   * @param next the one that came after it, if any did
+   */
+  readonly bury: (vanished: SandboxIntent, next: SandboxIntent | undefined) => Promise<boolean>
 }
 
 /** The task is this conductor's to start. */
 export interface Claim {
   /** Numbers this sandbox among the task's. */
   readonly attempt: number
-  /** Tag of the intent as it was written; undefined where that failed, or the store sends none. */
-  readonly etag: Promise<string | undefined>
-  /** Says that nothing came of it, so that the next one need not wait. */
-  release(): Promise<void>
+  readonly intent: OpenIntent
   /** Rejects with `EXISTS` when another conductor, tired of waiting, has taken the task over. */
   confirm(): Promise<void>
 }
 
 /**
  * Takes a task, so that no two conductors make a sandbox for it: a conditional write decides. Resolves with the task's
- * sandboxes instead when it has some.
+ * sandboxes instead when it has some. Rejects with `UNSUPPORTED` where the store's conditions cannot be met.
  */
 export async function claimTask(options: ClaimOptions): Promise<Claim | readonly SandboxSummary[]> {
-  const { intent, intents, manifests, findSandboxes, waits, previous, signal } = options
-  const taskId = intent.task_id
-  let expected: string | null | undefined = null
-  let attempt = (previous?.attempt ?? 0) + 1
+  const { intent, intents, previous, signal } = options
+  const conflicts = new Conflicts(`the intent of ${intent.task_id}`)
+  let before: Predecessors = { expected: null, attempt: (previous?.attempt ?? 0) + 1, unsealed: [] }
   for (;;) {
+    const { expected, attempt, unsealed } = before
+    const own = { ...intent, attempt }
     try {
-      const etag = await intents.write({ ...intent, attempt }, expected, { signal })
-      return claimOf(options, attempt, Promise.resolve(etag))
+      const etag = await intents.write(intentOf([own, ...unsealed]), expected, { signal })
+      return claimed(options, own, unsealed.length === 0 ? etag : undefined)
     } catch (error) {
-      if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+      conflicts.note(error, expected ?? undefined)
     }
+    const next = await findPredecessors(options)
+    if (!('unsealed' in next)) return next
+    before = next
+  }
+}
+
+/** Goes on without a claim where none can be made, or need be: its sandbox is written down as soon as there is one. */
+export function unclaimed(intents: S3Intents, intent: SandboxIntent, attempt: number): Claim {
+  return { attempt, intent: new OpenIntent(intents, { ...intent, attempt }), confirm: async () => {} }
+}
+
+/** What a claim is to take the place of. */
+interface Predecessors {
+  readonly expected: string | null | undefined
+  /** The number that comes after theirs. */
+  readonly attempt: number
+  /** Those whose end is not written down, the latest first. */
+  readonly unsealed: readonly SandboxIntent[]
+}
+
+/** Resolves once nobody is starting the task, with what there was of it before; or with what there is. */
+async function findPredecessors(
+  options: ClaimOptions,
+): Promise<Predecessors | Claim | readonly SandboxSummary[]> {
+  const { intent, intents, findSandboxes, waits, previous, signal } = options
+  const { task_id: taskId } = intent
+  for (;;) {
     const present = await intents.read(taskId, { signal })
-    if (present === undefined) {
-      expected = null
-      continue
-    }
-    const other = present.intent
+    const there = sandboxesOf(present?.intent)
     // Our own, by an attempt whose answer was lost.
-    if (other?.spawn_id === intent.spawn_id) {
-      return claimOf(options, other.attempt ?? attempt, Promise.resolve(present.etag))
-    }
-    const found = await findSandboxes()
+    const own = there.find(({ spawn_id }) => spawn_id === intent.spawn_id)
+    if (own !== undefined) return claimed(options, own, there.length === 1 ? present?.etag : undefined)
+    const found = present === undefined ? [] : await findSandboxes()
     if (found.length > 0) return found
-    const attempts = (await manifests.read(taskId, { signal }))?.attempts ?? []
-    const isSealed = attempts.some(({ spawn_id }) => spawn_id === other?.spawn_id)
-    const isOver = other === undefined || other.spawn_id === previous?.spawn_id || isSealed
-    if (isOver || Date.now() - Date.parse(other.created_at) > START_WINDOW_MS) {
-      if (!isOver) await options.bury(other)
-      // Also one whose end nobody wrote down was one.
-      const numbers = [...attempts.map(({ attempt: number }) => number), other?.attempt ?? 0]
-      attempt = Math.max(attempt, attempts.length + 1, Math.max(...numbers) + 1)
-      expected = present.etag
-      continue
+    const attempts = await attemptsOf(options)
+    const open = there.filter((one) => attempts.every(({ spawn_id }) => spawn_id !== one.spawn_id))
+    const starting = open.find(
+      ({ spawn_id, created_at }) =>
+        spawn_id !== previous?.spawn_id && Date.now() - Date.parse(created_at) <= START_WINDOW_MS,
+    )
+    if (starting === undefined) {
+      const unsealed = await buryVanished(options, there, open)
+      // Also one whose end was written down just now was one.
+      const told = unsealed.length === open.length ? attempts : await attemptsOf(options)
+      const numbers = [...told, ...unsealed].map(({ attempt = 1 }) => attempt)
+      const attempt = Math.max(previous?.attempt ?? 0, told.length, ...numbers) + 1
+      return { expected: present === undefined ? null : present.etag, attempt, unsealed }
     }
     if (!waits) {
       throw new ConductorError(
         'EXISTS',
-        `a worker for task ${taskId} is being started by conductor ${other.conductor}`,
-        {
-          retryable: true,
-        },
+        `a worker for task ${taskId} is being started by conductor ${starting.conductor}`,
+        { retryable: true },
       )
     }
     await delay(LOOK_EVERY_MS, undefined, { signal })
   }
 }
 
-/** Writes down a task whose name nobody else can know, without waiting for that: its worker is to be missed when it vanishes. */
-export function noteTask(options: Pick<ClaimOptions, 'intent' | 'intents'>): Claim {
-  const { intent, intents } = options
-  const etag = intents.write(intent, null).catch((error: unknown) => {
-    // A store that is away must not keep work from starting.
-    if (!isConductorError(error)) throw error
-    return undefined
-  })
-  const claim = claimOf(options, 1, etag)
-  // Nobody waits for this task, so that nobody has to wait for its end to be said.
-  return { ...claim, confirm: async () => {}, release: async () => void claim.release() }
+async function attemptsOf({ intent, manifests, signal }: ClaimOptions): Promise<readonly ManifestAttempt[]> {
+  return (await manifests.read(intent.task_id, { signal }))?.attempts ?? []
 }
 
-function claimOf(
-  { intent, intents }: Pick<ClaimOptions, 'intent' | 'intents'>,
-  attempt: number,
-  etag: Promise<string | undefined>,
-): Claim {
+/** Resolves with those that have to be carried along, the latest first. */
+async function buryVanished(
+  { previous, bury }: ClaimOptions,
+  there: readonly SandboxIntent[],
+  open: readonly SandboxIntent[],
+): Promise<readonly SandboxIntent[]> {
+  const unsealed: SandboxIntent[] = []
+  for (const one of [...open].reverse()) {
+    // The end of the one that is followed is its own conductor's to write down, which lives.
+    const isBuried = one.spawn_id !== previous?.spawn_id && (await bury(one, there[there.indexOf(one) - 1]))
+    if (!isBuried) unsealed.unshift(one)
+  }
+  return unsealed
+}
+
+function claimed({ intents }: ClaimOptions, own: SandboxIntent, etag: string | undefined): Claim {
   const claimedAt = Date.now()
+  const { task_id: taskId, spawn_id: spawnId, attempt = 1 } = own
   return {
     attempt,
-    etag,
-    release: async () => {
-      try {
-        await intents.close(intent, { etag: await etag })
-      } catch (error) {
-        // Whoever wants the task waits until the window is over; nothing worse comes of it.
-        if (!isConductorError(error)) throw error
-      }
-    },
+    intent: new OpenIntent(intents, own, { etag }),
     confirm: async () => {
       if (Date.now() - claimedAt < START_WINDOW_MS / 2) return
-      const present = await intents.read(intent.task_id)
-      if (present?.intent?.spawn_id === intent.spawn_id) return
+      const present = await intents.read(taskId)
+      if (present?.intent?.spawn_id === spawnId) return
       throw new ConductorError(
         'EXISTS',
-        `task ${intent.task_id} was taken over by conductor ${present?.intent?.conductor ?? 'unknown'}`,
+        `task ${taskId} was taken over by conductor ${present?.intent?.conductor ?? 'unknown'}`,
       )
     },
   }

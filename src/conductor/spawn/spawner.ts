@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { ConductorError, isConductorError } from '../../errors.js'
 import type { Granter } from '../../grants/granter.js'
-import type { Intent } from '../../protocol/intent.js'
+import type { SandboxIntent } from '../../protocol/intent.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
 import { isGone } from '../../sandbox/map-sandbox-error.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
@@ -15,7 +15,7 @@ import type { TaskLookup } from '../task-lookup.js'
 import type { AttemptParts } from '../worker/attempt.js'
 import type { RenewOptions, Repetition } from '../worker/retrier.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
-import { type Claim, claimTask, noteTask } from './claim-task.js'
+import { type Claim, claimTask, unclaimed } from './claim-task.js'
 import { discard, Equipper } from './equipper.js'
 import type { ResolvedSpawn } from './spawn-options.js'
 
@@ -52,7 +52,7 @@ export class Spawner {
     const claim = isNamed
       ? await this.#claim(spawn, { spawnId, places, signal })
       : this.#note(spawn.taskId, spawnId, places)
-    if (claim !== undefined && !('release' in claim)) return claim
+    if (claim !== undefined && !('attempt' in claim)) return claim
     try {
       for (let left = spawn.retries.lost; ; left--) {
         try {
@@ -63,7 +63,7 @@ export class Spawner {
         }
       }
     } catch (error) {
-      if (!isConductorError(error) || error.code !== 'UNDELIVERED') await claim?.release()
+      if (!isConductorError(error) || error.code !== 'UNDELIVERED') await release(claim)
       throw error
     }
   }
@@ -80,6 +80,7 @@ export class Spawner {
   ): Promise<Claim | readonly SandboxSummary[] | undefined> {
     const { spawnId, previous, signal } = wanted
     const { manifests, intents } = wanted.places
+    const intent = this.#intentOf(taskId, spawnId)
     const findSandboxes = (): Promise<SandboxSummary[]> => this.#lookup.findSandboxes(taskId, { signal })
     const askE2b = async (): Promise<SandboxSummary[] | undefined> => {
       const found = await findSandboxes()
@@ -90,31 +91,32 @@ export class Spawner {
     if (this.#lateSeals.has(taskId)) await this.#lateSeals.tryNow({ signal })
     try {
       return await claimTask({
-        intent: this.#intentOf(taskId, spawnId),
+        intent,
         intents,
         manifests,
         findSandboxes,
         waits: previous === undefined && ifExists === 'attach',
         previous,
-        bury: async (vanished) => {
-          if (this.#lateSeals.has(taskId)) return
-          await buryVanished(vanished, { ...wanted.places, manifests }, { signal })
+        bury: async (vanished, next) => {
+          if (this.#lateSeals.has(taskId)) return false
+          return buryVanished(vanished, { ...wanted.places, manifests }, { next, signal })
         },
         signal,
       })
     } catch (error) {
-      if (!isConductorError(error) || error.code === 'EXISTS') throw error
+      // Without its conditions the store would not take the worker's end either.
+      if (!isConductorError(error) || error.code === 'EXISTS' || error.code === 'UNSUPPORTED') throw error
       // A store that is down or closed to us must not keep work from starting: what E2B knows has to do.
-      return askE2b()
+      return (await askE2b()) ?? unclaimed(intents, intent, (previous?.attempt ?? 0) + 1)
     }
   }
 
   #note(taskId: string, spawnId: string, { intents }: TaskPlaces): Claim | undefined {
     if (intents === undefined) return undefined
-    return noteTask({ intent: this.#intentOf(taskId, spawnId), intents })
+    return unclaimed(intents, this.#intentOf(taskId, spawnId), 1)
   }
 
-  #intentOf(taskId: string, spawnId: string): Intent {
+  #intentOf(taskId: string, spawnId: string): SandboxIntent {
     const created_at = new Date().toISOString()
     return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#conductorId, created_at }
   }
@@ -125,12 +127,13 @@ export class Spawner {
     const attempt = claim?.attempt ?? 1
     const confirm = async (): Promise<void> => claim?.confirm()
     const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, confirm, signal })
-    const { sandbox, grant } = parts
+    const { sandbox, record, grant } = parts
+    claim?.intent.tell({ sandbox_id: sandbox.id, deadline_at: record.deadline_at })
     let isUp = false
     const worker = new Worker({
       ...parts,
       places,
-      intentEtag: claim?.etag,
+      intent: claim?.intent,
       onClosed: (lateSeals) => isUp && onClosed(lateSeals),
     })
     const repetition = this.#repetitionOf(spawning)
@@ -171,7 +174,7 @@ export class Spawner {
   ): Promise<AttemptParts> {
     const spawnId = newSpawnId()
     const claim = await this.#claim(spawn, { spawnId, places, previous, signal })
-    if (claim !== undefined && !('release' in claim)) {
+    if (claim !== undefined && !('attempt' in claim)) {
       throw new ConductorError('EXISTS', `task ${spawn.taskId} has a worker in sandbox ${claim[0]?.id}`)
     }
     try {
@@ -181,14 +184,15 @@ export class Spawner {
       try {
         await parts.grant?.serve(parts.sandbox, onGrant)
         signal.throwIfAborted()
-        return { ...parts, intentEtag: claim?.etag }
+        claim?.intent.tell({ sandbox_id: parts.sandbox.id, deadline_at: parts.record.deadline_at })
+        return { ...parts, intent: claim?.intent }
       } catch (error) {
         await parts.grant?.end()
         await discard(parts.sandbox, error)
         throw error
       }
     } catch (error) {
-      await claim?.release()
+      await release(claim)
       throw error
     }
   }
@@ -207,6 +211,16 @@ function newSpawnId(): string {
   return randomBytes(8).toString('hex')
 }
 
+/** Says that nothing came of a claim, so that the next one need not wait. */
+async function release(claim: Claim | undefined): Promise<void> {
+  try {
+    await claim?.intent.close()
+  } catch (error) {
+    // Whoever wants the task waits until the window is over; nothing worse comes of it.
+    if (!isConductorError(error)) throw error
+  }
+}
+
 /** Ends a worker whose command may have begun, with all that it has acknowledged by then; where that cannot be done it lives on. */
 async function withdraw(worker: Worker, because: unknown): Promise<void> {
   try {
@@ -221,12 +235,14 @@ async function withdraw(worker: Worker, because: unknown): Promise<void> {
   }
 }
 
-/** Writes down the end of a worker that was missed; a new one of the task does not wait for that to go well. */
-async function buryVanished(...vanished: Parameters<typeof sealVanished>): Promise<void> {
+/** Writes down the end of a worker that was missed; false where that could not be done, for which a new one of the task does not wait. */
+async function buryVanished(...vanished: Parameters<typeof sealVanished>): Promise<boolean> {
   try {
     await sealVanished(...vanished)
+    return true
   } catch (error) {
-    // What it had delivered is the task's all the same; only whose it was is not said.
+    // The intent goes on telling of it.
     if (!isConductorError(error)) throw error
+    return false
   }
 }

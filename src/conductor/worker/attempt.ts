@@ -14,6 +14,7 @@ import { type FinishedTask, finishTask } from '../end/finish-task.js'
 import type { LateSeal } from '../end/late-seals.js'
 import type { Receipt, WorkerExit } from '../end/receipt.js'
 import { LEASE_MS, Lease } from '../lease.js'
+import type { OpenIntent } from '../open-intent.js'
 import type { TaskPlaces } from '../places.js'
 import { Announcer } from './announcer.js'
 import { grantEnd } from './issue-grant.js'
@@ -27,8 +28,8 @@ export interface AttemptParts {
   readonly record: WorkerRecord
   /** Ended with the attempt. */
   readonly grant?: WorkerGrant | undefined
-  /** Tag of the task's intent; undefined where it has to be read first. */
-  readonly intentEtag?: Promise<string | undefined> | undefined
+  /** What is written down of it; undefined where others did that. Closed or stopped with the attempt. */
+  readonly intent?: OpenIntent | undefined
   /** Called once more at its end: removes sandboxes that were made along with it and came late. */
   readonly removeStrays?: (() => Promise<void>) | undefined
 }
@@ -62,7 +63,7 @@ export class Attempt {
   readonly signs: LifeSigns
   readonly #places: TaskPlaces
   readonly #grant: WorkerGrant | undefined
-  readonly #intentEtag: Promise<string | undefined> | undefined
+  readonly #intent: OpenIntent | undefined
   readonly #removeStrays: (() => Promise<void>) | undefined
   readonly #lease: Lease
   readonly #announcer: Announcer
@@ -71,12 +72,12 @@ export class Attempt {
   #isClosed = false
 
   constructor(parts: AttemptParts, { places, results, takenOver, onResult, onGone }: AttemptOptions) {
-    const { sandbox, record, grant, intentEtag, removeStrays } = parts
+    const { sandbox, record, grant, intent, removeStrays } = parts
     this.sandbox = sandbox
     this.#record = record
     this.#places = places
     this.#grant = grant
-    this.#intentEtag = intentEtag
+    this.#intent = intent
     this.#removeStrays = removeStrays
     this.spool = new SpoolStore(
       `sandbox ${sandbox.id}`,
@@ -176,7 +177,8 @@ export class Attempt {
       record: this.#record,
       sandboxId: this.sandbox.id,
       force,
-      intentEtag: this.#intentEtag,
+      intent: this.#intent,
+      lostAt: () => this.signs.lostAt,
       lost: () => this.signs.lost(),
       certify: (end, call) => this.signs.certify(end, call),
       onRecord: (record) => this.#announcer.announce(record),
@@ -187,6 +189,8 @@ export class Attempt {
   /** Sees to its sandbox no longer, whether or not the worker in it goes on. */
   async end({ goesOn = false }: { readonly goesOn?: boolean } = {}): Promise<void> {
     this.#lease.end()
+    // Of one that is over, it goes on until the end of it is written down as well.
+    if (goesOn) this.#intent?.stop()
     await this.#announcer.end()
     await this.#grant?.end({ goesOn })
     // One that came late is found here; one that cannot be removed now is paused by E2B, and recover() finds it.

@@ -31,6 +31,8 @@ export class LifeSigns {
   #lifeEndsMs = Date.now() + LEASE_MS
   #death: PostMortem | undefined
   #loss: WorkerExit | undefined
+  #lostAt: Date | undefined
+  #certifiedAt: Date | undefined
   #stored: Promise<Delivery | undefined> | undefined
 
   constructor(options: LifeSignsOptions) {
@@ -66,7 +68,8 @@ export class LifeSigns {
   /** The sandbox is gone; why, as far as the clock tells. */
   lost(): WorkerExit {
     if (this.#loss !== undefined) return this.#loss
-    const isOver = Date.now() > this.#lifeEndsMs
+    this.#lostAt = new Date()
+    const isOver = this.#lostAt.getTime() > this.#lifeEndsMs
     const cause: DeathCause = isOver ? 'sandbox_timeout' : 'sandbox_vanished'
     const ends = new Date(this.#lifeEndsMs).toISOString()
     const finding = isOver
@@ -75,6 +78,11 @@ export class LifeSigns {
     this.#death = { cause, evidence: [finding], lastHeartbeatAt: undefined }
     this.#loss = { outcome: 'lost', exitCode: null, signal: null, cause }
     return this.#loss
+  }
+
+  /** When it was found to be gone, if so: what was stored later is no more its own. */
+  get lostAt(): Date | undefined {
+    return this.#lostAt
   }
 
   /** Stores the certificate, once; undefined when the worker ended by itself or no tier takes it. */
@@ -96,6 +104,8 @@ export class LifeSigns {
   certificate({ outcome, exitCode, signal }: WorkerExit): DeathCertificate | undefined {
     const death = this.#death
     if (death === undefined) return undefined
+    // The same at each go, and so is its key: an earlier one may have got through unheard.
+    this.#certifiedAt ??= new Date()
     const { sandbox, record, takenOver } = this.#options
     return {
       v: 1,
@@ -103,7 +113,7 @@ export class LifeSigns {
       attempt: record.attempt,
       sandbox_id: sandbox.id,
       cause: death.cause,
-      at: new Date().toISOString(),
+      at: this.#certifiedAt.toISOString(),
       outcome,
       exit: exitCode === null && signal === null ? null : { code: exitCode, signal },
       last_heartbeat_at: death.lastHeartbeatAt?.toISOString() ?? null,

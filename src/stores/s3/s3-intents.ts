@@ -1,10 +1,11 @@
 import { DeleteObjectCommand } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
-import { ConductorError, isConductorError } from '../../errors.js'
-import type { Intent } from '../../protocol/intent.js'
+import { isConductorError } from '../../errors.js'
+import type { Intent, SandboxIntent } from '../../protocol/intent.js'
 import { taskIdProblem } from '../../protocol/key.js'
 import { parseIntent } from '../../protocol/parse.js'
 import { s3IntentKey } from '../../protocol/s3-layout.js'
+import { Conflicts } from './conflicts.js'
 import { listPages } from './list-pages.js'
 import { mapS3Error } from './map-s3-error.js'
 import { type ExpectedEtag, readS3Document, writeS3Document } from './s3-documents.js'
@@ -12,8 +13,10 @@ import type { S3Location } from './s3-location.js'
 
 const MAX_INTENT_BYTES = 64 * 1024
 const SUFFIX = '.json'
-/** Each is somebody else's progress; beyond this the store's tags cannot be what it compares. */
-const MAX_CONFLICTS = 20
+/** More than a task has in all its life; what is beyond has to fit into the limit on reading. */
+const MAX_EARLIER = 100
+
+type SpawnName = Pick<SandboxIntent, 'task_id' | 'spawn_id'>
 
 /** An intent as it lies in the store. */
 export interface StoredIntent {
@@ -47,27 +50,55 @@ export class S3Intents {
     return writeS3Document(this.#at, this.#key(intent.task_id), intent, { expected, signal })
   }
 
-  /** Empties an intent of this spawn, unless somebody else has written another since. A known tag saves reading it. */
+  /**
+   * Takes a spawn's sandbox out of the task's intent, which is emptied with its last one. A known tag of an intent that has no
+   * other saves reading it.
+   */
   async close(
-    { task_id: taskId, spawn_id: spawnId }: Pick<Intent, 'task_id' | 'spawn_id'>,
+    { task_id: taskId, spawn_id: spawnId }: SpawnName,
     { etag, signal }: CallOptions & { readonly etag?: string | undefined } = {},
   ): Promise<void> {
-    let expected = etag
-    for (let conflicts = 0; ; conflicts++) {
-      if (expected === undefined) {
-        const present = await this.read(taskId, { signal })
-        if (present?.intent?.spawn_id !== spawnId) return
-        expected = present.etag
-      }
+    if (etag !== undefined) {
       try {
-        await writeS3Document(this.#at, this.#key(taskId), undefined, { expected, signal })
+        await writeS3Document(this.#at, this.#key(taskId), undefined, { expected: etag, signal })
         return
       } catch (error) {
         // Changed since: by whoever is about to certify the same death, or because it is another's by now.
-        assertMayRepeat(error, taskId, conflicts)
-        expected = undefined
+        if (!isConductorError(error) || error.code !== 'EXISTS') throw error
       }
     }
+    await this.#change(
+      taskId,
+      (present) => {
+        const others = present.filter(({ spawn_id }) => spawn_id !== spawnId)
+        return others.length === present.length ? undefined : others
+      },
+      signal,
+    )
+  }
+
+  /** Writes down what is known of a sandbox, beside others of the task; resolves with the tag, where it is the only one. */
+  async note(
+    sandbox: SandboxIntent,
+    { etag, signal }: CallOptions & { readonly etag?: string | undefined } = {},
+  ): Promise<string | undefined> {
+    if (etag !== undefined) {
+      try {
+        return await this.write(sandbox, etag, { signal })
+      } catch (error) {
+        if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+      }
+    }
+    const written = await this.#change(
+      sandbox.task_id,
+      (present) => {
+        const before = present.find(({ spawn_id }) => spawn_id === sandbox.spawn_id)
+        const others = present.filter((other) => other !== before)
+        return [...others, { ...before, ...sandbox }].sort((a, b) => startOf(b) - startOf(a))
+      },
+      signal,
+    )
+    return written?.count === 1 ? written.etag : undefined
   }
 
   /**
@@ -76,25 +107,23 @@ export class S3Intents {
    * that ask at the same moment may both have theirs.
    */
   async reserveCertificate(
-    { task_id: taskId, spawn_id: spawnId }: Pick<Intent, 'task_id' | 'spawn_id'>,
+    { task_id: taskId, spawn_id: spawnId }: SpawnName,
     key: string,
     { signal }: CallOptions = {},
   ): Promise<string | undefined> {
-    for (let conflicts = 0; ; conflicts++) {
-      const present = await this.read(taskId, { signal })
-      if (present === undefined) return key
-      const { intent, etag } = present
-      if (intent === undefined) return undefined
-      // Of an earlier sandbox only the conductor that saw it go still speaks.
-      if (intent.spawn_id !== spawnId) return key
-      if (intent.certificate_key !== undefined) return intent.certificate_key
-      try {
-        await this.write({ ...intent, certificate_key: key }, etag, { signal })
-        return key
-      } catch (error) {
-        assertMayRepeat(error, taskId, conflicts)
-      }
-    }
+    let reserved: string | undefined
+    await this.#change(
+      taskId,
+      (present, isThere) => {
+        const own = present.find(({ spawn_id }) => spawn_id === spawnId)
+        // What nobody could write down the beginning of only the conductor that saw it go speaks of.
+        reserved = own?.certificate_key ?? (isThere && present.length === 0 ? undefined : key)
+        if (own === undefined || own.certificate_key !== undefined) return undefined
+        return present.map((other) => (other === own ? { ...own, certificate_key: key } : other))
+      },
+      signal,
+    )
+    return reserved
   }
 
   /** Tasks whose intent is not closed: a request for every thousand tasks that there are. */
@@ -126,17 +155,48 @@ export class S3Intents {
     }
   }
 
+  /** `change` gets the sandboxes of the task's intent, and whether there is one, as often as another comes in between. */
+  async #change(
+    taskId: string,
+    change: (present: readonly SandboxIntent[], isThere: boolean) => readonly SandboxIntent[] | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly etag: string | undefined; readonly count: number } | undefined> {
+    const conflicts = new Conflicts(`the intent of ${taskId}`)
+    for (;;) {
+      const present = await this.read(taskId, { signal })
+      const next = change(sandboxesOf(present?.intent), present !== undefined)
+      if (next === undefined) return undefined
+      try {
+        const expected = present === undefined ? null : present.etag
+        const value = intentOf(next)
+        const etag = await writeS3Document(this.#at, this.#key(taskId), value, { expected, signal })
+        return { etag, count: next.length }
+      } catch (error) {
+        conflicts.note(error, present?.etag)
+      }
+    }
+  }
+
   #key(taskId: string): string {
     return s3IntentKey(this.#at.prefix, taskId)
   }
 }
 
-/** Throws unless an intent was changed by somebody else, and not too often for that. */
-function assertMayRepeat(error: unknown, taskId: string, conflicts: number): void {
-  if (!isConductorError(error) || error.code !== 'EXISTS') throw error
-  if (conflicts < MAX_CONFLICTS) return
-  throw new ConductorError('UNAVAILABLE', `the intent of ${taskId} changes all the time`, {
-    retryable: true,
-    cause: error,
-  })
+/** The sandboxes of which an intent tells, the latest first. */
+export function sandboxesOf(intent: Intent | undefined): readonly SandboxIntent[] {
+  if (intent === undefined) return []
+  const { earlier = [], ...latest } = intent
+  return [latest, ...earlier]
+}
+
+/** An intent that tells of these sandboxes, the latest first. */
+export function intentOf(sandboxes: readonly [SandboxIntent, ...SandboxIntent[]]): Intent
+export function intentOf(sandboxes: readonly SandboxIntent[]): Intent | undefined
+export function intentOf([latest, ...others]: readonly SandboxIntent[]): Intent | undefined {
+  const earlier = others.slice(0, MAX_EARLIER)
+  return latest === undefined || earlier.length === 0 ? latest : { ...latest, earlier }
+}
+
+function startOf({ created_at }: SandboxIntent): number {
+  return Date.parse(created_at)
 }

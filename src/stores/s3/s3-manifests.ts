@@ -1,18 +1,17 @@
 import { DeleteObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
-import { ConductorError, isConductorError } from '../../errors.js'
+import { isConductorError } from '../../errors.js'
 import type { Manifest } from '../../protocol/manifest.js'
 import type { Outcome } from '../../protocol/outcome.js'
 import { parseManifest } from '../../protocol/parse.js'
 import { s3ManifestKey } from '../../protocol/s3-layout.js'
 import type { ManifestStore, ManifestSummary, UpdateManifestOptions } from '../manifest-store.js'
+import { Conflicts } from './conflicts.js'
 import { mapS3Error } from './map-s3-error.js'
 import { readS3Document, writeS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
 const MAX_MANIFEST_BYTES = 256 * 1024 * 1024
-/** Writers that come in between before an update gives up; each of them got its own update through. */
-const MAX_CONFLICTS = 20
 
 /** Manifests beside the results, under a prefix that no worker's grant reaches. */
 export class S3Manifests implements ManifestStore {
@@ -56,9 +55,10 @@ export class S3Manifests implements ManifestStore {
     change: (present: Manifest | undefined) => Manifest | undefined,
     { signal, expectNone = false, present: written }: UpdateManifestOptions = {},
   ): Promise<Manifest | undefined> {
-    for (let conflicts = 0; ; conflicts++) {
-      const known = conflicts === 0 ? this.#written(written) : undefined
-      const present = known ?? (expectNone && conflicts === 0 ? undefined : await this.#read(taskId, signal))
+    const conflicts = new Conflicts(`the manifest of ${taskId}`)
+    for (let tries = 0; ; tries++) {
+      const known = tries === 0 ? this.#written(written) : undefined
+      const present = known ?? (expectNone && tries === 0 ? undefined : await this.#read(taskId, signal))
       const next = change(present?.manifest)
       if (next === undefined) return present?.manifest
       const expected = present === undefined ? null : present.etag
@@ -68,12 +68,7 @@ export class S3Manifests implements ManifestStore {
         if (etag !== undefined) this.#etags.set(next, etag)
         return next
       } catch (error) {
-        if (!isConductorError(error) || error.code !== 'EXISTS') throw error
-        if (conflicts < MAX_CONFLICTS) continue
-        throw new ConductorError('UNAVAILABLE', `the manifest of ${taskId} changes all the time`, {
-          retryable: true,
-          cause: error,
-        })
+        conflicts.note(error, present?.etag)
       }
     }
   }

@@ -4,9 +4,14 @@ import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { fenceRun } from '../../../src/conductor/command/run-fence.js'
 import type { Intent } from '../../../src/protocol/intent.js'
+import { formatTimestamp } from '../../../src/protocol/key.js'
+import type { JsonObject } from '../../../src/protocol/record.js'
 import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
-import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
+import { S3Intents, sandboxesOf } from '../../../src/stores/s3/s3-intents.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
+import { plantInS3 } from '../../support/plant-s3.js'
+import { startTcpProxy } from '../../support/proxy.js'
+import { recordFor } from '../../support/records.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 
 const LINE = 'x'.repeat(99)
@@ -178,7 +183,11 @@ describe('a conductor that comes after another', () => {
     const intents = new S3Intents(stack.at)
     const created_at = new Date(Date.now() - 130_000).toISOString()
     for (const task_id of gone) {
-      await intents.write({ v: 1, task_id, spawn_id: 'lost', conductor: 'twice', created_at }, null)
+      const sandbox_id = `of-${task_id}`
+      await intents.write(
+        { v: 1, task_id, spawn_id: 'lost', conductor: 'twice', created_at, sandbox_id },
+        null,
+      )
     }
     // A third one is about to certify the first of them, and may have done so; its word counts.
     const reserved = `${gone[0]}/20260101-000000-death-certificate.json`
@@ -224,7 +233,7 @@ describe('a conductor that comes after another', () => {
     // Sealed, the task may be run again, and keeps what its first sandbox left.
     const missed = { v: 1, task_id: 'single', spawn_id: 'missed', conductor: 'three', attempt: 2 } as const
     const created_at = new Date(Date.now() - 130_000).toISOString()
-    await new S3Intents(stack.at).write({ ...missed, created_at }, undefined)
+    await new S3Intents(stack.at).write({ ...missed, created_at, sandbox_id: 'gone' }, undefined)
     const again = await other.spawnWorker({
       taskId: 'single',
       command: 'echo 2 >second; persist-result second',
@@ -240,6 +249,120 @@ describe('a conductor that comes after another', () => {
       [2, 'lost', 'unknown'],
       [3, 'succeeded', null],
     ])
+  })
+})
+
+describe('sandboxes whose conductor was killed while S3 was away', () => {
+  let stack: TestStack
+  beforeAll(async () => {
+    stack = await startTestStack()
+  })
+  afterAll(async () => {
+    await stack?.[Symbol.asyncDispose]()
+  })
+
+  const agoMs = (ms: number): string => new Date(Date.now() - ms).toISOString()
+  const endsOf = async (taskId: string): Promise<unknown> =>
+    (await new S3Manifests(stack.at).read(taskId))?.attempts.map(({ attempt, outcome, sandbox_id, keys }) => [
+      attempt,
+      outcome,
+      sandbox_id,
+      keys.map((key) => key.slice(key.indexOf('/') + 17)),
+    ])
+
+  it('are not told of where there never were any', async () => {
+    const intents = new S3Intents(stack.at)
+    await using conductor = stack.conductor({ id: 'never' })
+    const abandoned = { v: 1, spawn_id: 'abandoned', conductor: 'never', attempt: 1 } as const
+    for (const task_id of ['never', 'never-2']) {
+      await intents.write({ ...abandoned, task_id, created_at: agoMs(130_000) }, null)
+    }
+    const worker = await conductor.spawnWorker({ taskId: 'never-2', command: 'true' })
+    expect(worker.attempt).toBe(1)
+    await worker.wait()
+    await worker.terminate()
+    expect(await endsOf('never-2')).toEqual([[1, 'succeeded', worker.sandboxId, []]])
+    expect(await conductor.recover()).toEqual({ workers: [], receipts: [], failures: [] })
+    expect(await endsOf('never')).toBeUndefined()
+    expect((await intents.read('never'))?.intent).toBeUndefined()
+  })
+
+  it('are told each with its own number, results and one certificate', async () => {
+    const intents = new S3Intents(stack.at)
+    const task_id = 'apart'
+    const of = (attempt: number, ms: number) =>
+      ({
+        v: 1,
+        task_id,
+        spawn_id: `s${attempt}`,
+        conductor: 'apart',
+        attempt,
+        created_at: agoMs(ms),
+      }) as const
+    const first = { ...of(1, 400_000), sandbox_id: 'one' }
+    // Of the second one nothing was written down but that it was to be; results tell that it was.
+    await intents.write({ ...of(2, 300_000), earlier: [first] }, null)
+    const plant = async (name: string, ms: number, metadata: JsonObject = {}): Promise<void> => {
+      const created_at = agoMs(ms)
+      const timestamp = formatTimestamp(new Date(created_at))
+      const body = Buffer.from('{}')
+      const record = { ...recordFor({ taskId: task_id, name, timestamp, metadata }, body), created_at }
+      await plantInS3(stack.at, [{ record, body }])
+    }
+    await plant('early', 350_000)
+    await plant('late', 250_000)
+    await plant('death-certificate.json', 340_000, { cause: 'sandbox_vanished', spawn_id: 's1' })
+    await using a = stack.conductor({ id: 'apart' })
+    await using b = stack.conductor({ id: 'apart' })
+    expect((await Promise.all([a.recover(), b.recover()])).flatMap(({ failures }) => failures)).toEqual([])
+    expect(await endsOf(task_id)).toEqual([
+      [1, 'lost', 'one', expect.arrayContaining(['early', 'death-certificate.json'])],
+      [2, 'lost', '', expect.arrayContaining(['late', 'death-certificate.json'])],
+    ])
+    expect(await a.results(task_id).list({ strict: true })).toHaveLength(4)
+  })
+
+  it('are written down as soon as S3 is back, also beside one that was lost before', async () => {
+    const { hostname, port } = new URL(stack.s3.url)
+    await using proxy = await startTcpProxy({ host: hostname, port: Number(port) }, () => ({ kind: 'pass' }))
+    const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
+    const endpoint = `http://127.0.0.1:${proxy.port}`
+    await using conductor = stack.conductor({ id: 'away', s3: { bucket, region, credentials, endpoint } })
+    const intents = new S3Intents(stack.at)
+    proxy.cut()
+    const worker = await conductor.spawnWorker({
+      taskId: 'away',
+      command: 'echo up; until [ -e go ]; do sleep 0.02; done',
+      retries: { lost: 1 },
+    })
+    const first = worker.sandboxId
+    const again = new Promise<void>((told) =>
+      worker.on('state', (state) => {
+        if (state === 'running') told()
+      }),
+    )
+    await stack.killSandbox(first)
+    await again
+    expect(worker.attempt).toBe(2)
+    proxy.restore()
+    const noted = async (): Promise<unknown> =>
+      sandboxesOf((await intents.read('away'))?.intent).map(({ attempt, sandbox_id }) => [
+        attempt,
+        sandbox_id,
+      ])
+    await expect.poll(noted, { timeout: 60_000, interval: 100 }).toEqual([
+      [2, worker.sandboxId],
+      [1, first],
+    ])
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    await worker.wait()
+    await worker.terminate()
+    await conductor.recover()
+    expect(await endsOf('away')).toEqual([
+      [2, 'succeeded', worker.sandboxId, []],
+      [1, 'lost', first, ['death-certificate.json']],
+    ])
+    expect((await intents.read('away'))?.intent).toBeUndefined()
   })
 })
 

@@ -128,8 +128,14 @@ it('finds what was said of a place and is not so', async () => {
 
 it('finds what a manifest says of the wrong sandbox, of none, twice, or not', async () => {
   const key = keyOf(FIRST)
-  const mistold = async (keysOf: readonly (readonly [number, readonly string[]])[]) => {
-    const attempts = keysOf.map(([attempt, keys]) => ({ attempt, outcome: 'lost', exit: null, keys }))
+  const mistold = async (keysOf: readonly (readonly [number, readonly string[]])[], sandbox_id = 'box') => {
+    const attempts = keysOf.map(([attempt, keys]) => ({
+      attempt,
+      outcome: 'lost',
+      exit: null,
+      sandbox_id,
+      keys,
+    }))
     const manifest = { outcome: 'lost', results: [], attempts }
     return (await judge([acknowledged(FIRST)], [copyOf(FIRST)], { manifest })).mistold
   }
@@ -139,8 +145,20 @@ it('finds what a manifest says of the wrong sandbox, of none, twice, or not', as
   const other = [1, []] as const
   expect(await mistold([other, [2, [key]]])).toBe(1)
   expect(await mistold([[1, [key]], other])).toBe(1)
+  // Nor may another be told to have left it where nothing is told of its own sandbox.
+  expect(await mistold([[2, [key]]])).toBe(1)
+  expect(await mistold([[1, [key]]], '')).toBe(0)
   const certificates = [1, 2].map((n) => `task/20260101-00000${n}-death-certificate.json`)
   expect(await mistold([[1, [key, ...certificates]]])).toBe(1)
+  expect(
+    await mistold(
+      [
+        [1, [key]],
+        [2, certificates.slice(1)],
+      ],
+      '',
+    ),
+  ).toBe(1)
   const wrong = { outcome: 'succeeded', results: [], attempts: [{ attempt: 1, outcome: 'lost', keys: [] }] }
   expect((await judge([], [], { manifest: wrong })).mistold).toBe(1)
 })

@@ -1,0 +1,76 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { CallOptions } from '../call-options.js'
+import { isConductorError } from '../errors.js'
+import type { SandboxIntent } from '../protocol/intent.js'
+import type { S3Intents } from '../stores/s3/s3-intents.js'
+import { untilAborted } from '../until-aborted.js'
+import { backOffMs } from './back-off.js'
+
+/** What may be told of a sandbox once it is there. */
+export type SandboxNews = Pick<SandboxIntent, 'sandbox_id' | 'deadline_at'>
+
+/** What a task's intent says of one sandbox, from here: whoever comes later is to miss that sandbox when it vanishes. */
+export class OpenIntent {
+  readonly #intents: S3Intents
+  readonly #stopping = new AbortController()
+  #sandbox: SandboxIntent
+  #etag: string | undefined
+  /** Whether the store may have it. */
+  #isThere: boolean
+  #telling: Promise<void> | undefined
+
+  /** @param written where the store has it already; its tag only while the intent tells of nothing else */
+  constructor(
+    intents: S3Intents,
+    sandbox: SandboxIntent,
+    written?: { readonly etag: string | undefined } | undefined,
+  ) {
+    this.#intents = intents
+    this.#sandbox = sandbox
+    this.#etag = written?.etag
+    this.#isThere = written !== undefined
+  }
+
+  /** Writes down more of it, in the background, until the store takes that: one that is away must not keep work from going on. */
+  tell(news: SandboxNews): void {
+    this.#sandbox = { ...this.#sandbox, ...news }
+    if (this.#telling !== undefined || this.#stopping.signal.aborted) return
+    this.#telling = this.#keepTelling().finally(() => {
+      this.#telling = undefined
+    })
+    // Whoever closes it hears of what went wrong.
+    this.#telling.catch(() => {})
+  }
+
+  /** Tells nothing more. */
+  stop(): void {
+    this.#stopping.abort()
+  }
+
+  /** Takes it out of the task's intent: its end is written down, or it came to nothing. */
+  async close({ signal }: CallOptions = {}): Promise<void> {
+    this.stop()
+    if (this.#telling !== undefined) await untilAborted(this.#telling, signal)
+    if (this.#isThere) await this.#intents.close(this.#sandbox, { etag: this.#etag, signal })
+  }
+
+  async #keepTelling(): Promise<void> {
+    const { signal } = this.#stopping
+    for (let tries = 0; !signal.aborted; tries++) {
+      const told = this.#sandbox
+      try {
+        this.#isThere = true
+        this.#etag = await this.#intents.note(told, { etag: this.#etag })
+        if (told === this.#sandbox) return
+        tries = 0
+      } catch (error) {
+        if (!isConductorError(error)) throw error
+        // What is closed to us stays so.
+        if (!error.retryable) return
+        // It may have been written all the same.
+        this.#etag = undefined
+        await delay(backOffMs(tries), undefined, { signal, ref: false }).catch(() => {})
+      }
+    }
+  }
+}
