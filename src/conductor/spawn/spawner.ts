@@ -170,7 +170,7 @@ export class Spawner {
   /** The next sandbox of a worker whose last one was lost. */
   async #renew(
     { spawn, places }: Spawning,
-    { previous, endsAt, onGrant, signal }: RenewOptions,
+    { previous, endsAt, onGrant, beforehand, signal }: RenewOptions,
   ): Promise<AttemptParts> {
     const spawnId = newSpawnId()
     const claim = await this.#claim(spawn, { spawnId, places, previous, signal })
@@ -183,6 +183,7 @@ export class Spawner {
       const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, endsAt, confirm, signal })
       try {
         await parts.grant?.serve(parts.sandbox, onGrant)
+        await beforehand()
         signal.throwIfAborted()
         claim?.intent.tell({ sandbox_id: parts.sandbox.id, deadline_at: parts.record.deadline_at })
         return { ...parts, intent: claim?.intent }

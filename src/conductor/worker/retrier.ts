@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { ConductorError } from '../../errors.js'
+import { ConductorError, isConductorError } from '../../errors.js'
 import type { GrantEvent } from '../../grants/broker/task-broker.js'
 import type { DeathCertificate } from '../../protocol/death-certificate.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
@@ -16,6 +16,8 @@ export interface RenewOptions {
   /** When the worker's time is up, all attempts together. */
   readonly endsAt: Date
   readonly onGrant: (event: GrantEvent) => void
+  /** Called once nothing but the command is missing; where it rejects, the sandbox is undone. */
+  readonly beforehand: () => Promise<void>
   readonly signal: AbortSignal
 }
 
@@ -23,7 +25,7 @@ export interface RenewOptions {
 export interface Repetition {
   /** How often at most. */
   readonly times: number
-  /** Makes the next sandbox; rejects with `EXISTS` when somebody else has taken the task meanwhile. */
+  /** Makes the next sandbox, or leaves none behind; rejects with `EXISTS` when somebody else has taken the task meanwhile. */
   readonly renew: (options: RenewOptions) => Promise<AttemptParts>
 }
 
@@ -92,18 +94,31 @@ export class Retrier {
       const certificate = lost.signs.certificate(exit) as DeathCertificate
       onRetry({ attempt: lost.record.attempt + 1, certificate, receipt, delayMs })
       await delay(delayMs, undefined, { signal })
-      const options = { previous: lost.record, endsAt: deadline(), onGrant, signal }
+      let last = receipt
+      // Once more where S3 was away, before the next one stores anything.
+      const beforehand = async (): Promise<void> => {
+        if (!receipt.sealed) last = (await unlessAway(finish, signal)) ?? receipt
+      }
+      const options = { previous: lost.record, endsAt: deadline(), onGrant, beforehand, signal }
       next = toAttempt(await this.#repetition.renew(options))
-      // Once more where S3 was away, before the next one stores anything that would count as this one's.
-      const again = receipt.sealed ? undefined : await finish().catch(() => undefined)
-      this.#earlier.push({ attempt: lost, receipt: again ?? receipt })
+      this.#earlier.push({ attempt: lost, receipt: last })
     } catch (error) {
-      if (signal.aborted) throw loss
+      if (error === signal.reason) throw loss
       const why = error instanceof Error ? error.message : String(error)
       throw new ConductorError('SANDBOX_GONE', `${loss.message}, and no other took its place: ${why}`, {
         cause: error,
       })
     }
     return begin(next)
+  }
+}
+
+/** Undefined where a place could not be reached; anything else that goes wrong is heard. */
+async function unlessAway(finish: () => Promise<Receipt>, signal: AbortSignal): Promise<Receipt | undefined> {
+  try {
+    return await finish()
+  } catch (error) {
+    if (signal.aborted || !isConductorError(error)) throw error
+    return undefined
   }
 }
