@@ -44,7 +44,7 @@ export class Roster {
 
   /** Resolves once a worker is there, after waiting for a place if need be; rejects with `EXISTS` when the task has one here. */
   async admit<Elsewhere>(taskId: string, { make, elsewhere, stop }: Admission<Elsewhere>): Promise<Worker> {
-    if (this.#taken.has(taskId)) {
+    if (this.isKnown(taskId)) {
       throw new ConductorError('EXISTS', `a worker for task ${taskId} is already here`)
     }
     stop.throwIfAborted()
@@ -97,7 +97,7 @@ export class Roster {
     taskId: string,
     takeOver: (onClosed: WorkerParts['onClosed']) => Promise<Worker>,
   ): Promise<Worker | undefined> {
-    if (this.#taken.has(taskId)) return undefined
+    if (this.isKnown(taskId)) return undefined
     const onClosed = (lateSeals: readonly LateSeal[]): void => {
       this.#workers.delete(taskId)
       this.#taken.delete(taskId)

@@ -39,8 +39,9 @@ export async function recoverTwice(
       const there = await intents.read(taskId)
       if (there?.intent === undefined) continue
       const ageMs = Date.now() - Date.parse(there.intent.created_at)
+      if (ageMs >= OLD_MS) continue
       // When the last one began is when the one before had ended, so that it cannot be made older than it is.
-      if (there.intent.earlier !== undefined) await delay(Math.max(0, OLD_MS - ageMs))
+      if (there.intent.earlier !== undefined) await delay(OLD_MS - ageMs)
       else {
         const created_at = new Date(Date.now() - OLD_MS).toISOString()
         await intents.write({ ...there.intent, created_at }, there.etag)

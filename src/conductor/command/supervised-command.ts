@@ -6,6 +6,7 @@ import { RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layo
 import { quote } from '../../sandbox/quote.js'
 import type { RemoteSandbox, RunningCommand } from '../../sandbox/remote-sandbox.js'
 import { readLimited } from '../../sandbox/sandbox-files.js'
+import { untilAborted } from '../../until-aborted.js'
 import { LEASE_MS } from '../lease.js'
 import { followLogs, LOG_LIMIT_BYTES, type LogOffsets } from './follow-log.js'
 import { inspectWorker } from './inspect.js'
@@ -121,9 +122,10 @@ export class SupervisedCommand {
     })
   }
 
-  /** Asks the command to end, kills it after its grace, and resolves when it has ended. */
+  /** Asks the command to end, kills it after its grace, and resolves when it has ended; given up before, it may end yet. */
   async stop(options: CallOptions = {}): Promise<void> {
-    if (this.#pid === undefined) return void (await this.ended)
+    const { signal } = options
+    if (this.#pid === undefined) return void (await untilAborted(this.ended, signal))
     const waited = new AbortController()
     const ended = this.ended.then(
       () => true,
@@ -133,9 +135,9 @@ export class SupervisedCommand {
       await this.#sandbox.run(`kill -TERM ${this.#pid} 2>/dev/null; true`, options)
       const limitMs = this.#spec.graceMs + SUPERVISOR_MARGIN_MS
       const late = delay(limitMs, false, { signal: waited.signal, ref: true }).catch(() => false)
-      if (await Promise.race([ended, late])) return
+      if (await untilAborted(Promise.race([ended, late]), signal)) return
       await this.#sandbox.run(`kill -KILL ${this.#pid} 2>/dev/null; true`, options)
-      await ended
+      await untilAborted(ended, signal)
     } finally {
       waited.abort()
     }

@@ -57,9 +57,11 @@ export class CommandSlot {
 
   /** Asks the present command to end and resolves when it has; its outcome is then the first one given. */
   async stop(outcome: Outcome, options: CallOptions = {}): Promise<void> {
+    const { signal } = options
     this.#stopOutcome ??= outcome
-    await (await this.#command)?.stop(options)
-    await this.#end
+    if (this.#command === undefined) return
+    await (await untilAborted(this.#command, signal)).stop(options)
+    if (this.#end !== undefined) await untilAborted(this.#end, signal)
   }
 
   /** Sees no more of the present command, whatever becomes of it; whoever waits for its end is told the reason, else `CLOSED`. */

@@ -256,6 +256,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       if (this.#isUnseen) await this.#lookAgain(signal)
       if (this.state === 'running' || this.state === 'retrying') await this.#slot.stop('killed', { signal })
     } catch (error) {
+      // Whoever had no more time for it has seen no end of it.
+      signal?.throwIfAborted()
       this.#noteFailure(error)
       if (!isConductorError(error) || (error.code !== 'SANDBOX_GONE' && !force)) throw error
       // What it was at is killed with its sandbox, and nobody sees how it ends.

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { pipeline } from 'node:stream/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { ConductorOptions } from '../../../src/conductor/options.js'
+import type { Worker } from '../../../src/conductor/worker/worker.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 
 describe('a worker that is being started, or ended', () => {
@@ -93,17 +94,25 @@ describe('a worker that is being started, or ended', () => {
 
   it('is left to others by a close that has no more time, also where somebody ends it without limit', async () => {
     const conductor = stack.conductor(options())
-    const worker = await conductor.spawnWorker({
-      taskId: 'stubborn',
-      command: 'trap "" TERM; echo up; while :; do sleep 0.1; done',
-      graceMs: 600_000,
-    })
-    await new Promise((heard) => worker.once('stdout', heard))
+    const spawn = async (taskId: string): Promise<Worker> => {
+      const command = 'trap "" TERM; echo up; while :; do sleep 0.1; done'
+      const worker = await conductor.spawnWorker({ taskId, command, graceMs: 600_000 })
+      await new Promise((heard) => worker.once('stdout', heard))
+      return worker
+    }
+    const [worker, other] = await Promise.all([spawn('stubborn'), spawn('stubborn-too')])
+    const gaveUp = { name: 'TimeoutError' }
+    // The same holds for whoever ends one worker; it is not over for that.
+    await expect(other.terminate({ signal: AbortSignal.timeout(100) })).rejects.toMatchObject(gaveUp)
+    expect(other.state).toBe('running')
     const ended = expect(worker.terminate()).rejects.toMatchObject({ code: 'CLOSED' })
-    await expect(conductor.close({ timeoutMs: 100 })).rejects.toMatchObject({ name: 'TimeoutError' })
+    const closed = conductor.close({ timeoutMs: 100 })
+    await expect(closed).rejects.toMatchObject({ errors: [gaveUp, gaveUp] })
     await ended
-    expect(worker.state).toBe('detached')
-    await stack.killSandbox(worker.sandboxId)
+    for (const { state, sandboxId } of [worker, other]) {
+      expect(state).toBe('detached')
+      await stack.killSandbox(sandboxId)
+    }
   })
 
   it('is killed, and not lost, also when nobody hears that it was and S3 is away', async () => {

@@ -218,8 +218,8 @@ describe('a conductor that comes after another', () => {
   })
 
   it('does not start a task that another has, unless it is to be attached', async () => {
-    await using first = stack.conductor({ id: 'one' })
-    await using second = stack.conductor({ id: 'two' })
+    await using first = stack.conductor({ id: 'one', maxWorkers: 1 })
+    await using second = stack.conductor({ id: 'two', maxWorkers: 1 })
     const both = await Promise.allSettled(
       [first, second].map((conductor) => conductor.spawnWorker({ taskId: 'single', command: 'sleep 1000' })),
     )
@@ -229,6 +229,14 @@ describe('a conductor that comes after another', () => {
     const other = both[0]?.status === 'fulfilled' ? second : first
     const attached = await other.spawnWorker({ taskId: 'single', ifExists: 'attach' })
     expect(attached.state).toBe('running')
+    // That it is here already is said at once, while another has the only place.
+    const given = new AbortController()
+    const placed = other.spawnWorker({ taskId: 'placed', signal: given.signal })
+    const once = other.spawnWorker({ taskId: 'single' })
+    expect(other.queuedCount).toBe(0)
+    given.abort()
+    await expect(once).rejects.toMatchObject({ code: 'EXISTS' })
+    await expect(placed).rejects.toMatchObject({ name: 'AbortError' })
     await attached.terminate()
     // Sealed, the task may be run again, and keeps what its first sandbox left.
     const missed = { v: 1, task_id: 'single', spawn_id: 'missed', conductor: 'three', attempt: 2 } as const
