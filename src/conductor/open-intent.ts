@@ -18,6 +18,7 @@ export class OpenIntent {
   /** Whether the store may have it. */
   #isThere: boolean
   #telling: Promise<void> | undefined
+  #tried: Promise<void> | undefined
 
   /** @param written where the store has it already; its tag only while the intent tells of nothing else */
   constructor(
@@ -31,15 +32,26 @@ export class OpenIntent {
     this.#isThere = written !== undefined
   }
 
-  /** Writes down more of it, in the background, until the store takes that: one that is away must not keep work from going on. */
-  tell(news: SandboxNews): void {
+  /**
+   * Writes down more of it, in the background, until the store takes that: one that is away must not keep work from going on. Resolves
+   * once it is written, or could not be at first.
+   */
+  async tell(news: SandboxNews): Promise<void> {
     this.#sandbox = { ...this.#sandbox, ...news }
-    if (this.#telling !== undefined || this.#stopping.signal.aborted) return
-    this.#telling = this.#keepTelling().finally(() => {
-      this.#telling = undefined
-    })
-    // Whoever closes it hears of what went wrong.
-    this.#telling.catch(() => {})
+    if (this.#stopping.signal.aborted) return
+    if (this.#telling === undefined) {
+      let tried = (): void => {}
+      this.#tried = new Promise((resolve) => {
+        tried = resolve
+      })
+      this.#telling = this.#keepTelling(tried).finally(() => {
+        this.#telling = undefined
+        tried()
+      })
+      // Whoever closes it hears of what went wrong.
+      this.#telling.catch(() => {})
+    }
+    await this.#tried
   }
 
   /** Tells nothing more. */
@@ -54,7 +66,7 @@ export class OpenIntent {
     if (this.#isThere) await this.#intents.close(this.#sandbox, { etag: this.#etag, signal })
   }
 
-  async #keepTelling(): Promise<void> {
+  async #keepTelling(onTried: () => void): Promise<void> {
     const { signal } = this.#stopping
     for (let tries = 0; !signal.aborted; tries++) {
       const told = this.#sandbox
@@ -69,6 +81,7 @@ export class OpenIntent {
         if (!error.retryable) return
         // It may have been written all the same.
         this.#etag = undefined
+        onTried()
         await delay(backOffMs(tries), undefined, { signal, ref: false }).catch(() => {})
       }
     }

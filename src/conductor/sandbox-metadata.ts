@@ -6,6 +6,8 @@ export const METADATA = {
   conductor: 'stu-conductor',
   task: 'stu-task',
   spawn: 'stu-spawn',
+  attempt: 'stu-attempt',
+  deadline: 'stu-deadline',
   localDir: 'stu-local-dir',
   volume: 'stu-volume',
   access: 'stu-access',
@@ -17,6 +19,10 @@ export interface SandboxIdentity {
   readonly taskId: string
   readonly spawnId: string
   readonly conductorId: string
+  /** Numbers it among the task's sandboxes. */
+  readonly attempt: number | undefined
+  /** When the worker's own time is up, had the sandbox been there at once and is it not extended. */
+  readonly deadlineAt: Date | undefined
   readonly localDir: string
   /** Name of the volume that is its spool, if one is. */
   readonly volume: string | undefined
@@ -34,6 +40,8 @@ export function toMetadata(identity: SandboxIdentity): Record<string, string> {
     [METADATA.spawn]: identity.spawnId,
     [METADATA.localDir]: identity.localDir,
     [METADATA.access]: identity.access,
+    ...(identity.attempt === undefined ? {} : { [METADATA.attempt]: String(identity.attempt) }),
+    ...(identity.deadlineAt === undefined ? {} : { [METADATA.deadline]: identity.deadlineAt.toISOString() }),
     ...(identity.volume === undefined ? {} : { [METADATA.volume]: identity.volume }),
     ...(identity.encryptionKey === undefined ? {} : { [METADATA.encryptionKey]: identity.encryptionKey }),
   }
@@ -47,5 +55,8 @@ export function identityOf({ metadata }: SandboxSummary): SandboxIdentity | unde
     return undefined
   if (!isAccess(access)) return undefined
   const { [METADATA.volume]: volume, [METADATA.encryptionKey]: encryptionKey } = metadata
-  return { conductorId, taskId, spawnId, localDir, volume, access, encryptionKey }
+  const { [METADATA.attempt]: number = '', [METADATA.deadline]: deadline = '' } = metadata
+  const attempt = /^[1-9]\d{0,3}$/.test(number) ? Number(number) : undefined
+  const deadlineAt = Number.isNaN(Date.parse(deadline)) ? undefined : new Date(deadline)
+  return { conductorId, taskId, spawnId, attempt, deadlineAt, localDir, volume, access, encryptionKey }
 }

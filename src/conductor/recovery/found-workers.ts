@@ -7,17 +7,19 @@ import type { RemoteSandbox, SandboxProvider, SandboxSummary } from '../../sandb
 import type { S3Location } from '../../stores/s3/s3-location.js'
 import { type Inspection, inspectWorker } from '../command/inspect.js'
 import { LEASE_MS } from '../lease.js'
-import type { Access, ResolvedOptions } from '../options.js'
+import { OpenIntent } from '../open-intent.js'
+import type { ResolvedOptions } from '../options.js'
 import { placesOf, type TaskPlaces } from '../places.js'
-import { identityOf } from '../sandbox-metadata.js'
+import { identityOf, type SandboxIdentity } from '../sandbox-metadata.js'
 import { grantEnd, issueGrant } from '../worker/issue-grant.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
+import { trustedRecord } from './trusted-record.js'
 
 /** A sandbox of ours that runs, and where its worker stands. */
 export interface FoundWorker {
   readonly sandbox: RemoteSandbox
   readonly places: TaskPlaces
-  readonly access: Access
+  readonly identity: SandboxIdentity
   readonly inspection: Inspection
 }
 
@@ -63,12 +65,15 @@ export class FoundWorkers {
       { taskId: identity.taskId, localDir: identity.localDir },
       { signal },
     )
-    return { sandbox, places, access: identity.access, inspection }
+    const { record } = inspection
+    if (record === undefined) return { sandbox, places, identity, inspection }
+    const trusted = await trustedRecord(record, identity, places, { signal })
+    return { sandbox, places, identity, inspection: { ...inspection, record: trusted } }
   }
 
   /** Makes a worker of a sandbox that was found; its command goes on, and its grant is kept good. */
   async takeOver(
-    { sandbox, places, access, inspection }: EquippedWorker,
+    { sandbox, places, identity, inspection }: EquippedWorker,
     { signal, onClosed }: CallOptions & Pick<WorkerParts, 'onClosed'>,
   ): Promise<Worker> {
     const { record } = inspection
@@ -76,12 +81,23 @@ export class FoundWorkers {
     // One that slept past its own time is woken for a lease, in which it is stopped and stores what it has.
     const isLate = endsAtMs <= Date.now()
     const expiresAt = grantEnd(isLate ? Date.now() + LEASE_MS : endsAtMs)
-    const { localDir } = places
-    const identity = { taskId: record.task_id, localDir, access, inherited: true }
-    const grant = await issueGrant(this.#options, this.#granter, identity, expiresAt, { signal })
+    const { taskId, spawnId, conductorId, attempt, localDir, access } = identity
+    const heir = { taskId, localDir, access, inherited: true }
+    const grant = await issueGrant(this.#options, this.#granter, heir, expiresAt, { signal })
     // Any other that it has is as good, and lasts as long.
     if (grant?.endsEarly || (isLate && grant !== undefined)) await install(grant, sandbox, { signal })
-    const worker = new Worker({ sandbox, record, places, grant, onClosed, found: inspection })
+    const { created_at } = record
+    const begun = {
+      v: 1,
+      task_id: taskId,
+      spawn_id: spawnId,
+      conductor: conductorId,
+      attempt,
+      created_at,
+    } as const
+    const { intents } = places
+    const intent = intents === undefined ? undefined : new OpenIntent(intents, begun, { etag: undefined })
+    const worker = new Worker({ sandbox, record, places, grant, intent, onClosed, found: inspection })
     await grant?.serve(sandbox, (event) => worker.emit('grant', event))
     return worker
   }

@@ -59,11 +59,12 @@ export class Equipper {
 
   /** Resolves once nothing but a command is missing; what was made is undone when that fails. Its grant is not served yet. */
   async equip(wanted: EquipOptions): Promise<AttemptParts> {
-    const { spawn, spawnId, places, confirm, signal } = wanted
+    const { spawn, spawnId, places, attempt, confirm, signal } = wanted
     const { taskId } = spawn
     const { volume, localDir } = places
     const access = spawn.access ?? this.#options.access
-    const timeoutMs = wanted.endsAt === undefined ? spawn.timeoutMs : wanted.endsAt.getTime() - Date.now()
+    const deadlineAt = wanted.endsAt ?? new Date(Date.now() + spawn.timeoutMs)
+    const timeoutMs = deadlineAt.getTime() - Date.now()
     const { envs, files, grant } = await provision(
       this.#options,
       this.#s3,
@@ -74,7 +75,8 @@ export class Equipper {
     if (volume !== undefined) await this.#ensureVolume(volume)
     const encryptionKey = this.#options.encryption?.publicKey
     const conductorId = this.#options.id
-    const identity = { taskId, spawnId, conductorId, localDir, volume, access, encryptionKey }
+    const given = { localDir, volume, access, encryptionKey }
+    const identity = { taskId, spawnId, conductorId, attempt, deadlineAt, ...given }
     const { sandbox, removeStrays } = await createSandbox(
       this.#sandboxes,
       {

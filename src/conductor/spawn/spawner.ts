@@ -128,7 +128,7 @@ export class Spawner {
     const confirm = async (): Promise<void> => claim?.confirm()
     const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, confirm, signal })
     const { sandbox, record, grant } = parts
-    claim?.intent.tell({ sandbox_id: sandbox.id, deadline_at: record.deadline_at })
+    void claim?.intent.tell({ sandbox_id: sandbox.id, deadline_at: record.deadline_at })
     let isUp = false
     const worker = new Worker({
       ...parts,
@@ -185,7 +185,7 @@ export class Spawner {
         await parts.grant?.serve(parts.sandbox, onGrant)
         await beforehand()
         signal.throwIfAborted()
-        claim?.intent.tell({ sandbox_id: parts.sandbox.id, deadline_at: parts.record.deadline_at })
+        void claim?.intent.tell({ sandbox_id: parts.sandbox.id, deadline_at: parts.record.deadline_at })
         return { ...parts, intent: claim?.intent }
       } catch (error) {
         await parts.grant?.end()

@@ -7,6 +7,7 @@ import type { Result } from '../../results/result.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { SandboxFiles } from '../../sandbox/sandbox-files.js'
 import { SpoolStore } from '../../stores/spool-store.js'
+import { untilAborted } from '../../until-aborted.js'
 import type { LogOffsets } from '../command/follow-log.js'
 import { type Inspection, inspectWorker } from '../command/inspect.js'
 import { type CommandSpec, SupervisedCommand } from '../command/supervised-command.js'
@@ -149,6 +150,9 @@ export class Attempt {
     // The grant first: time without the right to use it is worth nothing.
     await this.#grant?.refresh(this.sandbox, grantEnd(endsAt.getTime()), { signal })
     this.#record = { ...this.#record, deadline_at: endsAt.toISOString() }
+    // What the sandbox says of it alone no other conductor would believe.
+    const news = { sandbox_id: this.sandbox.id, deadline_at: this.#record.deadline_at }
+    if (this.#intent !== undefined) await untilAborted(this.#intent.tell(news), signal)
     await this.sandbox.writeFiles([workerFile(this.#record, this.#places.localDir)], { signal })
     await this.#lease.prolong(endsAt)
   }

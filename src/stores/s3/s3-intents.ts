@@ -94,7 +94,9 @@ export class S3Intents {
       (present) => {
         const before = present.find(({ spawn_id }) => spawn_id === sandbox.spawn_id)
         const others = present.filter((other) => other !== before)
-        return [...others, { ...before, ...sandbox }].sort((a, b) => startOf(b) - startOf(a))
+        // When it began only who began it knows.
+        const created_at = before?.created_at ?? sandbox.created_at
+        return [...others, { ...before, ...sandbox, created_at }].sort((a, b) => startOf(b) - startOf(a))
       },
       signal,
     )

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { fenceRun } from '../../../src/conductor/command/run-fence.js'
+import { trustedRecord } from '../../../src/conductor/recovery/trusted-record.js'
 import type { Intent } from '../../../src/protocol/intent.js'
 import { formatTimestamp } from '../../../src/protocol/key.js'
 import type { JsonObject } from '../../../src/protocol/record.js'
@@ -40,8 +41,13 @@ describe('a conductor that comes after another', () => {
     await expect(left.terminate()).rejects.toMatchObject({ code: 'CLOSED' })
     await left[Symbol.asyncDispose]()
     await first.close()
+    // What a sandbox makes of its own record decides over nothing but itself, and not for how long it goes on.
+    const file = '/workspace/.results/.worker/attached/worker.json'
+    const lie = `s/"attempt":1/"attempt":7/; s/"spawn_id":"[^"]*"/"spawn_id":"other"/`
+    await stack.inSandbox(left.sandboxId, `sed '${lie}' ${file} >/tmp/lie && cat /tmp/lie >${file}`)
     await using second = stack.conductor({ id: 'attach' })
     const worker = await second.attach('attached', { stdoutOffsetBytes: 2 })
+    expect(worker.attempt).toBe(1)
     expect(await second.attach('attached')).toBe(worker)
     const out: string[] = []
     worker.on('stdout', (text) => out.push(text))
@@ -167,6 +173,41 @@ describe('a conductor that comes after another', () => {
     expect(await fenceRun(sandbox, { ...run, runId: '4' })).toBe(true)
     await expect(attached.run('true')).rejects.toMatchObject({ code: 'EXISTS' })
     expect(await attached.terminate()).toMatchObject({ outcome: 'failed', exitCode: 5, results: [] })
+  })
+
+  it('believes a sandbox no more time than conductors gave it', async () => {
+    const intents = new S3Intents(stack.at)
+    const nowMs = Date.now()
+    const inHours = (hours: number): string => new Date(nowMs + hours * 3_600_000).toISOString()
+    const told = { v: 1, task_id: 'longer', spawn_id: 'own', created_at: inHours(0) } as const
+    const identity = {
+      taskId: 'longer',
+      spawnId: 'own',
+      conductorId: 'time',
+      attempt: 2,
+      deadlineAt: new Date(inHours(1)),
+      localDir: '/workspace/.results',
+      volume: undefined,
+      access: 'presigned',
+      encryptionKey: undefined,
+    } as const
+    const trusted = async (hours: number, places: { readonly intents: S3Intents | undefined }) => {
+      const rest = { grace_ms: 1, cwd: '/', outputs: [], undeclared: null }
+      const said = { ...told, ...rest, spawn_id: 'other', attempt: 1, deadline_at: inHours(hours) }
+      const { spawn_id, attempt, deadline_at } = await trustedRecord(said, identity, places)
+      expect([spawn_id, attempt]).toEqual(['own', 2])
+      return (Date.parse(deadline_at) - nowMs) / 3_600_000
+    }
+    expect(await trusted(0.5, { intents })).toBe(0.5)
+    expect(await trusted(1.1, { intents })).toBe(1.1)
+    expect(await trusted(9, { intents })).toBe(1.25)
+    await intents.write({ ...told, conductor: 'time', deadline_at: inHours(5) }, null)
+    expect(await trusted(4, { intents })).toBe(4)
+    expect(await trusted(9, { intents })).toBe(5)
+    // Who cannot be asked says nothing against it.
+    expect(await trusted(9, { intents: undefined })).toBe(9)
+    expect(await trusted(99, { intents: undefined })).toBe(25)
+    await intents.close(told)
   })
 
   it('may be two at once: each sandbox is finished once, and its manifest tells how', async () => {
