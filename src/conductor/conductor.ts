@@ -56,8 +56,9 @@ export class Conductor implements AsyncDisposable {
     const { maxResultBytes, session, broker } = this.#options
     this.#granter = new Granter({ s3: this.#s3, maxResultBytes, session, broker })
     this.#lookup = new TaskLookup(this.#options, this.#s3)
-    this.#spawner = new Spawner(this.#options, this.#s3, this.#granter, this.#lookup, this.#lateSeals)
-    this.#foundWorkers = new FoundWorkers(this.#options, this.#s3, this.#granter, this.#lookup.sandboxes)
+    const means = { options: this.#options, s3: this.#s3, granter: this.#granter, lookup: this.#lookup }
+    this.#spawner = new Spawner(means, this.#lateSeals)
+    this.#foundWorkers = new FoundWorkers(means)
     this.#roster = new Roster(this.#options.maxWorkers, (lateSeals) => this.#lateSeals.add(lateSeals))
     this.#reading = new Reading({
       options: this.#options,

@@ -1,14 +1,12 @@
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
-import type { Granter } from '../../grants/granter.js'
 import type { WorkerGrant } from '../../grants/worker-grant.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
-import type { RemoteSandbox, SandboxProvider, SandboxSummary } from '../../sandbox/remote-sandbox.js'
-import type { S3Location } from '../../stores/s3/s3-location.js'
+import type { RemoteSandbox, SandboxSummary } from '../../sandbox/remote-sandbox.js'
 import { type Inspection, inspectWorker } from '../command/inspect.js'
 import { LEASE_MS } from '../lease.js'
+import type { Means } from '../means.js'
 import { OpenIntent } from '../open-intent.js'
-import type { ResolvedOptions } from '../options.js'
 import { placesOf, type TaskPlaces } from '../places.js'
 import { identityOf, type SandboxIdentity } from '../sandbox-metadata.js'
 import { grantEnd, issueGrant } from '../worker/issue-grant.js'
@@ -35,21 +33,10 @@ export function isEquipped(found: FoundWorker): found is EquippedWorker {
 
 /** Finds out what is in sandboxes that somebody else made, and takes their workers over. */
 export class FoundWorkers {
-  readonly #options: ResolvedOptions
-  readonly #s3: S3Location | undefined
-  readonly #granter: Granter
-  readonly #sandboxes: SandboxProvider
+  readonly #means: Means
 
-  constructor(
-    options: ResolvedOptions,
-    s3: S3Location | undefined,
-    granter: Granter,
-    sandboxes: SandboxProvider,
-  ) {
-    this.#options = options
-    this.#s3 = s3
-    this.#granter = granter
-    this.#sandboxes = sandboxes
+  constructor(means: Means) {
+    this.#means = means
   }
 
   /** Wakes a sandbox if it is paused, and asks where its worker stands. */
@@ -58,8 +45,9 @@ export class FoundWorkers {
     if (identity === undefined) {
       throw new ConductorError('INVALID_OPTION', `sandbox ${summary.id} was not made by a conductor`)
     }
-    const sandbox = await this.#sandboxes.connect(summary.id, LEASE_MS, { signal })
-    const places = placesOf(identity, this.#options, this.#s3)
+    const { options, s3, lookup } = this.#means
+    const sandbox = await lookup.sandboxes.connect(summary.id, LEASE_MS, { signal })
+    const places = placesOf(identity, options, s3)
     const inspection = await inspectWorker(
       sandbox,
       { taskId: identity.taskId, localDir: identity.localDir },
@@ -83,7 +71,8 @@ export class FoundWorkers {
     const expiresAt = grantEnd(isLate ? Date.now() + LEASE_MS : endsAtMs)
     const { taskId, spawnId, conductorId, attempt, localDir, access } = identity
     const heir = { taskId, localDir, access, inherited: true }
-    const grant = await issueGrant(this.#options, this.#granter, heir, expiresAt, { signal })
+    const { options, granter } = this.#means
+    const grant = await issueGrant(options, granter, heir, expiresAt, { signal })
     // Any other that it has is as good, and lasts as long.
     if (grant?.endsEarly || (isLate && grant !== undefined)) await install(grant, sandbox, { signal })
     const { created_at } = record

@@ -1,19 +1,12 @@
 import { ConductorError } from '../../errors.js'
 import { egressRules } from '../../grants/egress.js'
-import type { Granter } from '../../grants/granter.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
 import { ensureVolume } from '../../sandbox/e2b-volume.js'
-import type {
-  CreateSandboxOptions,
-  RemoteSandbox,
-  SandboxFile,
-  SandboxProvider,
-} from '../../sandbox/remote-sandbox.js'
-import type { S3Location } from '../../stores/s3/s3-location.js'
+import type { CreateSandboxOptions, RemoteSandbox, SandboxFile } from '../../sandbox/remote-sandbox.js'
 import { insist } from '../back-off.js'
 import { toUndeclaredRecord } from '../end/undeclared.js'
 import { LEASE_MS } from '../lease.js'
-import type { ResolvedOptions } from '../options.js'
+import type { Means } from '../means.js'
 import type { TaskPlaces } from '../places.js'
 import { toMetadata } from '../sandbox-metadata.js'
 import type { AttemptParts } from '../worker/attempt.js'
@@ -39,22 +32,11 @@ export interface EquipOptions {
 
 /** Makes sandboxes and puts into them what a worker needs. */
 export class Equipper {
-  readonly #options: ResolvedOptions
-  readonly #s3: S3Location | undefined
-  readonly #granter: Granter
-  readonly #sandboxes: SandboxProvider
+  readonly #means: Means
   readonly #volumes = new Map<string, Promise<void>>()
 
-  constructor(
-    options: ResolvedOptions,
-    s3: S3Location | undefined,
-    granter: Granter,
-    sandboxes: SandboxProvider,
-  ) {
-    this.#options = options
-    this.#s3 = s3
-    this.#granter = granter
-    this.#sandboxes = sandboxes
+  constructor(means: Means) {
+    this.#means = means
   }
 
   /** Resolves once nothing but a command is missing; what was made is undone when that fails. Its grant is not served yet. */
@@ -62,25 +44,20 @@ export class Equipper {
     const { spawn, spawnId, places, attempt, confirm, signal } = wanted
     const { taskId } = spawn
     const { volume, localDir } = places
-    const access = spawn.access ?? this.#options.access
+    const { options, s3, granter, lookup } = this.#means
+    const access = spawn.access ?? options.access
     const deadlineAt = wanted.endsAt ?? new Date(Date.now() + spawn.timeoutMs)
     const timeoutMs = deadlineAt.getTime() - Date.now()
-    const { envs, files, grant } = await provision(
-      this.#options,
-      this.#s3,
-      this.#granter,
-      { ...spawn, timeoutMs },
-      { signal },
-    )
+    const { envs, files, grant } = await provision(options, s3, granter, { ...spawn, timeoutMs }, { signal })
     if (volume !== undefined) await this.#ensureVolume(volume)
-    const encryptionKey = this.#options.encryption?.publicKey
-    const conductorId = this.#options.id
+    const encryptionKey = options.encryption?.publicKey
+    const conductorId = options.id
     const given = { localDir, volume, access, encryptionKey }
     const identity = { taskId, spawnId, conductorId, attempt, deadlineAt, ...given }
     const { sandbox, removeStrays } = await createSandbox(
-      this.#sandboxes,
+      lookup.sandboxes,
       {
-        template: spawn.template ?? this.#options.template,
+        template: spawn.template ?? options.template,
         timeoutMs: LEASE_MS,
         metadata: { ...spawn.metadata, ...toMetadata(identity) },
         envs,
@@ -112,16 +89,17 @@ export class Equipper {
   }
 
   #network(): CreateSandboxOptions['network'] {
-    const { egress, http, broker } = this.#options
+    const { options, s3 } = this.#means
+    const { egress, http, broker } = options
     if (egress === undefined) return undefined
-    return egressRules(egress, { s3: this.#s3, httpEndpoint: http?.endpoint, brokerUrl: broker?.url })
+    return egressRules(egress, { s3, httpEndpoint: http?.endpoint, brokerUrl: broker?.url })
   }
 
   /** Once per volume, however many workers start side by side. */
   async #ensureVolume(name: string): Promise<void> {
     let made = this.#volumes.get(name)
     if (made === undefined) {
-      made = ensureVolume(name, this.#options.e2b)
+      made = ensureVolume(name, this.#means.options.e2b)
       this.#volumes.set(name, made)
       made.catch(() => this.#volumes.delete(name))
     }

@@ -1,17 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { ConductorError, isConductorError } from '../../errors.js'
-import type { Granter } from '../../grants/granter.js'
 import type { SandboxIntent } from '../../protocol/intent.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
 import { isGone } from '../../sandbox/map-sandbox-error.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
-import type { S3Location } from '../../stores/s3/s3-location.js'
 import { insist } from '../back-off.js'
 import type { LateSeals } from '../end/late-seals.js'
 import { sealVanished } from '../end/seal-vanished.js'
-import type { ResolvedOptions } from '../options.js'
+import type { Means } from '../means.js'
 import type { TaskPlaces } from '../places.js'
-import type { TaskLookup } from '../task-lookup.js'
 import type { AttemptParts } from '../worker/attempt.js'
 import type { RenewOptions, Repetition } from '../worker/retrier.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
@@ -21,22 +18,14 @@ import type { ResolvedSpawn } from './spawn-options.js'
 
 /** Makes new workers in new sandboxes. */
 export class Spawner {
-  readonly #conductorId: string
-  readonly #lookup: TaskLookup
+  readonly #means: Means
   readonly #lateSeals: LateSeals
   readonly #equipper: Equipper
 
-  constructor(
-    options: ResolvedOptions,
-    s3: S3Location | undefined,
-    granter: Granter,
-    lookup: TaskLookup,
-    lateSeals: LateSeals,
-  ) {
-    this.#conductorId = options.id
-    this.#lookup = lookup
+  constructor(means: Means, lateSeals: LateSeals) {
+    this.#means = means
     this.#lateSeals = lateSeals
-    this.#equipper = new Equipper(options, s3, granter, lookup.sandboxes)
+    this.#equipper = new Equipper(means)
   }
 
   /** Creates a sandbox, equips it and starts its command; undone when that fails. Resolves with the task's sandboxes when it has some. */
@@ -46,7 +35,7 @@ export class Spawner {
     { signal, onClosed }: { readonly signal: AbortSignal; readonly onClosed: WorkerParts['onClosed'] },
   ): Promise<Worker | readonly SandboxSummary[]> {
     signal.throwIfAborted()
-    const places = this.#lookup.placesOf(spawn.taskId, spawn.volume)
+    const places = this.#means.lookup.placesOf(spawn.taskId, spawn.volume)
     const spawnId = newSpawnId()
     // Nobody else can know a name that was made up here.
     const claim = isNamed
@@ -81,7 +70,8 @@ export class Spawner {
     const { spawnId, previous, signal } = wanted
     const { manifests, intents } = wanted.places
     const intent = this.#intentOf(taskId, spawnId)
-    const findSandboxes = (): Promise<SandboxSummary[]> => this.#lookup.findSandboxes(taskId, { signal })
+    const findSandboxes = (): Promise<SandboxSummary[]> =>
+      this.#means.lookup.findSandboxes(taskId, { signal })
     const askE2b = async (): Promise<SandboxSummary[] | undefined> => {
       const found = await findSandboxes()
       return found.length > 0 ? found : undefined
@@ -118,7 +108,7 @@ export class Spawner {
 
   #intentOf(taskId: string, spawnId: string): SandboxIntent {
     const created_at = new Date().toISOString()
-    return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#conductorId, created_at }
+    return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#means.options.id, created_at }
   }
 
   async #bringUp(spawning: Spawning & Pick<WorkerParts, 'onClosed'>): Promise<Worker> {
