@@ -6,13 +6,16 @@ import type { S3Intents } from '../stores/s3/s3-intents.js'
 import { untilAborted } from '../until-aborted.js'
 import { backOffMs } from './back-off.js'
 
+/** How often a store that is away is tried, for an hour or so: by then it is for others to find out. */
+const MAX_TRIES = 150
+
 /** What may be told of a sandbox once it is there. */
 export type SandboxNews = Pick<SandboxIntent, 'sandbox_id' | 'deadline_at'>
 
 /** What a task's intent says of one sandbox, from here: whoever comes later is to miss that sandbox when it vanishes. */
 export class OpenIntent {
   readonly #intents: S3Intents
-  readonly #stopping = new AbortController()
+  #stopping = new AbortController()
   #sandbox: SandboxIntent
   #etag: string | undefined
   /** Whether the store may have it. */
@@ -38,8 +41,8 @@ export class OpenIntent {
    */
   async tell(news: SandboxNews): Promise<void> {
     this.#sandbox = { ...this.#sandbox, ...news }
-    if (this.#stopping.signal.aborted) return
     if (this.#telling === undefined) {
+      this.#stopping = new AbortController()
       let tried = (): void => {}
       this.#tried = new Promise((resolve) => {
         tried = resolve
@@ -54,7 +57,7 @@ export class OpenIntent {
     await this.#tried
   }
 
-  /** Tells nothing more. */
+  /** What could not be told so far is not tried again. */
   stop(): void {
     this.#stopping.abort()
   }
@@ -68,7 +71,7 @@ export class OpenIntent {
 
   async #keepTelling(onTried: () => void): Promise<void> {
     const { signal } = this.#stopping
-    for (let tries = 0; !signal.aborted; tries++) {
+    for (let tries = 0; tries < MAX_TRIES && !signal.aborted; tries++) {
       const told = this.#sandbox
       try {
         this.#isThere = true
