@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import { ConductorError, isConductorError } from '../../errors.js'
 import { mapS3Error } from './map-s3-error.js'
@@ -22,6 +23,10 @@ export interface WriteDocumentOptions {
   readonly metadata?: Readonly<Record<string, string>> | undefined
   readonly signal: AbortSignal | undefined
 }
+
+/** How often a write is tried while another to the same object is under way, and what pause comes first. */
+const MAX_UNDECIDED = 6
+const UNDECIDED_PAUSE_MS = 50
 
 /** Reads a small object as text; `undefined` when it does not exist, `TOO_LARGE` past the limit, which also bounds the memory used. */
 export async function readS3Document(
@@ -88,9 +93,17 @@ export async function writeS3Document(
     }
   }
   if (expected === undefined) return send({})
+  // Without quotes: AWS takes both, Ceph RGW only this.
+  const condition = expected === null ? { IfNoneMatch: '*' } : { IfMatch: expected.replaceAll('"', '') }
   try {
-    // Without quotes: AWS takes both, Ceph RGW only this.
-    return await send(expected === null ? { IfNoneMatch: '*' } : { IfMatch: expected.replaceAll('"', '') })
+    for (let tries = 1; ; tries++) {
+      try {
+        return await send(condition)
+      } catch (error) {
+        if (!isUndecided(error) || tries === MAX_UNDECIDED) throw error
+        await delay(UNDECIDED_PAUSE_MS * tries, undefined, { signal })
+      }
+    }
   } catch (error) {
     if (!isConductorError(error)) throw error
     if (error.code === 'UNSUPPORTED') return send({})
@@ -98,4 +111,13 @@ export async function writeS3Document(
     if (error.code !== 'NOT_FOUND') throw error
     throw new ConductorError('EXISTS', error.message, { cause: error })
   }
+}
+
+/** Whether S3 could not say yet which of two writes came first. It is no more down for that, and the next answer tells. */
+function isUndecided(error: unknown): boolean {
+  return (
+    isConductorError(error) &&
+    error.cause instanceof Error &&
+    error.cause.name === 'ConditionalRequestConflict'
+  )
 }
