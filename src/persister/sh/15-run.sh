@@ -13,27 +13,53 @@ duration() {
   esac
 }
 
-# Keeps the start and the end of standard input in file $1; FIFO $2 is for counting.
+# Keeps the start and the end of standard input in file $1; FIFO $2 brings the same once more, for counting.
 keep_log() {
+  # Room for what is to be said of a disk that is full to the end.
+  { printf '%1024s' '' >"$1.room"; } 2>/dev/null
+  exec 4<&0
+  keep_ends "$1" <&4 4<&- &
+  # Nobody else may hold the stream open: whoever writes it would wait for ever for a reader that is none.
+  exec 4<&- </dev/null
+  total=$(($(wc -c <"$2")))
+  wait $!
+  join_ends "$1"
+}
+
+# Puts the start of standard input into file $1, and the end into the one beside it. What the disk does not take of the start is
+# missing there, and what comes then counts as the end, which is in memory until there is no more.
+keep_ends() {
   half=$((log_limit / 2))
   # head may read more than it writes; dd does not, where it knows to count bytes.
-  if dd bs=65536 iflag=count_bytes count=$half 2>/dev/null >"$1"; then
-    wc -c <"$2" >"$2.size" &
-    tee "$2" | tail -c $half >"$1.tail"
-    wait $!
-    read -r more <"$2.size"
-  else
-    cat >"$1.all"
-    more=$(($(wc -c <"$1.all") - half))
+  if dd iflag=count_bytes count=0 </dev/null 2>/dev/null; then
+    dd bs=65536 iflag=count_bytes count=$half 2>/dev/null >"$1"
+    tail -c $half >"$1.tail"
+  elif cat >"$1.all"; then
+    rest=$(($(wc -c <"$1.all") - half))
     dd if="$1.all" of="$1" bs=$half count=1 2>/dev/null
-    if [ $more -lt $half ]; then kept=$more; else kept=$half; fi
+    if [ $rest -lt $half ]; then kept=$rest; else kept=$half; fi
     true >"$1.tail"
-    [ $more -le 0 ] || tail -c $kept "$1.all" >"$1.tail"
+    [ $rest -le 0 ] || tail -c $kept "$1.all" >"$1.tail"
     rm -f -- "$1.all"
+  else
+    mv -f -- "$1.all" "$1"
+    tail -c $half >"$1.tail"
   fi
-  [ "$more" -le $half ] || printf '\n[persist-result: %s bytes left out]\n' $((more - half)) >>"$1"
-  cat -- "$1.tail" >>"$1"
+}
+
+# Completes log $1, of which there were $total bytes, and says in it how many are missing.
+join_ends() {
+  start=$(($(wc -c <"$1"))) kept=$(($(wc -c <"$1.tail")))
+  missing=$((total - start - kept)) said=''
+  rm -f -- "$1.room"
+  [ $missing -le 0 ] || said="$NL[persist-result: $missing bytes left out]$NL"
+  { printf '%s' "$said" && cat -- "$1.tail"; } >>"$1"
+  joined=$?
+  # Its room is what is lacking if any is.
   rm -f -- "$1.tail"
+  [ $joined != 0 ] || return 0
+  missing=$((start + ${#said} + kept - $(wc -c <"$1")))
+  printf '\n[persist-result: %s bytes could not be written]\n' $missing >>"$1"
 }
 
 # Passes a stream of the command through and keeps it: $1 is out or err, $2 the log. Leaves the process ids in tee_pid and log_pid.
@@ -49,7 +75,7 @@ watch_stream() {
     # A reader that went away must not take the command with it.
     trap - EXIT
     trap '' HUP INT QUIT TERM USR1 USR2 PIPE
-    exec tee "$scratch/$1.log" <"$scratch/$1" 2>/dev/null
+    exec tee "$scratch/$1.log" "$scratch/$1.count" <"$scratch/$1" 2>/dev/null
   ) &
   tee_pid=$!
 }
@@ -150,6 +176,7 @@ run() {
   [ ! -e "$dir/.worker/$task/sealed" ] || rm -f -- "$dir/.worker/$task/sealed"
   tees='' logs=''
   if make_folder "$run_dir" && { printf '' >"$run_dir/heartbeat"; } 2>/dev/null; then
+    take_exit_room
     watch_stream out "$run_dir/stdout.log"
     tees=$tee_pid logs=$log_pid
     watch_stream err "$run_dir/stderr.log" >&2
@@ -259,19 +286,29 @@ keep_grant() {
   (umask 077 && printf '%s' "$WORKER_RESULTS_GRANT" >"$R" && sync_files "$R" && mv -f -- "$R" "$dir/.worker/$task/grant.json") 2>/dev/null || remark 'cannot keep the grant for the command'
 }
 
+# Takes the exit record's place on the disk before the command starts: a disk that it fills still has room for its end.
+take_exit_room() {
+  temporary "$run_dir"
+  exit_room=$R
+  keep_track "$exit_room"
+  # Where there is none even now, the record waits for it like everything else.
+  { printf '%2048s' '' >"$exit_room"; } 2>/dev/null || :
+}
+
 # Writes how the command ended. A status above 128 is taken for a signal: the shell does not tell them apart.
 note_exit() {
   code=$status signal=null
   if [ "$status" -gt 128 ] && R=$(kill -l $((status - 128)) 2>/dev/null) && [ -n "$R" ]; then
     case $R in *[!"$ALNUM"]* | [0123456789]*) ;; *) code=null signal="\"SIG${R#SIG}\"" ;; esac
   fi
-  temporary "$run_dir"
-  record=$R
-  keep_track "$record"
+  json=$(printf '{"v":1,"task_id":"%s","run_id":"%s","code":%s,"signal":%s,"started_at":"%s","ended_at":"%s"}' \
+    "$task" "$run_json" "$code" "$signal" "$started" "$now_iso")
+  # Over what lies there, which takes no more room; cut to its length only then. What cannot be cut off are spaces.
   {
-    printf '{"v":1,"task_id":"%s","run_id":"%s","code":%s,"signal":%s,"started_at":"%s","ended_at":"%s"}\n' \
-      "$task" "$run_json" "$code" "$signal" "$started" "$now_iso" >"$record"
-  } 2>/dev/null && sync_files "$record" "$run_dir" 2>/dev/null && mv -f -- "$record" "$run_dir/exit.json" && forget "$record"
+    printf '%s\n' "$json" 1<>"$exit_room" || return 1
+    dd if=/dev/null of="$exit_room" bs=$((${#json} + 1)) seek=1 count=0
+    sync_files "$exit_room" "$run_dir" && mv -f -- "$exit_room" "$run_dir/exit.json"
+  } 2>/dev/null && forget "$exit_room"
 }
 
 # Waits for the rest of the output, but not for processes that the command left behind with its streams open.

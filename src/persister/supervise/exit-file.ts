@@ -1,10 +1,8 @@
-import { closeSync, ftruncateSync, openSync, renameSync, writeFileSync } from 'node:fs'
+import { closeSync, ftruncateSync, openSync, renameSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { removeFile, sync, writeAt } from '../../files/disk.js'
-import { syncFolder, temporaryPath, writeDurably } from '../../files/durable-file.js'
-
-/** More than any exit record takes. */
-const ROOM_BYTES = 4096
+import { sync, writeAt } from '../../files/disk.js'
+import { syncFolder, writeDurably } from '../../files/durable-file.js'
+import { takeRoom } from './taken-room.js'
 
 /** The exit record's place on the disk, taken before the command starts: a disk that it fills still has room for its end. */
 export class ExitFile {
@@ -31,19 +29,5 @@ export class ExitFile {
     }
     renameSync(this.#room, this.#path)
     await syncFolder(dirname(this.#path))
-  }
-}
-
-/** A file that is as long as a record may get; undefined where there is no room even for that. */
-function takeRoom(folder: string): string | undefined {
-  const path = temporaryPath(folder)
-  try {
-    // Zeros might be kept as a hole.
-    writeFileSync(path, ' '.repeat(ROOM_BYTES), { flag: 'wx' })
-    return path
-  } catch {
-    removeFile(path)
-    // Then the record waits for room like everything else.
-    return undefined
   }
 }

@@ -103,15 +103,13 @@ async function copy(
   log: BoundedLog,
   warn: (line: string) => void,
 ): Promise<void> {
-  let logFailed = false
+  let warned = false
   for await (const chunk of from as AsyncIterable<Buffer>) {
     const passed = new Promise<void>((done) => to.write(chunk, () => done()))
-    if (!logFailed) {
-      await log.write(chunk).catch((error: unknown) => {
-        logFailed = true
-        warn(`the command's output is no longer kept: ${describeError(error)}`)
-      })
-    }
+    await log.write(chunk).catch((error: unknown) => {
+      if (!warned) warn(`not all of the command's output is kept: ${describeError(error)}`)
+      warned = true
+    })
     await passed
   }
 }

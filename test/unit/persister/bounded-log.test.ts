@@ -1,7 +1,7 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { type FileHandle, open, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { BoundedLog } from '../../../src/persister/supervise/bounded-log.js'
 import { scratch } from '../../support/persister/scratch.js'
 
@@ -36,5 +36,52 @@ describe('BoundedLog', () => {
       { numRuns: 60 },
     )
     expect((await readdir(folder)).every((name) => /^log-\d+$/.test(name))).toBe(true)
+  })
+
+  it('says where and how much is missing of what the disk did not take', async (test) => {
+    const folder = await scratch(test)
+    const probe = await open(join(folder, 'probe'), 'w')
+    await probe.close()
+    const handle = Object.getPrototypeOf(probe) as FileHandle
+    const real = handle.write
+    let full: readonly boolean[] = []
+    let writes = 0
+    const write = vi.spyOn(handle, 'write').mockImplementation(async function (this: FileHandle, ...args) {
+      if (full[writes++] === true) throw Object.assign(new Error('no space'), { code: 'ENOSPC' })
+      return real.apply(this, args)
+    })
+    test.onTestFinished(() => write.mockRestore())
+    const remark = /\n\[persist-result: (\d+) bytes (?:left out|could not be written)\]\n/
+    const chunks = fc.array(fc.integer({ min: 1, max: 70 }), { minLength: 1, maxLength: 30 })
+    const faults = fc.array(fc.boolean(), { maxLength: 40 })
+    let runs = 0
+    await fc.assert(
+      fc.asyncProperty(chunks, fc.integer({ min: 200, max: 500 }), faults, async (sizes, limit, when) => {
+        const path = join(folder, `log-${runs++}`)
+        const log = await BoundedLog.open(path, limit, 0)
+        let next = 0
+        const written = sizes.map((size) =>
+          Buffer.from(Array.from({ length: size }, () => 33 + (next++ % 90))),
+        )
+        full = when
+        writes = 0
+        for (const chunk of written) await log.write(chunk).catch(() => {})
+        full = []
+        await log.close()
+        const all = Buffer.concat(written).toString('latin1')
+        const [start = '', ...more] = (await readFile(path, 'latin1')).split(remark)
+        expect(all.startsWith(start)).toBe(true)
+        let at = start.length
+        for (let i = 0; i < more.length; i += 2) {
+          at += Number(more[i])
+          const kept = more[i + 1] ?? ''
+          expect(all.slice(at, at + kept.length)).toBe(kept)
+          at += kept.length
+        }
+        expect(at).toBe(all.length)
+      }),
+      { numRuns: 200 },
+    )
+    expect((await readdir(folder)).filter((name) => !/^(log-\d+|probe)$/.test(name))).toEqual([])
   })
 })

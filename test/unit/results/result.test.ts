@@ -388,6 +388,19 @@ describe('results over several tiers', () => {
     expect(again?.key).toBe(key)
   })
 
+  it('knows the newest of those that came within a second by when they were stored', async () => {
+    for (const n of [8, 9, 10, 11]) {
+      const record = recordFor({ taskId: 'w', name: `checkpoint-${n}` }, Buffer.from(`${n}`))
+      const created_at = `2026-01-14T12:00:00.${100 + n}Z`
+      await plantInFolder(first.path, { ...record, created_at }, Buffer.from(`${n}`))
+    }
+    const all = results(spool(first, 'one'))
+    expect((await all.latest('checkpoint-*'))?.name).toBe('checkpoint-11')
+    await plant(first, 'other', 'x', { timestamp: '20260114-120001' })
+    expect((await all.latest())?.name).toBe('other')
+    expect(await all.latest('nothing')).toBeUndefined()
+  })
+
   it('makes no link where no tier has any', async () => {
     const key = await plant(first, 'a', 'one')
     const result = await results(spool(first, 'one')).get(key)
