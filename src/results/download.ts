@@ -10,7 +10,7 @@ import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { ARCHIVE_SUFFIX } from '../protocol/key.js'
 import { extractArchive, extractLimits } from './extract.js'
-import { isPartName } from './part-file.js'
+import { isPartName } from './part-name.js'
 import type { Result } from './result.js'
 
 /** Options for downloading all results. */

@@ -1,13 +1,10 @@
-import { createHash, randomBytes } from 'node:crypto'
-import { type FileHandle, lstat, open, readdir, rename, rm } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
-import { isAlive, ownOwner } from '../files/owner.js'
+import { type FileHandle, open, rename, rm } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import type { BodyFacts } from '../stores/result-store.js'
 import { writeAll } from '../streams/write-all.js'
+import { claimPart, releasePart, takeOver } from './part-name.js'
 import { DigestCheck } from './verify.js'
 
-/** Names that unfinished files have: what they will be, what they are of, and whose they are. */
-const partPattern = /^\.([0-9a-f]{16})\.([0-9a-f]{16})\.(\d{1,10})-(\d*)-([0-9a-f]{8})\.[0-9a-f]{8}\.part$/
 const READ_BYTES = 1 << 20
 /** What is written in one go: most results are no larger, and each call of the file system costs more than its bytes. */
 const WRITE_BYTES = 1 << 20
@@ -15,13 +12,6 @@ const WRITE_BYTES = 1 << 20
 const WRITE_AFTER_MS = 50
 /** How much may wait for the disk before the source has to. */
 const MAX_WAITING_BYTES = 2 * WRITE_BYTES
-
-/** Unfinished files that this process is writing to. */
-const active = new Set<string>()
-
-function short(text: string, digits = 16): string {
-  return createHash('sha256').update(text).digest('hex').slice(0, digits)
-}
 
 /**
  * A file on its way to its name, kept when a read breaks off so that a later call, also of another process, goes on with it.
@@ -68,17 +58,10 @@ export class PartFile {
   ): Promise<PartFile> {
     const check = checkFor(expected)
     const whole = resolve(target)
-    const folder = dirname(whole)
-    const targetId = short(basename(whole))
-    // Without a digest no two reads are known to be of the same bytes.
-    const identity = expected === undefined ? randomBytes(8).toString('hex') : short(identityOf(expected))
-    const { pid, start, place } = ownOwner()
-    const suffix = randomBytes(4).toString('hex')
-    const path = join(folder, `.${targetId}.${identity}.${pid}-${start}-${short(place, 8)}.${suffix}.part`)
-    active.add(path)
+    const name = claimPart(whole, expected)
+    const { path } = name
     try {
-      // Beside the target, since a rename does not cross file systems.
-      const taken = await takeOver(folder, siblings, { targetId, identity }, path)
+      const taken = await takeOver(name, siblings)
       const file = await open(path, taken ? 'r+' : 'wx+')
       const part = new PartFile(path, whole, expected, file, check)
       try {
@@ -89,7 +72,7 @@ export class PartFile {
       }
       return part
     } catch (error) {
-      active.delete(path)
+      releasePart(path)
       throw error
     }
   }
@@ -99,16 +82,25 @@ export class PartFile {
     return this.#size
   }
 
-  /** Takes bytes that go to the disk in the background, many small chunks at once; a write that failed is told by a later call. */
-  async append(chunk: Uint8Array): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure
+  /** Takes bytes that go to the disk in the background, many small chunks at once. */
+  append(chunk: Uint8Array): void {
     this.#check?.update(chunk)
     this.#waiting.push(chunk)
     this.#waitingBytes += chunk.length
     this.#size += chunk.length
     if (this.#waitingBytes >= WRITE_BYTES) this.#startWriting()
     else this.#writeSoon()
-    if (this.#waitingBytes >= MAX_WAITING_BYTES) await this.#writing
+  }
+
+  /** Whether the source has to wait for the disk before it gives more. */
+  get isBehind(): boolean {
+    return this.#failure !== undefined || this.#waitingBytes >= MAX_WAITING_BYTES
+  }
+
+  /** Resolves once no more waits than may; a write that failed is told here, if not before, then at the end. */
+  async catchUp(): Promise<void> {
+    await this.#writing
+    if (this.#failure !== undefined) throw this.#failure
   }
 
   /** Begins again from nothing. */
@@ -137,7 +129,7 @@ export class PartFile {
     await this.#file.sync()
     await this.#file.close()
     await rename(this.#path, this.#target)
-    active.delete(this.#path)
+    releasePart(this.#path)
   }
 
   /** Leaves it for a later call to go on with, if there is anything in it that one could. */
@@ -146,7 +138,7 @@ export class PartFile {
     // What cannot be written is fetched again; the failure that ended the read is the one to be told.
     await this.#written().catch(() => undefined)
     await this.#file.close()
-    active.delete(this.#path)
+    releasePart(this.#path)
   }
 
   async discard(): Promise<void> {
@@ -155,7 +147,7 @@ export class PartFile {
     this.#waiting = []
     await this.#file.close()
     await rm(this.#path, { force: true })
-    active.delete(this.#path)
+    releasePart(this.#path)
   }
 
   #writeSoon(): void {
@@ -210,78 +202,6 @@ export class PartFile {
   }
 }
 
-/** The names in the folder that a file is to lie in. */
-export function namesBeside(target: string): Promise<string[]> {
-  return readdir(dirname(resolve(target)))
-}
-
-/** Whether it is one of an unfinished file. */
-export function isPartName(name: string): boolean {
-  return partPattern.test(name)
-}
-
-/** Whether an earlier call has left anything for this target, by the names in its folder. */
-export function hasPart(target: string, siblings: readonly string[]): boolean {
-  const start = `.${short(basename(resolve(target)))}.`
-  return siblings.some((name) => name.startsWith(start))
-}
-
 function checkFor(expected: BodyFacts | undefined): DigestCheck | undefined {
   return expected === undefined ? undefined : new DigestCheck(expected)
-}
-
-function identityOf({ key, size, sha256 }: BodyFacts): string {
-  return JSON.stringify([key, size, sha256])
-}
-
-/** Makes the largest of what nobody living writes to this process's own; removes the rest. False when there is none. */
-async function takeOver(
-  folder: string,
-  names: readonly string[],
-  { targetId, identity }: { readonly targetId: string; readonly identity: string },
-  mine: string,
-): Promise<boolean> {
-  const found: { readonly path: string; readonly size: number }[] = []
-  for (const name of names) {
-    if (!name.startsWith(`.${targetId}.`)) continue
-    const [, target, of, pid = '', start = '', place = ''] = partPattern.exec(name) ?? []
-    if (target !== targetId) continue
-    const path = join(folder, name)
-    const stat = await lstat(path).catch(() => undefined)
-    // Gone meanwhile, or somebody is playing tricks: a link would have us write elsewhere.
-    if (stat === undefined || !stat.isFile()) continue
-    if (isHeld(path, { pid: Number(pid), start, place }, stat.mtimeMs)) continue
-    if (of === identity) found.push({ path, size: stat.size })
-    else await rm(path, { force: true })
-  }
-  found.sort((a, b) => b.size - a.size)
-  let taken = false
-  for (const { path } of found) {
-    if (taken) await rm(path, { force: true })
-    else taken = await tryRename(path, mine)
-  }
-  return taken
-}
-
-function isHeld(
-  path: string,
-  owner: { pid: number; start: string; place: string },
-  mtimeMs: number,
-): boolean {
-  if (active.has(path)) return true
-  const self = ownOwner()
-  const isHere = owner.place === short(self.place, 8)
-  if (isHere && owner.pid === self.pid && owner.start === self.start) return false
-  return isAlive({ ...owner, place: isHere ? self.place : '' }, mtimeMs)
-}
-
-async function tryRename(from: string, to: string): Promise<boolean> {
-  try {
-    await rename(from, to)
-    return true
-  } catch (error) {
-    // Somebody else was first.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
-    throw error
-  }
 }

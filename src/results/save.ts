@@ -3,7 +3,8 @@ import { basename, dirname } from 'node:path'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
 import type { BodyFacts, ResultStore } from '../stores/result-store.js'
-import { namesBeside, PartFile } from './part-file.js'
+import { PartFile } from './part-file.js'
+import { namesBeside } from './part-name.js'
 import type { OpenedTier, ResultTiers } from './read-tiers.js'
 
 const kinds: Readonly<Record<string, ErrorCode>> = {
@@ -93,7 +94,8 @@ async function fillFrom(
     const alone = part.size === 0
     try {
       for await (const chunk of tiers.chunks(store, { signal, offset: part.size, opened: own })) {
-        await locally(() => part.append(chunk))
+        part.append(chunk)
+        if (part.isBehind) await locally(() => part.catchUp())
         onBytes?.(part.size)
       }
       part.verify(store.name)

@@ -23,7 +23,9 @@ export class StreamChunks {
       this.#wake()
     }
     // From now on: what goes wrong before anybody asks is told to who does.
-    source.once('error', fail).once('close', () => fail(source.errored))
+    source.once('error', fail).once('close', () => {
+      if (!this.#ended) fail(source.errored)
+    })
     if (source.destroyed) fail(source.errored)
   }
 

@@ -29,6 +29,8 @@ export interface S3Options extends S3ObjectOptions {
 /** A bucket and prefix with the client that reaches it. */
 export interface S3Location {
   readonly client: S3Client
+  /** Whether the client was made here, so that it does nothing but what is known here. */
+  readonly ownsClient?: boolean | undefined
   readonly bucket: string
   /** Without slashes at its ends; may be empty. */
   readonly prefix: string
@@ -46,6 +48,7 @@ export function openS3Location(options: S3Options): S3Location {
   const client = options.client ?? makeClient(options, region)
   return {
     client,
+    ownsClient: options.client === undefined,
     bucket: options.bucket,
     prefix: normalizePrefix(options.prefix ?? 'results'),
     region,

@@ -38,24 +38,24 @@ import { listPages } from './list-pages.js'
 import { mapS3Error } from './map-s3-error.js'
 import { encryptionProblem } from './object-encryption.js'
 import { objectInput } from './object-options.js'
+import { type ObjectHead, ObjectReader } from './read-object.js'
 import { readS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
 const CONCURRENT_HEADS = 16
 const sha256Pattern = /^[0-9a-f]{64}$/
 
-/** What both HEAD and GET tell of an object. */
-type ObjectHead = Pick<HeadObjectCommandOutput, 'ContentLength' | 'ContentType' | 'Metadata'>
-
 /** Results in an S3 bucket, one object each, laid out so that `aws s3 ls` and `aws s3 cp` work on them. */
 export class S3Store implements ResultStore {
   readonly tier = 's3'
   readonly name: string
   readonly #at: S3Location
+  readonly #reader: ObjectReader
 
   /** The location stays the caller's to close. */
   constructor(location: S3Location) {
     this.#at = location
+    this.#reader = new ObjectReader(location)
     this.name = `s3://${location.bucket}${location.prefix === '' ? '' : `/${location.prefix}`}`
   }
 
@@ -247,14 +247,10 @@ export class S3Store implements ResultStore {
     offset: number,
     signal: AbortSignal | undefined,
   ): Promise<{ readonly body: ReadableStream<Uint8Array>; readonly head: ObjectHead }> {
-    const Key = this.#objectKey(key)
     const doing = `get ${this.name}/${key}`
-    const Range = offset === 0 ? undefined : `bytes=${offset}-`
-    const command = new GetObjectCommand({ Bucket: this.#at.bucket, Key, Range })
-    const head = await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
-    if (head.Body === undefined) throw new ConductorError('PROTOCOL', `${doing} answered without a body`)
-    const body = toWebStream(head.Body as Readable, (error) => mapS3Error(error, doing, signal))
-    return { body, head }
+    const opened = await this.#reader.open(this.#objectKey(key), { doing, offset, signal })
+    const body = toWebStream(opened.body, (error) => mapS3Error(error, doing, signal))
+    return { body, head: opened.head }
   }
 
   #objectKey(key: string): string {
