@@ -21,10 +21,18 @@ export interface AttemptEvidence {
   readonly receipts: ReadonlyMap<string, LabReceipt>
   /** All keys that were found anywhere. */
   readonly keysThere: ReadonlySet<string>
+  /** Lives of whose end two conductors may tell different things. */
+  readonly meddled: ReadonlySet<string>
 }
 
 /** Whether manifests tell each sandbox of a task once, with its own end and what it left; one line for each that does not. */
-export function checkAttempts({ manifests, outcomes, receipts, keysThere }: AttemptEvidence): string[] {
+export function checkAttempts({
+  manifests,
+  outcomes,
+  receipts,
+  keysThere,
+  meddled,
+}: AttemptEvidence): string[] {
   const problems: string[] = []
   const attempts = new Map<string, Attempt>()
   const owners = new Map<string, string>()
@@ -64,6 +72,7 @@ export function checkAttempts({ manifests, outcomes, receipts, keysThere }: Atte
     if (!sealed || life === undefined) continue
     const attempt = attempts.get(lifeOf(taskId, life))
     if (attempt === undefined) problems.push(`${lifeOf(taskId, life)}: sealed, and in no manifest`)
+    else if (meddled.has(lifeOf(taskId, life))) continue
     else if (attempt.outcome !== outcome || (attempt.exit?.code ?? null) !== exitCode) {
       const told = `${attempt.outcome} ${attempt.exit?.code} ${attempt.cause}`
       problems.push(`${lifeOf(taskId, life)}: ${outcome} ${exitCode} on the receipt, ${told} in the manifest`)

@@ -9,7 +9,17 @@ import { checkAttempts } from './attribution.js'
 import { knownBytes, knownFiles } from './content.js'
 import type { Copy } from './copies.js'
 import type { LabReceipt, Outcome } from './messages.js'
-import { contentLabel, lifeOf, metadataOf, outputBytes, planOperation } from './plan.js'
+import {
+  contentLabel,
+  lifeOf,
+  metadataOf,
+  outputBytes,
+  planOf,
+  planOperation,
+  UNDECLARED_FILE,
+  undeclaredBytes,
+} from './plan.js'
+import type { PlainlyFound } from './reading-back.js'
 
 /** What the checker found; every list is for people, one line each. */
 export interface Verdict {
@@ -18,6 +28,8 @@ export interface Verdict {
   readonly lost: string[]
   /** Gone with a sandbox that the adversary destroyed, acknowledged as being in that sandbox only. */
   readonly goneWithSandbox: number
+  /** Gone because somebody ended the worker by force, and named on the receipt as given up. */
+  readonly givenUp: number
   /** Bytes that are not what was handed over, or a key that has another result's bytes. */
   readonly corrupt: string[]
   /** One result under two keys. */
@@ -40,12 +52,17 @@ export interface Expectation {
   readonly outputs: ReadonlySet<string>
   /** Lives whose sandbox the adversary destroyed. */
   readonly vanished: ReadonlySet<string>
+  /** Lives that were ended by force. */
+  readonly forced?: ReadonlySet<string>
+  /** Lives that a second conductor had its hands in, which may have ended them as it saw fit. */
+  readonly meddled?: ReadonlySet<string>
 }
 
 /** No worker has more sandboxes. */
 const MAX_LIVES = 12
 
 const CERTIFICATE_OF = 'certificate of '
+const UNDECLARED_OF = 'undeclared output of '
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
@@ -66,7 +83,7 @@ export class Checker {
 
   async visit(copy: Copy): Promise<void> {
     const { key, place } = copy
-    const identity = identify(copy, this.#expected.seed)
+    const identity = await identify(copy, this.#expected.seed)
     if (identity === undefined) {
       this.#corrupt.push(`${place} ${key}: of nobody known (${JSON.stringify(copy.metadata).slice(0, 100)})`)
       return
@@ -91,13 +108,14 @@ export class Checker {
   }
 
   conclude(): Verdict {
-    const { outcomes, receipts, manifests, outputs, vanished } = this.#expected
+    const { seed, outcomes, receipts, manifests, outputs, vanished, meddled = new Set() } = this.#expected
     const lost: string[] = []
     const contradictions: string[] = []
     const corrupt = this.#corrupt
     const duplicated: string[] = []
     const mistold: string[] = []
     let goneWithSandbox = 0
+    let givenUp = 0
     let acknowledged = 0
     const known = new Set<string>()
     for (const outcome of outcomes) {
@@ -110,7 +128,9 @@ export class Checker {
       const identity = identityOf(life, outcome.operation, outcome.attempt)
       const tiers = result.stored.map(({ tier }) => tier)
       if (found === undefined) {
-        if (tiers.length === 0 && vanished.has(life)) goneWithSandbox++
+        if (tiers.length === 0 && vanished.has(life) && planOf(seed, outcome.taskId)?.kind === 'grant')
+          goneWithSandbox++
+        else if (tiers.length === 0 && this.#isGivenUp(life, outcome.taskId, result.key)) givenUp++
         else
           lost.push(
             `${result.key} (${identity}, ${outcome.via}, acknowledged in ${tiers.join(', ') || 'the spool'})`,
@@ -150,6 +170,8 @@ export class Checker {
     }
     for (const life of outputs) {
       if (!this.#keysOf.has(`output of ${life}`)) lost.push(`declared output of ${life}`)
+      if (planOf(seed, life)?.leavesUndeclared === true && !this.#keysOf.has(`${UNDECLARED_OF}${life}`))
+        lost.push(`undeclared output of ${life}`)
     }
     for (const [taskId, text] of manifests) {
       const { results } = JSON.parse(text) as { results: { key: string; sha256: string }[] }
@@ -160,12 +182,13 @@ export class Checker {
       }
     }
     const keysThere = new Set(this.#found.keys())
-    mistold.push(...checkAttempts({ manifests, outcomes, receipts, keysThere }))
+    mistold.push(...checkAttempts({ manifests, outcomes, receipts, keysThere, meddled }))
     const unacknowledged = [...this.#found.keys()].filter((key) => !known.has(key)).length
     return {
       acknowledged,
       lost,
       goneWithSandbox,
+      givenUp,
       corrupt,
       duplicated,
       contradictions,
@@ -174,11 +197,29 @@ export class Checker {
     }
   }
 
+  /** What was found under each key, and where. */
+  get found(): PlainlyFound {
+    return this.#found
+  }
+
+  /** A receipt that nobody came to hear tells nobody of anything. */
+  #isGivenUp(life: string, taskId: string, key: string): boolean {
+    const { forced, receipts } = this.#expected
+    if (forced?.has(life) !== true) return false
+    const receipt = receipts.get(taskId)
+    if (receipt === undefined || lifeOf(taskId, receipt.life) !== life) return true
+    return receipt.undelivered.some((one) => one.key === key)
+  }
+
   /** Says how the bytes differ from those that were handed over. */
   async #contentProblem({ bytes, key, metadata }: Copy): Promise<string | undefined> {
     const { seed } = this.#expected
     const taskId = taskOf(key)
     if (isCertificate(key)) return certificateProblem(bytes, taskId)
+    if (isUndeclared(key)) {
+      const life = await undeclaredLife(bytes, seed, taskId)
+      return life === undefined ? 'not the undeclared output' : undefined
+    }
     if (typeof metadata.operation !== 'number') {
       return outputLife(bytes, seed, taskId) === undefined ? 'not the declared output' : undefined
     }
@@ -212,13 +253,14 @@ export class Checker {
 }
 
 /** Which attempt, declared output or certificate a copy is of. */
-function identify({ key, bytes, metadata }: Copy, seed: number): string | undefined {
+async function identify({ key, bytes, metadata }: Copy, seed: number): Promise<string | undefined> {
   const taskId = taskOf(key)
   const { operation, attempt, life } = metadata
   if (typeof operation === 'number' && typeof attempt === 'number' && typeof life === 'number') {
     return identityOf(lifeOf(taskId, life), operation, attempt)
   }
   if (isCertificate(key)) return `${CERTIFICATE_OF}${lifeOf(taskId, readCertificate(bytes)?.attempt)}`
+  if (isUndeclared(key)) return `${UNDECLARED_OF}${lifeOf(taskId, await undeclaredLife(bytes, seed, taskId))}`
   if (!key.endsWith('-output.bin')) return undefined
   return `output of ${lifeOf(taskId, outputLife(bytes, seed, taskId))}`
 }
@@ -232,6 +274,25 @@ function identityOf(life: string, operation: number, attempt: number): string {
 function outputLife(bytes: Buffer, seed: number, taskId: string): number | undefined {
   for (let life = 1; life <= MAX_LIVES; life++) if (bytes.equals(outputBytes(seed, taskId, life))) return life
   return undefined
+}
+
+/** Which of a worker's sandboxes has left the only file of this archive without declaring it. */
+async function undeclaredLife(bytes: Buffer, seed: number, taskId: string): Promise<number | undefined> {
+  const files = new Map<string, Buffer>()
+  try {
+    await readArchive(bytes, files)
+  } catch {
+    return undefined
+  }
+  const [[path, content] = ['', Buffer.alloc(0)], ...others] = files
+  if (others.length > 0 || !path.endsWith(UNDECLARED_FILE)) return undefined
+  for (let life = 1; life <= MAX_LIVES; life++)
+    if (content.equals(undeclaredBytes(seed, taskId, life))) return life
+  return undefined
+}
+
+function isUndeclared(key: string): boolean {
+  return key.endsWith('-undeclared-outputs.tar.gz')
 }
 
 function taskOf(key: string): string {

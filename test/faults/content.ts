@@ -21,6 +21,19 @@ export function knownFiles(label: string, sizeBytes: number): KnownFile[] {
   }))
 }
 
+/** The same from a worker that prints what is no UTF-8. */
+export function knownBinaryLine(seed: number, operation: number): Buffer {
+  const bytes = knownBytes(`binary line ${seed} ${operation}`, 200)
+  return Buffer.concat([Buffer.from(`operation ${operation} `), bytes, Buffer.from('\n')])
+}
+
+/** What all of these come to as text. */
+export function knownOutput(seed: number, operations: readonly number[], isBinary: boolean): string {
+  if (!isBinary) return operations.map((number) => knownLine(seed, number)).join('')
+  const bytes = Buffer.concat(operations.map((number) => knownBinaryLine(seed, number)))
+  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes)
+}
+
 /** What a worker prints for one operation, a line with its end; some lines are longer than a pipe holds. */
 export function knownLine(seed: number, operation: number): string {
   const digest = createHash('sha256').update(`line ${seed} ${operation}`).digest()

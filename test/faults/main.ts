@@ -3,20 +3,26 @@ import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { formatMatrix, runMatrix } from './matrix/run-matrix.js'
+import { type Action, MOVES } from './moves.js'
 import { formatRound, isClean, type RoundReport } from './report.js'
 import { runRound } from './round.js'
 
-const USAGE = `npm run faults -- [--operations N] [--rounds N] [--seed S] [--s3 local|rgw] [--workers N] [--minutes M] [--json]
+const USAGE = `npm run faults -- [--operations N] [--rounds N] [--seed S] [--s3 local|rgw] [--workers N] [--minutes M] [--without MOVE]… [--json]
 npm run faults -- --crash N [--take-over attach|recover] [--seed S] [--s3 local|rgw] [--json]
 npm run faults -- --matrix [--every N] [--only NAME] [--seed S] [--s3 local|rgw] [--json]
 Runs workers that persist known content while everything around them is broken, and checks what is left.
 The seed decides every operation and every fault; what a fault hits depends on timing. Without one it is random, and printed.
+MOVE is one of: ${Object.keys(MOVES).join(', ')}.
 A crash kills the conductor of N workers once, and nothing else happens.
 The matrix kills persist-result at each of its steps towards disk and network, or at every N-th.
 `
 
 // At once: Node's own tidying up can turn for ever around a connection that a fault left half open.
 process.exit(await main())
+
+function isAction(name: string): name is Action {
+  return Object.hasOwn(MOVES, name)
+}
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
@@ -27,6 +33,7 @@ async function main(): Promise<number> {
       s3: { type: 'string', default: 'local' },
       workers: { type: 'string', default: '6' },
       minutes: { type: 'string' },
+      without: { type: 'string', multiple: true, default: [] },
       crash: { type: 'string' },
       'take-over': { type: 'string' },
       matrix: { type: 'boolean', default: false },
@@ -45,11 +52,13 @@ async function main(): Promise<number> {
   const crash = values.crash === undefined ? undefined : Number(values.crash)
   const takeOver = values['take-over']
   const firstSeed = values.seed === undefined ? randomInt(2 ** 31) : Number(values.seed)
+  const without = values.without.filter(isAction)
   const counts = [operations, rounds, atOnce]
   if (
     (s3 !== 'local' && s3 !== 'rgw') ||
     !counts.every((n) => Number.isInteger(n) && Number(n) > 0) ||
     !Number.isInteger(firstSeed) ||
+    without.length < values.without.length ||
     (crash !== undefined && !(crash > 0)) ||
     (takeOver !== undefined && takeOver !== 'attach' && takeOver !== 'recover')
   ) {
@@ -85,6 +94,7 @@ async function main(): Promise<number> {
       takeOver,
       programs,
       atOnce: crash ?? Number(atOnce),
+      without,
       log,
     })
     reports.push(report)

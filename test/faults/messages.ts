@@ -13,6 +13,9 @@ export interface WorkerOrder {
   readonly reportUrl: string
   /** Whether it waits, half of its work done, until the laboratory lets it go on. */
   readonly holds: boolean
+  readonly printsBinary?: boolean
+  /** Whether this is a further command in a sandbox whose worker has done its work. */
+  readonly isFurther?: boolean
 }
 
 /** What became of one call of the persister. Reported only after it ended, and an `acknowledged` only after it said so. */
@@ -23,11 +26,13 @@ export interface Outcome {
   readonly operation: number
   readonly attempt: number
   readonly via: Via
+  /** What was done to it; one that ended before its fault had none. */
   readonly fault: PersisterFault
-  readonly status: 'acknowledged' | 'refused' | 'killed'
+  /** One that ended without an answer was killed, or has crashed by itself. */
+  readonly status: 'acknowledged' | 'refused' | 'killed' | 'crashed'
   /** Of an acknowledged one. */
   readonly result?: AcknowledgedResult
-  /** What it said when it refused. */
+  /** What it said when it refused or crashed. */
   readonly said?: string
 }
 
@@ -59,10 +64,26 @@ export type ConductorOrder =
   | {
       readonly do: 'take over'
       readonly how: 'attach' | 'recover'
-      readonly tasks: readonly { readonly taskId: string; readonly seen: SeenBytes }[]
+      readonly tasks: readonly { readonly taskId: string; readonly seen: SeenBytes | undefined }[]
+    }
+  /** Ends a worker whatever becomes of its results. */
+  | { readonly do: 'kill'; readonly taskId: string }
+  /** Meddles with a worker that another conductor has. */
+  | {
+      readonly do: 'meddle'
+      readonly how: MeddlingWay
+      readonly taskId: string
+      /** For a command after the worker's own. */
+      readonly run: { readonly command: string; readonly env: Readonly<Record<string, string>> }
     }
 
-/** How much of a worker's output earlier conductors have passed on. */
+/**
+ * What a second conductor does with a worker of the first: takes it up and runs a further command as soon as its own has ended,
+ * ends it while that runs, or recovers everything there is.
+ */
+export type MeddlingWay = 'run' | 'terminate' | 'recover'
+
+/** How much of a worker's output earlier conductors have passed on; undefined where it is to be told anew. */
 export interface SeenBytes {
   readonly stdout: number
   readonly stderr: number
@@ -76,6 +97,9 @@ export interface SpawnOrder {
   readonly env: Readonly<Record<string, string>>
   readonly volume?: string
   readonly retriesLost?: number
+  readonly undeclared?: { readonly roots: readonly string[] }
+  /** Whoever takes it up has all of its output told from the start. */
+  readonly rereads?: boolean
 }
 
 /** What a conductor's process tells the laboratory. */
@@ -97,13 +121,15 @@ export type ConductorEvent =
       readonly text: string
     }
   | { readonly event: 'exit'; readonly taskId: string }
+  /** What came of an order to kill or to meddle. */
+  | { readonly event: 'obeyed'; readonly taskId: string; readonly well: boolean }
   /** Its sandbox was lost, and another takes its place. */
   | { readonly event: 'retrying'; readonly taskId: string }
   | {
       readonly event: 'receipt'
       readonly taskId: string
       readonly receipt: LabReceipt
-      /** False when the worker had ended before this conductor came, which told nothing of its output. */
+      /** False when its sandbox had vanished before this conductor came, which told nothing of its output. */
       readonly heard: boolean
     }
   | { readonly event: 'problem'; readonly taskId: string; readonly problem: string }

@@ -120,17 +120,25 @@ export interface WorkerPlan {
   readonly expendable: boolean
   /** How often its command is begun again in another sandbox when the one it has is lost. */
   readonly retriesLost: number
+  /** Whether it prints what is no UTF-8. */
+  readonly printsBinary: boolean
+  /** Whether it leaves a file that nobody declared, and has such files kept. */
+  readonly leavesUndeclared: boolean
 }
+
+const FIRST_KINDS: readonly WorkerKind[] = ['volume', 'grant', 'remote', 'keys']
 
 /** Decides a worker. */
 export function planWorker(seed: number, index: number): WorkerPlan {
   const dice = new Dice(seed, 'worker', index)
-  const kind = dice.weighted<WorkerKind>([
+  const byChance = dice.weighted<WorkerKind>([
     ['grant', 40],
     ['remote', 25],
     ['volume', 15],
     ['keys', 20],
   ])
+  // Some faults hit but one kind, so that each is there from the beginning.
+  const kind = FIRST_KINDS[index] ?? byChance
   return {
     index,
     kind,
@@ -140,7 +148,29 @@ export function planWorker(seed: number, index: number): WorkerPlan {
     ]),
     expendable: kind === 'grant' && dice.chance(0.08),
     retriesLost: dice.chance(0.5) ? dice.between(1, 3) : 0,
+    printsBinary: dice.chance(0.2),
+    leavesUndeclared: dice.chance(0.2),
   }
+}
+
+/** Names a worker's task. */
+export function taskIdOf(seed: number, index: number): string {
+  return `w${index}-${seed}`
+}
+
+/** The worker that a task, or one of its lives, is of; undefined for what is no task of a round. */
+export function planOf(seed: number, taskOrLife: string): WorkerPlan | undefined {
+  const index = /^w(\d+)-/.exec(taskOrLife)?.[1]
+  return index === undefined ? undefined : planWorker(seed, Number(index))
+}
+
+/** Where a worker leaves a file that nobody declared, and its name. */
+export const UNDECLARED_FOLDER = '/workspace/left'
+export const UNDECLARED_FILE = 'undeclared.bin'
+
+/** Bytes of the file that a worker leaves without having declared it. */
+export function undeclaredBytes(seed: number, taskId: string, life = 1): Buffer {
+  return knownBytes(`undeclared ${seed} ${taskId} ${life}`, 5_000)
 }
 
 /** Bytes of the declared output that a worker leaves behind. */

@@ -5,6 +5,7 @@ import { openS3Location, type S3Options } from '../../src/stores/s3/s3-location.
 import { Checker, type Expectation } from './checker.js'
 import { countOpenUploads, visitBucket, visitFolder } from './copies.js'
 import { markedProcesses } from './leaks.js'
+import type { PlainlyFound } from './reading-back.js'
 import type { RoundReport } from './report.js'
 import { plainClient } from './s3-backend.js'
 import type { World } from './world.js'
@@ -64,7 +65,9 @@ export async function recoverTwice(
 export async function checkRemains(
   { s3, endpointFolder, volumes }: World,
   expected: Omit<Expectation, 'manifests'>,
-): Promise<Pick<RoundReport, 'verdict' | 'openUploads' | 'unfinishedFiles'>> {
+): Promise<
+  Pick<RoundReport, 'verdict' | 'openUploads' | 'unfinishedFiles'> & { readonly found: PlainlyFound }
+> {
   const manifests = new Map<string, string>()
   const checker = new Checker({ ...expected, manifests })
   const visit = (copy: Parameters<Checker['visit']>[0]): Promise<void> => checker.visit(copy)
@@ -85,7 +88,8 @@ export async function checkRemains(
     }
     const verdict = checker.conclude()
     verdict.corrupt.push(...problems)
-    return { verdict, openUploads: await countOpenUploads(client, s3.bucket), unfinishedFiles }
+    const openUploads = await countOpenUploads(client, s3.bucket)
+    return { verdict, openUploads, unfinishedFiles, found: checker.found }
   } finally {
     client.destroy()
   }

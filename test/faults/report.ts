@@ -17,17 +17,36 @@ export interface RoundReport {
   readonly unfinishedFiles: number
   /** What conductors complained of, by kind; each was dealt with, or the round would not have ended. */
   readonly problems: Readonly<Record<string, number>>
+  /** Those of them that another attempt does not solve. */
+  readonly unexpected: readonly string[]
   readonly wrongOutputs: readonly string[]
-  /** Workers whose end a new conductor told, and not their output. */
-  readonly unheard: number
+  /** Persisters that stored nothing for no reason they can have. */
+  readonly unstored: readonly string[]
+  /** Faults that cannot but have been felt, and were not. */
+  readonly unfelt: readonly string[]
   readonly notDone: readonly string[]
 }
 
 /** Whether a round kept the promise. */
-export function isClean({ verdict, leaked, wrongOutputs }: RoundReport): boolean {
-  const { lost, corrupt, duplicated, contradictions, mistold } = verdict
-  const judged = [lost, corrupt, duplicated, contradictions, mistold, leaked, wrongOutputs]
-  return judged.every((list) => list.length === 0)
+export function isClean(report: RoundReport): boolean {
+  return judgedOf(report).every(([, list]) => list.length === 0) && report.openUploads === 0
+}
+
+/** All that has to be nothing, by name. */
+function judgedOf(report: RoundReport): readonly (readonly [string, readonly string[]])[] {
+  const { lost, corrupt, duplicated, contradictions, mistold } = report.verdict
+  return [
+    ['lost', lost],
+    ['corrupt', corrupt],
+    ['duplicated keys', duplicated],
+    ['contradictions', contradictions],
+    ['wrong outputs', report.wrongOutputs],
+    ['mistold sandboxes', mistold],
+    ['not stored', report.unstored],
+    ['unexpected problems', report.unexpected],
+    ['faults never felt', report.unfelt],
+    ['leaked', report.leaked],
+  ]
 }
 
 const SHOWN = 20
@@ -44,16 +63,11 @@ export function formatRound(report: RoundReport): string {
       .sort(([a], [b]) => a.localeCompare(b))
       .map(([kind, count]) => `  ${kind.padEnd(20)}${count}`),
     `acknowledged          ${verdict.acknowledged}`,
-    ...counted('lost', verdict.lost),
-    ...counted('corrupt', verdict.corrupt),
-    ...counted('duplicated keys', verdict.duplicated),
-    ...counted('contradictions', verdict.contradictions),
-    ...counted('wrong outputs', report.wrongOutputs),
-    ...counted('mistold sandboxes', verdict.mistold),
-    ...counted('leaked', report.leaked),
+    ...judgedOf(report).flatMap(([name, list]) => counted(name, list)),
+    `uploads left open     ${report.openUploads}`,
     `gone with their sandbox, acknowledged locally only: ${verdict.goneWithSandbox}`,
-    `ended without a conductor, output not told: ${report.unheard}`,
-    `whole but never acknowledged: ${verdict.unacknowledged}; uploads left open: ${report.openUploads}; unfinished files: ${report.unfinishedFiles}`,
+    `given up by force, as the receipt says: ${verdict.givenUp}`,
+    `whole but never acknowledged: ${verdict.unacknowledged}; unfinished files: ${report.unfinishedFiles}`,
     ...Object.entries(report.problems).map(([what, count]) => `  ${count} × ${what}`),
     ...report.notDone.map((line) => `not tried: ${line}`),
   ]

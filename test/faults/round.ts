@@ -1,11 +1,16 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Adversary, volumeOf } from './adversary.js'
+import { Adversary } from './adversary.js'
 import { ConductorProcess } from './conductor-process.js'
-import type { WorkerOrder } from './messages.js'
-import { lifeOf, planWorker, type WorkerPlan } from './plan.js'
+import { countPersisterFaults, findUnfelt } from './felt.js'
+import { Meddler } from './meddler.js'
+import type { ConductorEvent, WorkerOrder } from './messages.js'
+import { type Action, type Victim, volumeOf } from './moves.js'
+import { lifeOf, planWorker, taskIdOf, UNDECLARED_FOLDER, type WorkerPlan } from './plan.js'
 import { Dice } from './random.js'
+import { compareReadings, readBackAll } from './reading-back.js'
+import { checkRefusals } from './refusals.js'
 import { checkRemains, findLeaks, recoverTwice } from './remains.js'
 import type { RoundReport } from './report.js'
 import { type Task, TaskBook } from './task-book.js'
@@ -26,11 +31,19 @@ export interface RoundOptions {
   readonly crashOnly: boolean
   /** No worker is started after so long; undefined means that all operations are done however long that takes. */
   readonly limitMs: number | undefined
+  /** Moves of the adversary that are left out. */
+  readonly without: readonly Action[]
   readonly log: (line: string) => void
 }
 
 /** Without any report or event for so long, a round is stuck. */
 const STUCK_MS = 120_000
+/** From so many operations on, a round goes on until each of the adversary's moves was felt. */
+const WHOLE_ROUND = 50
+/** At most so many operations more, for each that was asked for. */
+const MOST_MORE = 3
+/** How many at a time. */
+const MORE = 24
 
 /** Runs one round to its end and checks it. */
 export async function runRound(options: RoundOptions): Promise<RoundReport> {
@@ -51,6 +64,10 @@ class Round {
   readonly #adversary: Adversary
   readonly #sandboxed: Promise<string>
   readonly #book: TaskBook
+  readonly #meddler: Meddler
+  /** By task: who waits for the conductor to have ended it by force. */
+  readonly #forcing = new Map<string, (well: boolean) => void>()
+  #more = 0
   #workers = 0
   #replacing = false
   #replaced = 0
@@ -73,12 +90,23 @@ class Round {
       again: (task) => this.#spawn(task),
     })
     this.#book = book
-    this.#adversary = new Adversary(options.seed, world, {
+    this.#meddler = new Meddler(options, world, book)
+    const { seed, operations } = options
+    const without = new Map<Action, string>(options.without.map((action) => [action, 'left out']))
+    if (world.s3.freeze === undefined)
+      without.set('freeze S3', 'Ceph keeps its daemons behind a guard that takes no signals')
+    if (world.noSmallDisks !== undefined) without.set('fill disk', world.noSmallDisks)
+    this.#adversary = new Adversary({ seed, operations, without }, world, {
       running: () => book.running(),
-      vanished: ({ taskId, life }) => book.vanished.add(lifeOf(taskId, life)),
+      vanished: ({ taskId, life }, is) => {
+        if (is) book.vanished.add(lifeOf(taskId, life))
+        else book.vanished.delete(lifeOf(taskId, life))
+      },
       conductor: {
         replace: () => this.#replaceConductor(),
         signal: (signal) => this.#conductor?.signal(signal),
+        forceKill: (victim) => this.#forceKill(victim),
+        meddle: (victim, dice) => this.#meddler.meddle(victim, dice),
       },
     })
     world.ledger.onReport((report) => {
@@ -96,21 +124,26 @@ class Round {
     this.#world.setConnectionFaults(false)
     await this.#conductor.stop()
     const leaked = new Set(await findLeaks(this.#world, this.#book.left))
-    const { receipts, outputs, vanished, problems, wrongOutputs, unheard, begunAgain } = this.#book
+    const { receipts, outputs, vanished, forced, meddled, problems, wrongOutputs, unexpected, begunAgain } =
+      this.#book
     const unrecovered = await recoverTwice(this.#world.conductorOptions)
+    const readBack = await readBackAll(this.#world)
     for (const leak of await findLeaks(this.#world)) leaked.add(leak)
     const { outcomes } = this.#world.ledger
-    const { verdict, openUploads, unfinishedFiles } = await checkRemains(this.#world, {
+    const { verdict, openUploads, unfinishedFiles, found } = await checkRemains(this.#world, {
       seed,
       outcomes,
       receipts,
       outputs,
       vanished,
+      forced,
+      meddled,
     })
-    verdict.contradictions.push(...unrecovered)
-    const faults = { ...this.#adversary.faults, ...this.#world.connectionFaults }
-    for (const { fault } of outcomes)
-      if (fault !== 'none') faults[`${fault} persister`] = (faults[`${fault} persister`] ?? 0) + 1
+    verdict.contradictions.push(...unrecovered, ...compareReadings(readBack, found))
+    const persisters = countPersisterFaults(seed, outcomes)
+    const faults = { ...this.#adversary.faults, ...this.#world.connectionFaults, ...persisters.felt }
+    const planned = { ...this.#world.plannedConnectionFaults, ...persisters.planned }
+    const unfelt = this.#isWhole ? [...this.#adversary.owed, ...findUnfelt(planned, faults)] : []
     return {
       seed,
       s3,
@@ -124,7 +157,9 @@ class Round {
       unfinishedFiles,
       problems,
       wrongOutputs,
-      unheard,
+      unexpected,
+      unstored: checkRefusals({ seed, outcomes, done: this.#world.ledger.done }),
+      unfelt,
       notDone: [...this.#adversary.notDone].map(([action, why]) => `${action}: ${why}`),
     }
   }
@@ -135,8 +170,39 @@ class Round {
       join(this.#options.programs, 'conductor-main.mjs'),
       env,
       conductorOptions,
-      (event) => this.#book.hear(event),
+      (event) => this.#hear(event),
     )
+  }
+
+  #hear(event: ConductorEvent): void {
+    if (event.event === 'obeyed') {
+      this.#forcing.get(event.taskId)?.(event.well)
+      this.#forcing.delete(event.taskId)
+    } else this.#book.hear(event)
+  }
+
+  /** Whether each move of the adversary has to have been felt. */
+  get #isWhole(): boolean {
+    const { crashOnly, operations, limitMs } = this.#options
+    return !crashOnly && operations >= WHOLE_ROUND && limitMs === undefined
+  }
+
+  /** Adds operations while there are moves that nobody has felt yet. */
+  #goOn(): boolean {
+    const isEnough = this.#more >= this.#options.operations * MOST_MORE
+    if (!this.#isWhole || this.#adversary.owed.length === 0 || isEnough) return false
+    this.#more += MORE
+    this.#book.extend(MORE)
+    return true
+  }
+
+  async #forceKill({ taskId, life }: Victim): Promise<boolean> {
+    if (this.#replacing || this.#forcing.has(taskId)) return false
+    this.#book.forced.add(lifeOf(taskId, life))
+    return new Promise<boolean>((obeyed) => {
+      this.#forcing.set(taskId, obeyed)
+      this.#conductor?.order({ do: 'kill', taskId })
+    })
   }
 
   async #untilAllDone(): Promise<void> {
@@ -147,7 +213,10 @@ class Round {
       if (performance.now() - this.#startedMs > (this.#options.limitMs ?? Number.POSITIVE_INFINITY))
         book.open = []
       while (book.tasks.length < this.#options.atOnce && book.open.length > 0) await this.#order()
-      if (book.tasks.length === 0) return
+      if (book.tasks.length === 0) {
+        if (this.#goOn()) continue
+        return
+      }
       const { crashOnly, atOnce } = this.#options
       if (crashOnly && this.#replaced === 0 && book.running().length === atOnce) await this.#crash()
       const woken = new Promise<void>((wake) => {
@@ -173,7 +242,7 @@ class Round {
     const { seed, crashOnly } = this.#options
     const plan = planWorker(seed, this.#workers++)
     const operations = this.#book.open.splice(0, this.#share(plan))
-    const taskId = `w${plan.index}-${seed}`
+    const taskId = taskIdOf(seed, plan.index)
     const order: WorkerOrder = {
       seed,
       taskId,
@@ -182,6 +251,7 @@ class Round {
       exitCode: plan.exitCode,
       reportUrl: this.#world.ledger.url,
       holds: crashOnly,
+      printsBinary: plan.printsBinary,
     }
     const volume = plan.kind === 'volume' ? volumeOf(taskId) : undefined
     const task: Task = {
@@ -200,6 +270,8 @@ class Round {
         },
         ...(volume === undefined ? {} : { volume }),
         retriesLost: plan.retriesLost,
+        rereads: plan.printsBinary,
+        ...(plan.leavesUndeclared ? { undeclared: { roots: [UNDECLARED_FOLDER] } } : {}),
       },
       sandboxId: undefined,
       life: 0,
@@ -236,12 +308,16 @@ class Round {
   async #replaceConductor(): Promise<void> {
     this.#replacing = true
     await this.#conductor?.kill()
+    for (const obeyed of this.#forcing.values()) obeyed(false)
+    this.#forcing.clear()
     this.#conductor = await this.#startConductor()
     this.#replacing = false
     const how = new Dice(this.#options.seed, 'replace', this.#replaced++).chance(0.5) ? 'attach' : 'recover'
-    const tasks = this.#book.tasks.map(({ taskId, output }) => ({
+    const tasks = this.#book.tasks.map(({ taskId, output, plan }) => ({
       taskId,
-      seen: { stdout: Buffer.byteLength(output.stdout), stderr: Buffer.byteLength(output.stderr) },
+      seen: plan.printsBinary
+        ? undefined
+        : { stdout: Buffer.byteLength(output.stdout), stderr: Buffer.byteLength(output.stderr) },
     }))
     this.#conductor.order({ do: 'take over', how: this.#options.takeOver ?? how, tasks })
   }

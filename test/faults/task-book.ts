@@ -1,8 +1,11 @@
-import type { Victim } from './adversary.js'
-import { knownLine } from './content.js'
+import { knownOutput } from './content.js'
 import type { Ledger } from './ledger.js'
 import type { ConductorEvent, LabReceipt, SpawnOrder } from './messages.js'
+import type { Victim } from './moves.js'
 import { lifeOf, type WorkerPlan } from './plan.js'
+
+/** A conductor's trouble that passes, or that follows from what the adversary does. */
+const EXPECTED_PROBLEM = /^[\w ]+: (?:\w+ \(retryable\)|SANDBOX_GONE|NOT_FOUND): /
 
 /** A worker that was ordered and has no receipt yet. */
 export interface Task {
@@ -38,20 +41,37 @@ export class TaskBook {
   readonly receipts = new Map<string, LabReceipt>()
   /** Lives whose sandbox the adversary destroyed. */
   readonly vanished = new Set<string>()
+  /** Lives that were ended by force, whatever became of their results. */
+  readonly forced = new Set<string>()
+  /** Lives that a second conductor had its hands in. */
+  readonly meddled = new Set<string>()
   /** Lives whose declared output has to be there. */
   readonly outputs = new Set<string>()
   /** Sandboxes that a conductor said it had to leave to another's recovery. */
   readonly left = new Set<string>()
   readonly problems: Record<string, number> = {}
+  /** Problems that another attempt does not solve. */
+  readonly unexpected: string[] = []
   readonly wrongOutputs: string[] = []
   /** How often a command began again in another sandbox. */
   begunAgain = 0
-  /** Workers that ended while there was no conductor, and of whose output the next one told nothing. */
-  unheard = 0
+  #operations: number
 
   constructor(operations: number, options: TaskBookOptions) {
     this.#options = options
-    this.open = Array.from({ length: operations }, (_, i) => i)
+    this.#operations = 0
+    this.open = []
+    this.extend(operations)
+  }
+
+  /** Adds so many operations. */
+  extend(operations: number): void {
+    for (let i = 0; i < operations; i++) this.open.push(this.nextOperation())
+  }
+
+  /** Number of one more operation, of which whoever asks takes care. */
+  nextOperation(): number {
+    return this.#operations++
   }
 
   get tasks(): readonly Task[] {
@@ -72,11 +92,11 @@ export class TaskBook {
   }
 
   hear(event: ConductorEvent): void {
-    if (event.event === 'started') return
+    if (event.event === 'started' || event.event === 'obeyed') return
     // Complaints may go on for ever.
     if (event.event !== 'problem') this.#options.onSignOfLife()
     if (event.taskId === '') {
-      if (event.event === 'problem') this.#complain('', event.problem)
+      if (event.event === 'problem') this.complain('', event.problem)
       return
     }
     const task = this.#tasks.get(event.taskId)
@@ -89,12 +109,13 @@ export class TaskBook {
     this.#options.onChange()
   }
 
-  #take(task: Task, event: Exclude<ConductorEvent, { readonly event: 'started' }>): void {
+  #take(task: Task, event: Exclude<ConductorEvent, { readonly event: 'started' | 'obeyed' }>): void {
     switch (event.event) {
       case 'running':
         if (task.life > 0 && event.life > task.life) this.begunAgain++
         task.sandboxId = event.sandboxId
         task.life = event.life
+        task.exited = false
         if (event.from === 'start') task.output = { stdout: '', stderr: '' }
         break
       case 'retrying':
@@ -103,7 +124,7 @@ export class TaskBook {
         task.output = { stdout: '', stderr: '' }
         break
       case 'not running':
-        this.#complain(event.taskId, `spawn: ${event.problem}`)
+        this.complain(event.taskId, `spawn: ${event.problem}`)
         this.#giveBack(task)
         break
       case 'output':
@@ -113,7 +134,7 @@ export class TaskBook {
         task.exited = true
         break
       case 'problem':
-        this.#complain(event.taskId, event.problem)
+        this.complain(event.taskId, event.problem)
         break
       case 'receipt':
         this.receipts.set(event.taskId, event.receipt)
@@ -124,15 +145,15 @@ export class TaskBook {
         if (task.life === 0) this.#options.again(task)
         else {
           // It was ended by a conductor that was killed before it could say so, or was lost under one.
-          const life = lifeOf(task.taskId, task.life)
-          if (this.#options.ledger.finished.has(life) && !this.vanished.has(life)) this.outputs.add(life)
+          this.#judgeAbsent(task)
           this.#giveBack(task)
         }
         break
     }
   }
 
-  #complain(taskId: string, problem: string): void {
+  /** Notes what a conductor complained of. */
+  complain(taskId: string, problem: string): void {
     const left = /sandbox (\S+) (?:is left to recover|could neither be equipped nor killed)/.exec(
       problem,
     )?.[1]
@@ -143,6 +164,7 @@ export class TaskBook {
       .replace(/[0-9a-f]{12,}|\d+/g, '#')
       .slice(0, 200)
     this.problems[kind] = (this.problems[kind] ?? 0) + 1
+    if (!EXPECTED_PROBLEM.test(problem)) this.unexpected.push(`${taskId} ${problem}`.slice(0, 400))
   }
 
   /** The worker has ended; what it did not get done is for another one. */
@@ -154,34 +176,56 @@ export class TaskBook {
 
   /** A worker that came to its end has to have been heard to the last byte, and its exit code has to be its own. */
   #judgeEnd(task: Task, receipt: LabReceipt, heard: boolean): void {
-    const { taskId, operations, output, plan } = task
-    const { seed, ledger } = this.#options
+    const { taskId, output, plan } = task
+    const { ledger } = this.#options
     const life = lifeOf(taskId, receipt.life ?? task.life)
-    if (receipt.undelivered.length > 0 && !this.vanished.has(life)) {
+    if (receipt.undelivered.length > 0 && !this.vanished.has(life) && !this.forced.has(life)) {
       this.wrongOutputs.push(`${life}: gave up ${receipt.undelivered.map(({ key }) => key).join(', ')}`)
     }
     if (this.vanished.has(life)) return
-    const hasWorked = ledger.outcomes.some((outcome) => lifeOf(outcome.taskId, outcome.life) === life)
-    if (receipt.outcome === 'idle' && !hasWorked) return
-    // Ended by a conductor that could not see what its command was at any more: what is left to do is for another one.
-    if (receipt.outcome === 'killed' && !ledger.finished.has(life)) return
+    if (receipt.outcome === 'idle' && !this.#hasWorked(life)) return
     if (!ledger.finished.has(life)) {
+      if (this.#isDisturbed(life)) return
       this.wrongOutputs.push(
         `${life}: ended (${receipt.outcome}, ${receipt.exitCode}) before its work did: ${output.stderr.slice(-300)}`,
       )
       return
     }
+    if (this.forced.has(life)) return
     this.outputs.add(life)
+    if (this.#isDisturbed(life)) return
     if (receipt.exitCode !== plan.exitCode) {
       this.wrongOutputs.push(
         `${life}: exit code ${receipt.exitCode} instead of ${plan.exitCode} (${receipt.outcome}, ${receipt.cause})`,
       )
     }
-    if (!heard) {
-      this.unheard++
-      return
-    }
-    const expected = operations.map((number) => knownLine(seed, number)).join('')
+    if (heard || task.exited) this.#judgeOutput(task, life)
+    else this.wrongOutputs.push(`${life}: its output was not told`)
+  }
+
+  #judgeAbsent(task: Task): void {
+    const { ledger } = this.#options
+    const life = lifeOf(task.taskId, task.life)
+    if (this.vanished.has(life) || this.forced.has(life)) return
+    if (ledger.finished.has(life)) this.outputs.add(life)
+    if (this.#isDisturbed(life)) return
+    if (!ledger.finished.has(life)) {
+      if (this.#hasWorked(life)) this.wrongOutputs.push(`${life}: gone before its work was done`)
+    } else if (task.exited) this.#judgeOutput(task, life)
+    else this.wrongOutputs.push(`${life}: gone, and its output was not told`)
+  }
+
+  /** Whether somebody else may have ended it, on the laboratory's own orders. */
+  #isDisturbed(life: string): boolean {
+    return this.forced.has(life) || this.meddled.has(life)
+  }
+
+  #hasWorked(life: string): boolean {
+    return this.#options.ledger.outcomes.some((outcome) => lifeOf(outcome.taskId, outcome.life) === life)
+  }
+
+  #judgeOutput({ operations, output, plan }: Task, life: string): void {
+    const expected = knownOutput(this.#options.seed, operations, plan.printsBinary)
     if (output.stdout !== expected) {
       this.wrongOutputs.push(
         `${life}: ${output.stdout.length} characters of output instead of ${expected.length}, equal up to ${equalUpTo(output.stdout, expected)}`,

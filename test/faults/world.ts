@@ -13,8 +13,8 @@ import { type S3Backend, startLocalBackend, startRgwBackend } from './s3-backend
 import { Service } from './service.js'
 
 const run = promisify(execFile)
-/** Room of a small disk; a few results fill it. */
-const DISK_BYTES = 6 << 20
+/** Room of a small disk, in bytes; a few results fill it. */
+export const DISK_BYTES = 6 << 20
 
 /** All that is around the conductor and its workers in one round, and the ways to break it. */
 export interface World extends AsyncDisposable {
@@ -34,8 +34,10 @@ export interface World extends AsyncDisposable {
   readonly endpointProxy: TcpProxy
   /** Options of a conductor, as JSON can hold them. */
   readonly conductorOptions: Readonly<Record<string, unknown>>
-  /** Faults of connections, by kind. */
+  /** Faults of connections that were felt, by kind. */
   readonly connectionFaults: Record<string, number>
+  /** How many connections were to have each. */
+  readonly plannedConnectionFaults: Record<string, number>
   /** Turns faults of single connections off and on. */
   setConnectionFaults(on: boolean): void
   /** Lets the proxies know where the servers listen after a restart. */
@@ -93,18 +95,24 @@ export async function startWorld(programs: string, seed: number, s3Kind: 'local'
 
     let faultsOn = false
     const connectionFaults: Record<string, number> = {}
+    const plannedConnectionFaults: Record<string, number> = {}
     const rule =
       (name: string) =>
       (number: number): ConnectionFault => {
         const fault = planConnection(seed, name, number)
         if (!faultsOn || fault.kind === 'pass') return { kind: 'pass' }
-        const label = `${name} ${fault.kind}`
-        connectionFaults[label] = (connectionFaults[label] ?? 0) + 1
+        count(plannedConnectionFaults, `${name} ${fault.kind}`)
         return fault
       }
-    const s3Proxy = stack.use(await startTcpProxy(addressOf(s3.url()), rule('s3')))
-    const e2bProxy = stack.use(await startTcpProxy(addressOf(e2bSaid.url), rule('e2b')))
-    const endpointProxy = stack.use(await startTcpProxy(addressOf(endpointUrl), rule('http')))
+    const felt =
+      (name: string) =>
+      ({ kind }: ConnectionFault): void =>
+        count(connectionFaults, `${name} ${kind}`)
+    const proxyTo = async (name: string, url: string): Promise<TcpProxy> =>
+      stack.use(await startTcpProxy(addressOf(url), rule(name), felt(name)))
+    const s3Proxy = await proxyTo('s3', s3.url())
+    const e2bProxy = await proxyTo('e2b', e2bSaid.url)
+    const endpointProxy = await proxyTo('http', endpointUrl)
 
     const volumes = new Map<string, string>()
     let noSmallDisks: string | undefined =
@@ -138,6 +146,7 @@ export async function startWorld(programs: string, seed: number, s3Kind: 'local'
         maxWorkers: 200,
       },
       connectionFaults,
+      plannedConnectionFaults,
       setConnectionFaults: (on) => {
         faultsOn = on
       },
@@ -193,6 +202,10 @@ export async function fillDisk(folder: string, ballast: number): Promise<string>
     if (error.code !== 'ENOSPC') throw error
   })
   return path
+}
+
+function count(counts: Record<string, number>, label: string): void {
+  counts[label] = (counts[label] ?? 0) + 1
 }
 
 /** Decides what becomes of a connection. Which request gets which number depends on timing. */

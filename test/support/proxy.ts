@@ -19,6 +19,10 @@ export interface TcpProxy extends AsyncDisposable {
   readonly port: number
   /** Where connections go from now on. */
   target: { readonly host: string; readonly port: number }
+  /** Connections that are or were there, refused ones too. */
+  readonly taken: number
+  /** Those of them that are there. */
+  readonly open: number
   /** Resets all connections and, until {@link restore}, each new one. */
   cut(): void
   restore(): void
@@ -27,10 +31,19 @@ export interface TcpProxy extends AsyncDisposable {
 /** Decides what becomes of the connection with this number, counted from 0. */
 export type ConnectionRule = (number: number) => ConnectionFault
 
+/** Told of a fault at the moment at which it is felt, once per connection. */
+export type OnFault = (fault: ConnectionFault) => void
+
 /** Starts a proxy on loopback. Signatures made for its address stay valid, since it passes bytes on as they are. */
-export async function startTcpProxy(target: TcpProxy['target'], rule: ConnectionRule): Promise<TcpProxy> {
+export async function startTcpProxy(
+  target: TcpProxy['target'],
+  rule: ConnectionRule,
+  onFault: OnFault = () => {},
+): Promise<TcpProxy> {
   const open = new Set<Socket>()
+  const clients = new Set<Socket>()
   let connections = 0
+  let taken = 0
   let isCut = false
   const keep = (socket: Socket): void => {
     open.add(socket)
@@ -41,6 +54,9 @@ export async function startTcpProxy(target: TcpProxy['target'], rule: Connection
   }
   const server = createServer({ allowHalfOpen: true }, (client) => {
     keep(client)
+    taken++
+    clients.add(client)
+    client.once('close', () => clients.delete(client))
     if (isCut) {
       client.resetAndDestroy()
       return
@@ -48,6 +64,7 @@ export async function startTcpProxy(target: TcpProxy['target'], rule: Connection
     const fault = rule(connections++)
     if (fault.kind === 'hang') {
       client.resume()
+      client.once('data', () => onFault(fault))
       const timer = setTimeout(() => client.resetAndDestroy(), fault.forMs)
       client.once('close', () => clearTimeout(timer))
       return
@@ -57,14 +74,25 @@ export async function startTcpProxy(target: TcpProxy['target'], rule: Connection
     client.once('close', () => upstream.destroy())
     // A server that was killed resets its connections, and so does its proxy.
     upstream.once('close', () => client.resetAndDestroy())
-    void pass(client, upstream, fault, 'up')
-    void pass(upstream, client, fault, 'down')
+    let isFelt = false
+    const felt = (): void => {
+      if (!isFelt) onFault(fault)
+      isFelt = true
+    }
+    void pass(client, upstream, fault, 'up', felt)
+    void pass(upstream, client, fault, 'down', felt)
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const proxy: TcpProxy = {
     port: (server.address() as AddressInfo).port,
     target,
+    get taken() {
+      return taken
+    },
+    get open() {
+      return clients.size
+    },
     cut: () => {
       isCut = true
       for (const socket of open) socket.resetAndDestroy()
@@ -87,6 +115,7 @@ async function pass(
   to: Socket,
   fault: ConnectionFault,
   direction: 'up' | 'down',
+  felt: () => void,
 ): Promise<void> {
   let passed = 0
   const limit =
@@ -97,11 +126,15 @@ async function pass(
         : Number.POSITIVE_INFINITY
   try {
     for await (const chunk of from as AsyncIterable<Buffer>) {
-      if (fault.kind === 'slow') await delay(fault.pieceMs)
+      if (fault.kind === 'slow') {
+        felt()
+        await delay(fault.pieceMs)
+      }
       const piece = chunk.subarray(0, Math.max(0, limit - passed))
       passed += piece.length
       if (piece.length > 0 && !to.write(piece)) await Promise.race([once(to, 'drain'), once(to, 'close')])
       if (piece.length === chunk.length) continue
+      felt()
       if (fault.kind === 'truncate') to.end(() => to.destroy())
       else to.resetAndDestroy()
       return

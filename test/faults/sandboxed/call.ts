@@ -16,10 +16,13 @@ export interface PersistCall {
 export type CallEnd =
   | { readonly status: 'acknowledged'; readonly result: AcknowledgedResult }
   | { readonly status: 'refused'; readonly said: string }
-  | { readonly status: 'killed' }
+  /** It ended without an answer, by a kill or by itself. */
+  | { readonly status: 'died'; readonly said: string }
 
 /** A call under way, and the process group that makes it. */
 export interface RunningCall {
   readonly pid: number
   readonly end: Promise<CallEnd>
+  /** Resolves once its process is gone; one that serves further calls may stay. */
+  readonly gone: Promise<void>
 }

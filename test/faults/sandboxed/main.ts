@@ -2,16 +2,37 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { knownBytes, knownFiles, knownLine } from '../content.js'
+import { knownBinaryLine, knownBytes, knownFiles, knownLine } from '../content.js'
 import type { WorkerOrder } from '../messages.js'
-import { contentLabel, metadataOf, type Operation, outputBytes, planFault, planOperation } from '../plan.js'
+import {
+  contentLabel,
+  metadataOf,
+  type Operation,
+  outputBytes,
+  type PersisterFault,
+  planFault,
+  planOperation,
+  UNDECLARED_FILE,
+  UNDECLARED_FOLDER,
+  undeclaredBytes,
+} from '../plan.js'
+import { NO_ROOM } from '../refusals.js'
 import type { CallEnd, PersistCall, RunningCall } from './call.js'
 import { ModuleProcess } from './module-call.js'
 import { serveModuleCalls } from './module-process.js'
 import { callProgram } from './program-call.js'
 import { report, untilLetGo } from './report.js'
 
-const MAX_ATTEMPTS = 4
+/** So often what there is no room for is tried; a disk that is full for good stays full. */
+const MAX_ATTEMPTS_WITHOUT_ROOM = 4
+/** So long everything else is tried; no fault lasts as long. */
+const PATIENCE_MS = 60_000
+/** How a call ended, and what was done to it. */
+interface FaultedEnd {
+  readonly end: CallEnd
+  readonly fault: PersisterFault
+}
+
 /** Milliseconds that a call takes when nothing goes wrong; kills are spread over it. */
 const usualMs = { module: 25, node: 200, sh: 500 }
 const FOLDER = '/workspace/lab'
@@ -25,31 +46,31 @@ async function work(order: WorkerOrder): Promise<void> {
   for (const [i, number] of order.operations.entries()) {
     if (order.holds && i === order.operations.length >> 1) await untilLetGo(reportUrl)
     const operation = planOperation(seed, number)
-    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const end = await attemptOnce(order, modules, operation, attempt, life)
-      const fault = planFault(seed, number, attempt).kind
-      const { status } = end
-      const detail =
-        end.status === 'acknowledged'
-          ? { result: end.result }
-          : end.status === 'refused'
-            ? { said: end.said }
-            : {}
+    const startedMs = performance.now()
+    for (let attempt = 0, withoutRoom = 0; performance.now() - startedMs < PATIENCE_MS; attempt++) {
+      const { end, fault } = await attemptOnce(order, modules, operation, attempt, life)
+      const status = end.status !== 'died' ? end.status : fault === 'kill' ? 'killed' : 'crashed'
+      const detail = end.status === 'acknowledged' ? { result: end.result } : { said: end.said }
       await report(reportUrl, {
         kind: 'outcome',
         outcome: { taskId, life, operation: number, attempt, via: operation.via, fault, status, ...detail },
       })
       if (status === 'acknowledged') break
+      if (end.status === 'refused' && NO_ROOM.test(end.said) && ++withoutRoom === MAX_ATTEMPTS_WITHOUT_ROOM)
+        break
       // A tier that is down for a moment may be up at the next.
       if (status === 'refused') await delay(200)
     }
     await report(reportUrl, { kind: 'done', taskId, operation: number })
-    print(knownLine(seed, number))
+    print(order.printsBinary === true ? knownBinaryLine(seed, number) : Buffer.from(knownLine(seed, number)))
     if (operation.flushAfter) {
       spawnSync('node', [`${binFolder()}/persist-result.js`, '--flush', '--quiet'], { stdio: 'ignore' })
     }
   }
   modules.end()
+  if (order.isFurther === true) return
+  mkdirSync(UNDECLARED_FOLDER, { recursive: true })
+  writeFileSync(join(UNDECLARED_FOLDER, UNDECLARED_FILE), undeclaredBytes(seed, taskId, life))
   writeFileSync(`/workspace/output.bin`, outputBytes(seed, taskId, life))
   await report(reportUrl, { kind: 'finished', taskId, life })
   process.exitCode = order.exitCode
@@ -61,7 +82,7 @@ async function attemptOnce(
   operation: Operation,
   attempt: number,
   life: number,
-): Promise<CallEnd> {
+): Promise<FaultedEnd> {
   const { number, shape, sizeBytes } = operation
   const label = contentLabel(order.seed, number, attempt, life)
   const path = join(FOLDER, `source-${number}-${attempt}`)
@@ -93,14 +114,17 @@ async function sufferFault(
   seed: number,
   operation: Operation,
   attempt: number,
-): Promise<CallEnd> {
+): Promise<FaultedEnd> {
   const fault = planFault(seed, operation.number, attempt)
-  if (fault.kind === 'none') return await running.end
+  if (fault.kind === 'none') return { end: await running.end, fault: 'none' }
+  let hit: PersisterFault = 'none'
   const over = new AbortController()
   const timer = delay(fault.at * usualMs[operation.via], undefined, { signal: over.signal }).then(
     async () => {
-      if (fault.kind === 'kill') return signalGroup(running.pid, 'SIGKILL')
-      signalGroup(running.pid, 'SIGSTOP')
+      if (!signalGroup(running.pid, fault.kind === 'kill' ? 'SIGKILL' : 'SIGSTOP')) return
+      hit = fault.kind
+      // Whoever calls next must not meet one that is dying.
+      if (fault.kind === 'kill') return await running.gone
       await delay(fault.frozenMs)
       signalGroup(running.pid, 'SIGCONT')
     },
@@ -109,24 +133,28 @@ async function sufferFault(
     },
   )
   try {
-    return await running.end
-  } finally {
+    const end = await running.end
     over.abort()
     await timer
+    return { end, fault: hit }
+  } finally {
+    over.abort()
   }
 }
 
-function signalGroup(pid: number, signal: NodeJS.Signals): void {
+/** False when there is nobody any more. */
+function signalGroup(pid: number, signal: NodeJS.Signals): boolean {
   try {
     process.kill(-pid, signal)
+    return true
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    return false
   }
 }
 
 /** Standard output is a pipe that may be full, and what is printed has to be printed before this process ends. */
-function print(line: string): void {
-  const bytes = Buffer.from(line)
+function print(bytes: Buffer): void {
   for (let done = 0; done < bytes.length; ) {
     try {
       done += writeSync(1, bytes, done)

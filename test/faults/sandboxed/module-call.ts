@@ -14,9 +14,9 @@ export class ModuleProcess {
         child.off('exit', died)
         done(answer)
       }
-      const died = (): void => {
+      const died = (code: number | null, signal: string | null): void => {
         child.off('message', answered)
-        done({ status: 'killed' })
+        done({ status: 'died', said: `module ended with ${signal ?? code}` })
       }
       child.once('message', answered)
       child.once('exit', died)
@@ -25,7 +25,11 @@ export class ModuleProcess {
       // It is gone then, which `exit` tells.
       if (error !== null) return
     })
-    return { pid: child.pid ?? 0, end }
+    const gone = new Promise<void>((done) => {
+      if (child.exitCode !== null || child.signalCode !== null) done()
+      else child.once('exit', () => done())
+    })
+    return { pid: child.pid ?? 0, end, gone }
   }
 
   end(): void {

@@ -34,11 +34,12 @@ export function callProgram(bin: string, call: PersistCall): RunningCall {
     child.once('close', (code, signal) => {
       const said = Buffer.concat(stderr).toString().trim().slice(-500)
       if (code === 0) done({ status: 'acknowledged', result: resultOf(Buffer.concat(stdout).toString()) })
-      else if (signal !== null) done({ status: 'killed' })
+      else if (signal !== null) done({ status: 'died', said: `ended with ${signal}: ${said}` })
       else done({ status: 'refused', said: `status ${code}: ${said}` })
     })
   })
-  return { pid: child.pid ?? 0, end }
+  const gone = end.then(() => {})
+  return { pid: child.pid ?? 0, end, gone }
 }
 
 /** Takes a record for what it says; an acknowledgment that cannot be read is a defect, and thrown. */
