@@ -26,14 +26,14 @@ export type { DeathCause, Outcome } from './protocol/outcome.js'
 export type { JsonObject, JsonValue } from './protocol/record.js'
 export type { DuplicatedResult } from './results/dedupe.js'
 export type { DeletedResult, DeleteReport, FailedDeletion } from './results/delete-results.js'
+export type { DownloadOptions } from './results/download.js'
+export type { DownloadProgress } from './results/download-progress.js'
 export {
   DownloadError,
   type DownloadedFile,
-  type DownloadOptions,
-  type DownloadProgress,
   type DownloadReport,
   type FailedDownload,
-} from './results/download.js'
+} from './results/download-report.js'
 export type { Extracted } from './results/extract.js'
 export type { ResultFilter } from './results/filter.js'
 export {

@@ -1,16 +1,23 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { lstat, mkdir, readdir, rm } from 'node:fs/promises'
+import { lstat, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import pLimit from 'p-limit'
 import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
-import { ConductorError, isConductorError } from '../errors.js'
+import { isConductorError } from '../errors.js'
 import { ARCHIVE_SUFFIX } from '../protocol/key.js'
+import { choosePlaces, type Folder, type Place } from './download-places.js'
+import { type DownloadProgress, ProgressCount } from './download-progress.js'
+import {
+  DownloadError,
+  type DownloadedFile,
+  type DownloadReport,
+  type FailedDownload,
+} from './download-report.js'
 import { extractArchive, extractLimits } from './extract.js'
-import { isPartName } from './part-name.js'
 import type { Result } from './result.js'
 
 /** Options for downloading all results. */
@@ -23,60 +30,6 @@ export interface DownloadOptions extends CallOptions {
   readonly onProgress?: ((progress: DownloadProgress) => void) | undefined
 }
 
-/** How far a download has come. */
-export interface DownloadProgress {
-  /** Saved, there already, or failed. */
-  readonly doneFiles: number
-  readonly totalFiles: number
-  readonly doneBytes: number
-  readonly totalBytes: number
-}
-
-/** A result that is in its place. */
-export interface DownloadedFile {
-  readonly key: string
-  /** The file, or the folder that its archive was unpacked into. */
-  readonly path: string
-  readonly sizeBytes: number
-}
-
-/** A result that could not be saved. */
-export interface FailedDownload {
-  readonly key: string
-  readonly path: string
-  readonly error: ConductorError
-}
-
-/** What became of a download. */
-export interface DownloadReport {
-  /** Fetched now, in part at least. */
-  readonly saved: readonly DownloadedFile[]
-  /** There before and whole: of the same size and digest, or an unpacked folder. */
-  readonly skipped: readonly DownloadedFile[]
-  readonly failed: readonly FailedDownload[]
-}
-
-/** Some results of a download could not be saved; the report says which, and what is in its place. */
-export class DownloadError extends ConductorError {
-  static {
-    DownloadError.prototype.name = 'DownloadError'
-  }
-  readonly report: DownloadReport
-
-  constructor(report: DownloadReport) {
-    const errors = report.failed.map(({ error }) => error)
-    const [code, ...others] = new Set(errors.map((error) => error.code))
-    const shown = errors.slice(0, 3).map(({ message }) => message)
-    const more = errors.length > shown.length ? ` and ${errors.length - shown.length} more` : ''
-    super(
-      code !== undefined && others.length === 0 ? code : 'UNAVAILABLE',
-      `${errors.length} result(s) could not be downloaded: ${shown.join('; ')}${more}`,
-      { retryable: errors.some(({ retryable }) => retryable), cause: new AggregateError(errors) },
-    )
-    this.report = report
-  }
-}
-
 /** @internal */
 export const downloadOptionsSchema = z.strictObject({
   signal: z.instanceof(AbortSignal).optional(),
@@ -87,8 +40,6 @@ export const downloadOptionsSchema = z.strictObject({
     .optional(),
 })
 
-const PROGRESS_EVERY_MS = 100
-
 /** Saves results into a folder, which is made. Rejects with a {@link DownloadError} once all have been tried, when any failed. */
 export async function downloadResults(
   results: readonly Result[],
@@ -98,28 +49,25 @@ export async function downloadResults(
 ): Promise<DownloadReport> {
   const checked = checkOptions('download', downloadOptionsSchema, options)
   const { signal, concurrency, extract, onProgress } = checked
-  await mkdir(dir, { recursive: true })
-  const progress = new Progress(results, onProgress)
+  const places = await choosePlaces(results, dir, { pathOf, extract, signal })
+  const progress = new ProgressCount(results, onProgress)
   const limit = pLimit(concurrency)
-  const folders = new Map<string, Promise<Folder>>()
   const saved: DownloadedFile[] = []
   const skipped: DownloadedFile[] = []
   const failed: FailedDownload[] = []
   const outcomes = await Promise.allSettled(
-    results.map((result) =>
+    [...places].map(([result, place]) =>
       limit(async () => {
         signal?.throwIfAborted()
-        const place = join(dir, pathOf(result))
-        let path = place
+        let { path } = place
         const onBytes = (sizeBytes: number): void => progress.bytes(result, sizeBytes)
         try {
           const unpacks = extract && (await isArchive(result, signal))
-          if (unpacks && place.endsWith(ARCHIVE_SUFFIX)) path = place.slice(0, -ARCHIVE_SUFFIX.length)
-          const folder = await once(folders, dirname(place), makeAndList)
-          const fetching = { signal, onBytes, folder }
+          if (unpacks) path = place.unpackedPath
+          const fetching = { signal, onBytes, folder: place.folder }
           const isNew = unpacks
-            ? await unpack(result, place, path, fetching)
-            : await fetchFile(result, place, fetching)
+            ? await unpack(result, place, fetching)
+            : await fetchFile(result, path, fetching)
           ;(isNew ? saved : skipped).push({ key: result.key, path, sizeBytes: result.contentSize })
         } catch (error) {
           if (!isConductorError(error)) throw error
@@ -144,30 +92,10 @@ interface FetchOptions extends CallOptions {
   readonly folder: Folder
 }
 
-/** What was in a folder when the download came to it. */
-interface Folder {
-  readonly names: ReadonlySet<string>
-  /** Those of unfinished files. */
-  readonly parts: readonly string[]
-}
-
 /** Only what is named like one is asked about. */
 async function isArchive(result: Result, signal: AbortSignal | undefined): Promise<boolean> {
   if (!result.isDescribed && !result.name.endsWith(ARCHIVE_SUFFIX)) return false
   return (await result.load({ signal })).archive === 'tar.gz'
-}
-
-async function makeAndList(folder: string): Promise<Folder> {
-  await mkdir(folder, { recursive: true })
-  const names = await readdir(folder)
-  return { names: new Set(names), parts: names.filter(isPartName) }
-}
-
-/** What has been made for a key before, or now. */
-function once<T>(made: Map<string, T>, key: string, make: (key: string) => T): T {
-  const value = made.get(key) ?? make(key)
-  made.set(key, value)
-  return value
 }
 
 /** False when it was there. */
@@ -184,8 +112,7 @@ async function fetchFile(
 /** Fetches the archive first, since that can be gone on with, and unpacks it from there. False when the folder was there. */
 async function unpack(
   result: Result,
-  archive: string,
-  folder: string,
+  { path: archive, unpackedPath: folder }: Place,
   options: FetchOptions,
 ): Promise<boolean> {
   // A folder appears only when everything is in it.
@@ -234,44 +161,4 @@ async function kindOf(path: string): Promise<number | 'folder' | undefined> {
   })
   if (stat?.isDirectory()) return 'folder'
   return stat?.isFile() ? stat.size : undefined
-}
-
-/** Adds up what each file has so far, and tells of it now and then. */
-class Progress {
-  readonly #tell: ((progress: DownloadProgress) => void) | undefined
-  readonly #totalFiles: number
-  readonly #totalBytes: number
-  readonly #bytes = new Map<string, number>()
-  #doneFiles = 0
-  #doneBytes = 0
-  #toldMs = 0
-
-  constructor(results: readonly Result[], tell: ((progress: DownloadProgress) => void) | undefined) {
-    this.#tell = tell
-    this.#totalFiles = results.length
-    this.#totalBytes = results.reduce((sum, { size }) => sum + size, 0)
-  }
-
-  bytes({ key }: Result, sizeBytes: number): void {
-    this.#doneBytes += sizeBytes - (this.#bytes.get(key) ?? 0)
-    this.#bytes.set(key, sizeBytes)
-    if (performance.now() - this.#toldMs >= PROGRESS_EVERY_MS) this.#say()
-  }
-
-  file(result: Result): void {
-    this.#doneFiles += 1
-    this.bytes(result, result.size)
-    this.#bytes.delete(result.key)
-    this.#say()
-  }
-
-  #say(): void {
-    this.#toldMs = performance.now()
-    this.#tell?.({
-      doneFiles: this.#doneFiles,
-      totalFiles: this.#totalFiles,
-      doneBytes: this.#doneBytes,
-      totalBytes: this.#totalBytes,
-    })
-  }
 }

@@ -4,7 +4,8 @@ import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { type DuplicatedResult, withoutDuplicates } from './dedupe.js'
 import type { DeleteReport } from './delete-results.js'
-import { type DownloadOptions, type DownloadReport, downloadResults } from './download.js'
+import { type DownloadOptions, downloadResults } from './download.js'
+import type { DownloadReport } from './download-report.js'
 import { compileFilter, type ResultFilter } from './filter.js'
 import type { TierProblem } from './read-tiers.js'
 import type { Result } from './result.js'
@@ -40,7 +41,8 @@ export interface Results extends AsyncIterable<Result> {
   latest(name?: string, options?: CallOptions): Promise<Result | undefined>
   /**
    * Saves every result as `{dir}/{timestamp}-{name}`, or `{dir}/{task_id}/{timestamp}-{name}` for those of several tasks, each
-   * appearing once it is whole and verified. What is there and whole is not fetched again; what is there in part is gone on with.
+   * appearing once it is whole and verified. Names that a file system may take for the same one are told apart by a digest:
+   * `{timestamp}-{name}` becomes `{timestamp}-{stem}~{digest}.{ending}` for all but the first in key order, on every file system. What is there and whole is not fetched again; what is there in part is gone on with.
    * One that fails does not hold up the others: at the end it rejects with a `DownloadError`, which has the report.
    */
   download(dir: string, options?: DownloadOptions): Promise<DownloadReport>

@@ -37,6 +37,7 @@ export class StreamChunks {
       if (chunk !== undefined) {
         this.#queuedBytes -= chunk.length
         if (this.#queuedBytes < AHEAD_BYTES) this.#source.resume()
+        freeYoungBuffers()
         return chunk
       }
       if (this.#ended) return undefined
@@ -61,4 +62,13 @@ export class StreamChunks {
       this.#wake()
     })
   }
+}
+
+/**
+ * V8 looks at how much memory young buffers hold when it allocates one of its own, and then frees those nobody needs in a quick
+ * collection. Buffers that Node reads into are none of its own: of them alone it only learns when so many have piled up that it
+ * marks the whole heap, once for every 30 MB that come.
+ */
+function freeYoungBuffers(): ArrayBuffer {
+  return new ArrayBuffer(1)
 }

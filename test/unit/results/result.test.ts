@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, expectTypeOf, it } from 'vitest'
 import { z } from 'zod'
 import { ConductorError } from '../../../src/errors.js'
-import { DownloadError } from '../../../src/results/download.js'
+import { DownloadError } from '../../../src/results/download-report.js'
 import type { Result, TierProblem } from '../../../src/results/result.js'
 import { taskSource } from '../../../src/results/result-source.js'
 import { createResults, type ResultList, type Results } from '../../../src/results/results.js'
@@ -287,6 +287,24 @@ describe('results over several tiers', () => {
     await mkdir(again)
     await expect(all.download(again)).rejects.toMatchObject({ code: 'INTEGRITY' })
     expect((await readdir(again)).filter((name) => name.endsWith('-b') || name.endsWith('.part'))).toEqual([])
+  })
+
+  it('downloads all of those whose names a file system may take for the same one', async () => {
+    const names = ['A.txt', 'a.txt', 'f\u00fc', 'fu\u0308', 'out', 'out.tar.gz']
+    for (const name of names) await plant(first, name, `in ${name}`)
+    const target = join(second.path, 'target')
+    const all = results(spool(first, 'one'))
+    // What is there under another spelling is not replaced either.
+    const { saved: alone } = await all({ name: 'a.txt' }).download(target)
+    const { saved, skipped } = await all.download(target, { extract: true })
+    expect(skipped).toEqual(alone)
+    const files = await readdir(target)
+    expect(new Set(files.map((file) => file.normalize('NFC').toLowerCase())).size).toBe(files.length)
+    for (const { key, path } of [...alone, ...saved]) {
+      expect(await readFile(path, 'utf8')).toBe(`in ${key.slice('w/20260114-120000-'.length)}`)
+    }
+    expect([...saved, ...alone]).toHaveLength(names.length)
+    expect((await all.download(target, { extract: true })).skipped).toHaveLength(names.length)
   })
 
   it('checks JSON with a schema of any make, and says what is wrong', async () => {
