@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
   GetBucketLifecycleConfigurationCommand,
@@ -7,7 +8,7 @@ import {
   PutBucketLifecycleConfigurationCommand,
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Conductor } from '../../../src/conductor/conductor.js'
 import type { Outcome } from '../../../src/protocol/outcome.js'
 import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
@@ -15,6 +16,7 @@ import type { Tasks } from '../../../src/results/tasks.js'
 import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
 import { openS3Location, type S3Location, type S3Options } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
+import { S3Store } from '../../../src/stores/s3/s3-store.js'
 import { type Fault, s3Fault, startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
 import { collect, recordFor } from '../../support/records.js'
@@ -190,6 +192,43 @@ describeEachS3(
         'results/open/20260114-120000-d',
         'results/open/20260114-120000-d.meta.json',
       ])
+    })
+
+    it('have results that are each read with one request, and once more where that fails', async () => {
+      const odd = ['a', "it's (odd)* + 100%!&=?#", 'ü 日本 😀~', 'z']
+      await plant('odd', Object.fromEntries(odd.map((name) => [name, `in ${name}`])))
+      let fault: Fault | undefined
+      await using proxy = await startFaultProxy(server().url, () => {
+        const now = fault
+        fault = undefined
+        return now
+      })
+      const behind = openS3Location({ ...options, endpoint: proxy.url })
+      try {
+        const store = new S3Store(behind)
+        const key = (name: string): string => `odd/20260114-120000-${name}`
+        for (const name of odd) {
+          const { body, about } = await store.openDescribed(key(name))
+          expect(await text(body)).toBe(`in ${name}`)
+          expect(await store.describe(key(name))).toMatchObject(about)
+        }
+        // The second ones are what it is described by.
+        expect(proxy.requests.splice(0)).toHaveLength(2 * odd.length)
+        for (const next of [s3Fault(503, 'SlowDown'), { kind: 'reset', afterBytes: 0 } as const]) {
+          fault = next
+          expect(await text(await store.open(key('z')))).toBe('in z')
+          expect(proxy.requests.splice(0)).toHaveLength(2)
+        }
+        await expect(store.open(key('none'))).rejects.toMatchObject({ code: 'NOT_FOUND' })
+        const stopping = new AbortController()
+        fault = { kind: 'hang' }
+        const reading = store.open(key('z'), { signal: stopping.signal })
+        await vi.waitFor(() => expect(fault).toBeUndefined())
+        stopping.abort(new Error('enough'))
+        await expect(reading).rejects.toThrow('enough')
+      } finally {
+        behind.close()
+      }
     })
 
     it('are not waited for for ever where a store takes no condition for met', async () => {
