@@ -4,6 +4,7 @@ import type { DeleteReport } from '../results/delete-results.js'
 import { confirm } from './ask.js'
 import { chooseResults, findResult, type ResultValues, resultOptions } from './choose-results.js'
 import { filterOf } from './filter-options.js'
+import { mayLack } from './may-lack.js'
 import { printable } from './printable.js'
 import { readableBytes } from './progress.js'
 import { UsageError } from './usage-error.js'
@@ -77,5 +78,5 @@ function print({ deleted, failed, unavailable }: DeleteReport, json: boolean | u
     }
     for (const { store, message } of silent) process.stderr.write(`${store}: ${message}\n`)
   }
-  return failures.length > 0 ? 1 : 0
+  return failures.length > 0 || mayLack(unavailable) ? 1 : 0
 }

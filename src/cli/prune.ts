@@ -5,6 +5,7 @@ import { lifecycleRule } from '../results/lifecycle-rule.js'
 import type { PruneReport } from '../results/prune.js'
 import { confirm } from './ask.js'
 import { onInterrupt } from './interrupts.js'
+import { mayLack } from './may-lack.js'
 import { ProgressLine, readableBytes } from './progress.js'
 import { UsageError } from './usage-error.js'
 import { wholeNumber } from './whole-number.js'
@@ -86,5 +87,5 @@ function print(report: PruneReport, json: boolean | undefined): number {
       `${tasks.length} task(s), ${results} result(s), ${readableBytes(sizeBytes)} ${said}\n`,
     )
   }
-  return failures.length > 0 ? 1 : 0
+  return failures.length > 0 || mayLack(unavailable) ? 1 : 0
 }

@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util'
 import { Conductor } from '../conductor/conductor.js'
 import type { RehomeReport } from '../conductor/reading/rehome.js'
 import { onInterrupt } from './interrupts.js'
+import { mayLack } from './may-lack.js'
 import { printable } from './printable.js'
 import { ProgressLine, readableBytes } from './progress.js'
 import { UsageError } from './usage-error.js'
@@ -49,6 +50,5 @@ function print({ moved, failed, unavailable }: RehomeReport, json: boolean | und
     const sizeBytes = moved.reduce((sum, one) => sum + one.sizeBytes, 0)
     process.stderr.write(`${moved.length} result(s), ${readableBytes(sizeBytes)}, copied into S3\n`)
   }
-  // A place that never can list holds up nobody for ever; one that is away may hold something.
-  return failures.length > 0 || silent.some(({ code }) => code !== 'UNSUPPORTED') ? 1 : 0
+  return failures.length > 0 || mayLack(unavailable) ? 1 : 0
 }

@@ -9,6 +9,7 @@ import { chooseResults, findResult, resultOptions } from './choose-results.js'
 import { deleteResults } from './delete-results.js'
 import { filterOptions } from './filter-options.js'
 import { onInterrupt } from './interrupts.js'
+import { mayLack } from './may-lack.js'
 import { printable } from './printable.js'
 import { ProgressLine, readableBytes } from './progress.js'
 import { readingOptions } from './reading-options.js'
@@ -55,7 +56,7 @@ async function list(conductor: Conductor, args: string[], signal: AbortSignal): 
   }
   for (const result of found)
     process.stdout.write(values.json ? `${JSON.stringify(toJson(result))}\n` : toLine(result))
-  return found.unavailable.length > 0 ? 1 : 0
+  return mayLack(found.unavailable) ? 1 : 0
 }
 
 function toLine(result: Result): string {

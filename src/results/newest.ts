@@ -13,7 +13,10 @@ export async function newestOf(
   results: readonly Result[],
   options: CallOptions,
 ): Promise<Result | undefined> {
-  const second = results.reduce((best, { timestamp }) => (timestamp > best ? timestamp : best), '')
+  const second = results
+    .map(({ timestamp }) => timestamp)
+    .sort()
+    .at(-1)
   const candidates = results.filter(({ timestamp }) => timestamp === second)
   const limit = pLimit(CONCURRENT_HEADS)
   const ends = await Promise.allSettled(candidates.map((result) => limit(() => result.load(options))))

@@ -7,6 +7,7 @@ import type { DeleteReport } from './delete-results.js'
 import { type DownloadOptions, downloadResults } from './download.js'
 import type { DownloadReport } from './download-report.js'
 import { compileFilter, type ResultFilter } from './filter.js'
+import { newestOf } from './newest.js'
 import type { TierProblem } from './read-tiers.js'
 import type { Result } from './result.js'
 import { incomplete, type ResultSource } from './result-source.js'
@@ -117,11 +118,7 @@ export function createResults(source: ResultSource, view: ResultsView = { filter
   const latest = async (name?: string, options: CallOptions = {}): Promise<Result | undefined> => {
     const narrowed = name === undefined ? self : self({ name })
     const found = await narrowed.list({ ...options, metadata: false })
-    const newest = found.reduce<Result | undefined>(
-      (best, one) => (best === undefined || one.timestamp >= best.timestamp ? one : best),
-      undefined,
-    )
-    return newest?.load(options)
+    return newestOf(found, options)
   }
 
   const remove = async (filter?: ResultFilter, options: CallOptions = {}): Promise<DeleteReport> => {

@@ -11,6 +11,7 @@ import { parsePublicKey } from '../../../src/protocol/encryption/public-key.js'
 import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
 import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
+import { startPlainEndpoint } from '../../e2e/plain-endpoint.js'
 import { type Ended, runCli } from '../../support/cli.js'
 import { plantInS3 } from '../../support/plant-s3.js'
 import { collect, recordFor } from '../../support/records.js'
@@ -145,7 +146,13 @@ describe('stu-conductor', () => {
       stdout: `${key('r-1')}\thttp\n`,
       stderr: '1 result(s), 3 bytes, copied into S3\n',
     })
+    // A place that can only be written to is told of, and is no failure.
+    await using plain = await startPlainEndpoint()
+    const listed = await runWith({ WORKER_RESULTS_ENDPOINT: plain.url }, 'results', 'list', 'r-1')
+    expect(listed).toMatchObject({ code: 0, stderr: expect.stringContaining('could not answer') })
     await http.server.close()
+    const gone = await runWith(env, 'results', 'delete', 'r-2', '--yes')
+    expect(gone).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('ECONNREFUSED') })
     const away = await runWith(env, 'rehome', '--tasks', 'r-*', '--json')
     expect(away.code).toBe(1)
     expect(JSON.parse(away.stdout)).toMatchObject({ moved: [], unavailable: [{ code: 'UNAVAILABLE' }] })
