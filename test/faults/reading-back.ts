@@ -7,7 +7,7 @@ const READS = 8
 
 /** What the SDK under test reads back of all tasks, after it moved up what lay on lesser tiers. */
 export interface ReadBack {
-  /** By key: digest of the bytes it gave. */
+  /** By key: digest of the content it gave. */
   readonly digests: ReadonlyMap<string, string>
   readonly problems: readonly string[]
 }
@@ -15,7 +15,7 @@ export interface ReadBack {
 /** What lies where, as somebody found it who knows nothing of the SDK. */
 export type PlainlyFound = ReadonlyMap<
   string,
-  { readonly sha256: string; readonly places: ReadonlySet<string> }
+  { readonly content: string; readonly places: ReadonlySet<string> }
 >
 
 /** Moves everything up and reads it back, as a user of the SDK would. */
@@ -45,10 +45,10 @@ export async function readBackAll({ conductorOptions }: Pick<World, 'conductorOp
 /** Where both see different things, one line each. */
 export function compareReadings({ digests, problems }: ReadBack, found: PlainlyFound): string[] {
   const differences = [...problems]
-  for (const [key, { sha256, places }] of found) {
+  for (const [key, { content, places }] of found) {
     const read = digests.get(key)
     if (read === undefined) differences.push(`${key} is in ${[...places]}, and the SDK does not list it`)
-    else if (read !== sha256) differences.push(`${key}: the SDK reads ${read}, there is ${sha256}`)
+    else if (read !== content) differences.push(`${key}: the SDK reads ${read}, there is ${content}`)
     if (places.has('http') && !places.has('s3')) differences.push(`${key} is in http, and was not moved up`)
   }
   for (const key of digests.keys())

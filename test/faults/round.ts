@@ -130,7 +130,7 @@ class Round {
     const readBack = await readBackAll(this.#world)
     for (const leak of await findLeaks(this.#world)) leaked.add(leak)
     const { outcomes } = this.#world.ledger
-    const { verdict, openUploads, unfinishedFiles, found } = await checkRemains(this.#world, {
+    const { verdict, openUploads, unfinishedFiles, encrypted, found } = await checkRemains(this.#world, {
       seed,
       outcomes,
       receipts,
@@ -142,19 +142,22 @@ class Round {
     verdict.contradictions.push(...unrecovered, ...compareReadings(readBack, found))
     const persisters = countPersisterFaults(seed, outcomes)
     const faults = { ...this.#adversary.faults, ...this.#world.connectionFaults, ...persisters.felt }
-    const planned = { ...this.#world.plannedConnectionFaults, ...persisters.planned }
-    const unfelt = this.#isWhole ? [...this.#adversary.owed, ...findUnfelt(planned, faults)] : []
+    const byChance = { ...this.#world.plannedConnectionFaults, ...persisters.planned }
+    const unfelt = this.#isWhole ? [...this.#adversary.owed, ...findUnfelt(byChance, faults)] : []
+    const planned = { ...this.#adversary.planned, ...byChance }
     return {
       seed,
       s3,
       operations: outcomes.length,
       faults,
+      planned,
       workers: this.#workers,
       begunAgain,
       verdict,
       leaked: [...leaked],
       openUploads,
       unfinishedFiles,
+      encrypted,
       problems,
       wrongOutputs,
       unexpected,
@@ -165,11 +168,17 @@ class Round {
   }
 
   #startConductor(): Promise<ConductorProcess> {
-    const { env, conductorOptions } = this.#world
+    const {
+      env,
+      conductorOptions,
+      encryption: { publicKey, privateKey },
+    } = this.#world
+    const encrypts = new Dice(this.#options.seed, 'encrypts', this.#replaced).chance(0.4)
+    const encryption = { privateKeys: [privateKey], ...(encrypts ? { publicKey } : {}) }
     return ConductorProcess.start(
       join(this.#options.programs, 'conductor-main.mjs'),
       env,
-      conductorOptions,
+      { ...conductorOptions, encryption },
       (event) => this.#hear(event),
     )
   }

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { compareReadings } from '../../faults/reading-back.js'
 
-const found = (...places: string[]) => new Map([['task/key', { sha256: 'abc', places: new Set(places) }]])
+const found = (...places: string[]) => new Map([['task/key', { content: 'abc', places: new Set(places) }]])
 const compare = (digest: string | undefined, places: readonly string[]): string[] =>
   compareReadings(
     { digests: new Map(digest === undefined ? [] : [['task/key', digest]]), problems: [] },
