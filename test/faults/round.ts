@@ -16,6 +16,9 @@ import type { RoundReport } from './report.js'
 import { type Task, TaskBook } from './task-book.js'
 import { startWorld, type World } from './world.js'
 
+/** What may be left out of a round: moves of the adversary, and workers that print what is no UTF-8. */
+export type Omission = Action | 'binary output'
+
 /** What a round is to do. */
 export interface RoundOptions {
   readonly seed: number
@@ -31,8 +34,7 @@ export interface RoundOptions {
   readonly crashOnly: boolean
   /** No worker is started after so long; undefined means that all operations are done however long that takes. */
   readonly limitMs: number | undefined
-  /** Moves of the adversary that are left out. */
-  readonly without: readonly Action[]
+  readonly without: readonly Omission[]
   readonly log: (line: string) => void
 }
 
@@ -92,7 +94,7 @@ class Round {
     this.#book = book
     this.#meddler = new Meddler(options, world, book)
     const { seed, operations } = options
-    const without = new Map<Action, string>(options.without.map((action) => [action, 'left out']))
+    const without = new Map<Omission, string>(options.without.map((what) => [what, 'left out']))
     if (world.s3.freeze === undefined)
       without.set('freeze S3', 'Ceph keeps its daemons behind a guard that takes no signals')
     if (world.noSmallDisks !== undefined) without.set('fill disk', world.noSmallDisks)
@@ -249,7 +251,9 @@ class Round {
 
   async #order(): Promise<void> {
     const { seed, crashOnly } = this.#options
-    const plan = planWorker(seed, this.#workers++)
+    const planned = planWorker(seed, this.#workers++)
+    const printsBinary = planned.printsBinary && !this.#options.without.includes('binary output')
+    const plan = { ...planned, printsBinary }
     const operations = this.#book.open.splice(0, this.#share(plan))
     const taskId = taskIdOf(seed, plan.index)
     const order: WorkerOrder = {
