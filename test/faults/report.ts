@@ -5,7 +5,10 @@ export interface RoundReport {
   readonly seed: number
   readonly s3: 'local' | 'rgw'
   readonly seconds: number
+  /** Operations that were done with; those of workers that were lost were done once more. */
   readonly operations: number
+  /** Calls of a persister. */
+  readonly calls: number
   /** Those that had an effect, by kind. */
   readonly faults: Readonly<Record<string, number>>
   /** How often each was tried. */
@@ -62,7 +65,7 @@ export function formatRound(report: RoundReport): string {
   const total = Object.values(faults).reduce((sum, count) => sum + count, 0)
   const lines = [
     `seed ${report.seed}, S3 ${report.s3}, ${report.seconds.toFixed(0)} s`,
-    `operations            ${report.operations} in ${report.workers} workers, begun again ${report.begunAgain} times`,
+    `operations            ${report.operations} in ${report.calls} calls and ${report.workers} workers, begun again ${report.begunAgain} times`,
     `faults                ${total} that had an effect`,
     ...Object.entries(report.planned)
       .sort(([a], [b]) => a.localeCompare(b))

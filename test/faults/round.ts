@@ -150,7 +150,8 @@ class Round {
     return {
       seed,
       s3,
-      operations: outcomes.length,
+      operations: this.#world.ledger.done.size,
+      calls: outcomes.length,
       faults,
       planned,
       workers: this.#workers,
