@@ -10,8 +10,8 @@ export interface AdversaryOptions {
   readonly seed: number
   /** Of the round: it gets through all its moves in a short one too. */
   readonly operations: number
-  /** Moves that are left out, and why. */
-  readonly without: ReadonlyMap<Action, string>
+  /** What is left out, and why. */
+  readonly without: ReadonlyMap<string, string>
 }
 
 /** Breaks what is around the workers. Its decisions come from the seed; whom they hit, and when, depends on timing. */

@@ -73,7 +73,12 @@ export class Checker {
   /** By key: what each place has under it. */
   readonly #found = new Map<
     string,
-    { readonly identity: string; readonly sha256: string; readonly places: Set<string> }
+    {
+      readonly identity: string
+      readonly sha256: string
+      readonly content: string
+      readonly places: Set<string>
+    }
   >()
   readonly #corrupt: string[] = []
 
@@ -101,7 +106,7 @@ export class Checker {
     }
     const places = before?.places ?? new Set()
     places.add(place)
-    this.#found.set(key, { identity, sha256: copy.sha256, places })
+    this.#found.set(key, { identity, sha256: copy.sha256, content: sha256(copy.bytes), places })
     const keys = this.#keysOf.get(identity) ?? new Set()
     keys.add(key)
     this.#keysOf.set(identity, keys)

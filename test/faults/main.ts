@@ -3,16 +3,16 @@ import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { formatMatrix, runMatrix } from './matrix/run-matrix.js'
-import { type Action, MOVES } from './moves.js'
+import { MOVES } from './moves.js'
 import { formatRound, isClean, type RoundReport } from './report.js'
-import { runRound } from './round.js'
+import { type Omission, runRound } from './round.js'
 
-const USAGE = `npm run faults -- [--operations N] [--rounds N] [--seed S] [--s3 local|rgw] [--workers N] [--minutes M] [--without MOVE]… [--json]
+const USAGE = `npm run faults -- [--operations N] [--rounds N] [--seed S] [--s3 local|rgw] [--workers N] [--minutes M] [--without WHAT]… [--json]
 npm run faults -- --crash N [--take-over attach|recover] [--seed S] [--s3 local|rgw] [--json]
 npm run faults -- --matrix [--every N] [--only NAME] [--seed S] [--s3 local|rgw] [--json]
 Runs workers that persist known content while everything around them is broken, and checks what is left.
 The seed decides every operation and every fault; what a fault hits depends on timing. Without one it is random, and printed.
-MOVE is one of: ${Object.keys(MOVES).join(', ')}.
+WHAT is one of: ${Object.keys(MOVES).join(', ')}, binary output.
 A crash kills the conductor of N workers once, and nothing else happens.
 The matrix kills persist-result at each of its steps towards disk and network, or at every N-th.
 `
@@ -20,8 +20,8 @@ The matrix kills persist-result at each of its steps towards disk and network, o
 // At once: Node's own tidying up can turn for ever around a connection that a fault left half open.
 process.exit(await main())
 
-function isAction(name: string): name is Action {
-  return Object.hasOwn(MOVES, name)
+function isOmission(name: string): name is Omission {
+  return Object.hasOwn(MOVES, name) || name === 'binary output'
 }
 
 async function main(): Promise<number> {
@@ -52,7 +52,7 @@ async function main(): Promise<number> {
   const crash = values.crash === undefined ? undefined : Number(values.crash)
   const takeOver = values['take-over']
   const firstSeed = values.seed === undefined ? randomInt(2 ** 31) : Number(values.seed)
-  const without = values.without.filter(isAction)
+  const without = values.without.filter(isOmission)
   const counts = [operations, rounds, atOnce]
   if (
     (s3 !== 'local' && s3 !== 'rgw') ||
@@ -100,8 +100,9 @@ async function main(): Promise<number> {
     reports.push(report)
     if (!values.json) process.stdout.write(formatRound(report))
     if (!isClean(report)) {
+      const left = without.map((what) => ` --without '${what}'`).join('')
       process.stderr.write(
-        `seed ${seed} broke the promise: npm run faults -- --seed ${seed} --operations ${operations} --s3 ${s3}\n`,
+        `seed ${seed} broke the promise: npm run faults -- --seed ${seed} --operations ${operations} --s3 ${s3}${left}\n`,
       )
     }
   }

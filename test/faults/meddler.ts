@@ -43,8 +43,11 @@ export class Meddler {
       isFurther: true,
     }
     const run = { command: 'exec node /workspace/lab.cjs', env: { LAB_ORDER: JSON.stringify(further) } }
-    for (const victim of how === 'recover' ? this.#book.running() : [{ taskId, life }])
-      this.#book.meddled.add(lifeOf(victim.taskId, victim.life))
+    const note = (): void => {
+      for (const victim of how === 'recover' ? this.#book.tasks : [{ taskId, life }])
+        this.#book.meddled.add(lifeOf(victim.taskId, Math.max(1, victim.life)))
+    }
+    note()
     let obeyed: (well: boolean) => void = () => {}
     const ended = new Promise<boolean>((done) => {
       obeyed = done
@@ -62,6 +65,7 @@ export class Meddler {
       second.order({ do: 'meddle', how, taskId, run })
       const isWell = await Promise.race([ended, delay(MEDDLING_MS, true, { ref: false })])
       // It sees to the ends of what it recovered until it is killed over that.
+      note()
       if (how === 'recover') await delay(dice.between(100, 4_000))
       return isWell
     } finally {

@@ -8,6 +8,10 @@ import type { WorkerPlan } from './plan.js'
 import type { Dice } from './random.js'
 import { DISK_BYTES, fillDisk, type World } from './world.js'
 
+/** A fault that nobody has felt yet goes on for so long more, and is looked at so often. */
+const LONGEST_MORE_MS = 4_000
+const LOOK_EVERY_MS = 50
+
 /** A worker that may be hit. */
 export interface Victim {
   readonly taskId: string
@@ -48,23 +52,24 @@ export const MOVES = {
   'kill S3': {
     weight: 12,
     things: ['s3'],
-    do: (world, _, dice) =>
-      isFelt([world.s3Proxy], 'at once', async () => {
-        await world.s3.kill()
-        await delay(duration(dice) / 3)
-        await world.s3.restart()
-        world.repoint()
-      }),
+    do: async (world, _, dice) => {
+      const isFelt = visitorsOf(world.s3Proxy)
+      await world.s3.kill()
+      const hits = await last(dice, isFelt)
+      await world.s3.restart()
+      world.repoint()
+      return hits
+    },
   },
   'freeze S3': {
     weight: 5,
     things: ['s3'],
-    do: (world, _, dice) =>
-      isFelt([world.s3Proxy], 'by who comes', async () => {
-        world.s3.freeze?.(true)
-        await delay(duration(dice))
-        world.s3.freeze?.(false)
-      }),
+    do: async (world, _, dice) => {
+      world.s3.freeze?.(true)
+      const hits = await last(dice, visitorsOf(world.s3Proxy))
+      world.s3.freeze?.(false)
+      return hits
+    },
   },
   'cut S3': {
     weight: 12,
@@ -78,9 +83,10 @@ export const MOVES = {
     do: (world, _, dice) =>
       withoutS3(world, async () => {
         await world.endpoint.kill()
-        await delay(duration(dice) / 3)
+        const hits = await last(dice, visitorsOf(world.endpointProxy))
         await world.restartEndpoint()
         world.repoint()
+        return hits
       }),
   },
   'freeze HTTP': {
@@ -89,8 +95,9 @@ export const MOVES = {
     do: (world, _, dice) =>
       withoutS3(world, async () => {
         world.endpoint.signal('SIGSTOP')
-        await delay(duration(dice))
+        const hits = await last(dice, visitorsOf(world.endpointProxy))
         world.endpoint.signal('SIGCONT')
+        return hits
       }),
   },
   'cut both': {
@@ -130,7 +137,7 @@ export const MOVES = {
     things: ['grant'],
     do: async (world, targets, dice) => {
       const victim = choose(targets, dice, ({ kind }) => kind !== 'keys')
-      return victim !== undefined && (await goneIsFalse(expireGrant(world, victim, duration(dice))))
+      return victim !== undefined && (await goneIsFalse(expireGrant(world, victim, dice)))
     },
   },
   'fill disk': {
@@ -140,11 +147,10 @@ export const MOVES = {
       const victim = choose(targets, dice, ({ kind }) => kind === 'volume')
       const content = victim && world.volumes.get(volumeOf(victim.taskId))
       if (victim === undefined || content === undefined) return false
-      return isMet(world, victim, async () => {
-        const ballast = await fillDisk(content, DISK_BYTES - dice.between(0, 40_000))
-        await delay(duration(dice))
-        await rm(ballast, { force: true })
-      })
+      const ballast = await fillDisk(content, DISK_BYTES - dice.between(0, 40_000))
+      const isMet = await last(dice, doingsOf(world, victim))
+      await rm(ballast, { force: true })
+      return isMet
     },
   },
   'kill conductor': {
@@ -202,45 +208,48 @@ function choose(targets: Targets, dice: Dice, fits: (plan: WorkerPlan) => boolea
   return victims[dice.between(0, victims.length - 1)]
 }
 
-/** Whether there were connections to be broken, or somebody came in the meantime. */
-async function isFelt(
-  proxies: readonly TcpProxy[],
-  how: 'at once' | 'by who comes',
-  outage: () => Promise<void>,
-): Promise<boolean> {
-  const count = (of: 'taken' | 'open'): number => proxies.reduce((sum, proxy) => sum + proxy[of], 0)
-  const before = count('taken')
-  const hits = how === 'at once' && count('open') > 0
-  await outage()
-  return hits || count('taken') > before
+/** Goes on for a while, and on until somebody has felt it, but not for ever; resolves with whether anybody has. */
+async function last(dice: Dice, isFelt: () => boolean): Promise<boolean> {
+  await delay(duration(dice))
+  for (let i = 0; i < LONGEST_MORE_MS / LOOK_EVERY_MS && !isFelt(); i++) await delay(LOOK_EVERY_MS)
+  return isFelt()
+}
+
+/** Whether anybody has come to servers since now. */
+function visitorsOf(...proxies: readonly TcpProxy[]): () => boolean {
+  const count = (): number => proxies.reduce((sum, { taken }) => sum + taken, 0)
+  const before = count()
+  return () => count() > before
+}
+
+/** Whether a worker has done anything since now. */
+function doingsOf({ ledger }: World, { taskId }: Victim): () => boolean {
+  const before = ledger.outcomes.length
+  return () => ledger.outcomes.slice(before).some((outcome) => outcome.taskId === taskId)
 }
 
 async function cut(proxies: readonly TcpProxy[], dice: Dice): Promise<boolean> {
-  return isFelt(proxies, 'at once', async () => {
-    for (const proxy of proxies) proxy.cut()
-    await delay(duration(dice))
+  const breaks = proxies.some(({ open }) => open > 0)
+  const isFelt = visitorsOf(...proxies)
+  for (const proxy of proxies) proxy.cut()
+  try {
+    return await last(dice, () => breaks || isFelt())
+  } finally {
     for (const proxy of proxies) proxy.restore()
-  })
+  }
 }
 
-async function withoutS3({ s3Proxy, endpointProxy }: World, outage: () => Promise<void>): Promise<boolean> {
+async function withoutS3({ s3Proxy }: World, outage: () => Promise<boolean>): Promise<boolean> {
   s3Proxy.cut()
   try {
-    return await isFelt([endpointProxy], 'by who comes', outage)
+    return await outage()
   } finally {
     s3Proxy.restore()
   }
 }
 
-/** Whether the worker did anything in the meantime. */
-async function isMet({ ledger }: World, { taskId }: Victim, outage: () => Promise<void>): Promise<boolean> {
-  const before = ledger.outcomes.length
-  await outage()
-  return ledger.outcomes.slice(before).some((outcome) => outcome.taskId === taskId)
-}
-
 /** Puts a grant in its place that is about to expire, and after a while the good one again. */
-async function expireGrant(world: World, victim: Victim, forMs: number): Promise<boolean> {
+async function expireGrant(world: World, victim: Victim, dice: Dice): Promise<boolean> {
   const { taskId, sandboxId } = victim
   const sandbox = await Sandbox.connect(sandboxId, world.e2b)
   const path = `/workspace/.results/.worker/${taskId}/grant.json`
@@ -251,9 +260,9 @@ async function expireGrant(world: World, victim: Victim, forMs: number): Promise
     const grant = await mintGrant({ taskId, expiresAt, s3, maxResultBytes: 1 << 30 })
     await sandbox.files.write(path, JSON.stringify(grant))
     await delay(1_000)
-    const met = await isMet(world, victim, () => delay(forMs))
+    const isMet = await last(dice, doingsOf(world, victim))
     await sandbox.files.write(path, good)
-    return met
+    return isMet
   } finally {
     s3.close()
   }

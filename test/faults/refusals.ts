@@ -10,6 +10,9 @@ const NOT_REMOTE = /but not in remote\b/
 /** What anyone is told whose sandbox is being finished meanwhile. */
 const ENDING = /is being terminated/
 
+/** What the program for images without Node.js says where results are to be encrypted. */
+export const NEEDS_NODE = /results are to be encrypted, which needs Node\.js/
+
 /** What a worker may be refused with, by its kind; everything else is a defect. */
 const EXPECTED_OF: Readonly<Record<WorkerKind, readonly RegExp[]>> = {
   grant: [ENDING],
@@ -40,8 +43,9 @@ export function checkRefusals({ seed, outcomes, done }: RefusalEvidence): string
     if (status === 'acknowledged') acknowledged.add(operation)
     const call = `operation ${operation} attempt ${attempt} of ${lifeOf(taskId, life)} (${via})`
     const kind = planOf(seed, taskId)?.kind ?? 'grant'
+    const expected = [...EXPECTED_OF[kind], ...(via === 'sh' ? [NEEDS_NODE] : [])]
     if (status === 'crashed') problems.push(`${call} crashed: ${said}`)
-    else if (status === 'refused' && !EXPECTED_OF[kind].some((reason) => reason.test(said)))
+    else if (status === 'refused' && !expected.some((reason) => reason.test(said)))
       problems.push(`${call}, ${kind}, refused: ${said}`)
   }
   for (const operation of done) {

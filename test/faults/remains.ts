@@ -1,10 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { Decryptor } from '../../src/encryption/decryptor.js'
+import { readPrivateKeys } from '../../src/encryption/keys.js'
 import { Conductor, type ConductorOptions } from '../../src/index.js'
 import { S3Intents } from '../../src/stores/s3/s3-intents.js'
 import { openS3Location, type S3Options } from '../../src/stores/s3/s3-location.js'
 import { Checker, type Expectation } from './checker.js'
-import { countOpenUploads, visitBucket, visitFolder } from './copies.js'
+import { type Copy, countOpenUploads, visitBucket, visitFolder } from './copies.js'
 import { markedProcesses } from './leaks.js'
+import { isSealed, openCopy } from './opened.js'
 import type { PlainlyFound } from './reading-back.js'
 import type { RoundReport } from './report.js'
 import { plainClient } from './s3-backend.js'
@@ -63,14 +66,21 @@ export async function recoverTwice(
 
 /** Reads everything back, past the SDK under test, and compares it with what was said. */
 export async function checkRemains(
-  { s3, endpointFolder, volumes }: World,
+  { s3, endpointFolder, volumes, encryption: { privateKey } }: World,
   expected: Omit<Expectation, 'manifests'>,
 ): Promise<
-  Pick<RoundReport, 'verdict' | 'openUploads' | 'unfinishedFiles'> & { readonly found: PlainlyFound }
+  Pick<RoundReport, 'verdict' | 'openUploads' | 'unfinishedFiles' | 'encrypted'> & {
+    readonly found: PlainlyFound
+  }
 > {
   const manifests = new Map<string, string>()
   const checker = new Checker({ ...expected, manifests })
-  const visit = (copy: Parameters<Checker['visit']>[0]): Promise<void> => checker.visit(copy)
+  const decryptor = new Decryptor(readPrivateKeys('private key', privateKey))
+  let encrypted = 0
+  const visit = async (copy: Copy): Promise<void> => {
+    if (isSealed(copy)) encrypted++
+    await checker.visit(await openCopy(copy, decryptor))
+  }
   const client = plainClient(s3)
   try {
     const bucket = await visitBucket(client, s3.bucket, 'results', visit)
@@ -89,7 +99,7 @@ export async function checkRemains(
     const verdict = checker.conclude()
     verdict.corrupt.push(...problems)
     const openUploads = await countOpenUploads(client, s3.bucket)
-    return { verdict, openUploads, unfinishedFiles, found: checker.found }
+    return { verdict, openUploads, unfinishedFiles, encrypted, found: checker.found }
   } finally {
     client.destroy()
   }

@@ -5,8 +5,14 @@ export interface RoundReport {
   readonly seed: number
   readonly s3: 'local' | 'rgw'
   readonly seconds: number
+  /** Operations that were done with; those of workers that were lost were done once more. */
   readonly operations: number
+  /** Calls of a persister. */
+  readonly calls: number
+  /** Those that had an effect, by kind. */
   readonly faults: Readonly<Record<string, number>>
+  /** How often each was tried. */
+  readonly planned: Readonly<Record<string, number>>
   readonly workers: number
   /** How often a worker whose sandbox was lost began again in another. */
   readonly begunAgain: number
@@ -15,6 +21,8 @@ export interface RoundReport {
   readonly leaked: readonly string[]
   readonly openUploads: number
   readonly unfinishedFiles: number
+  /** Copies that are encrypted. */
+  readonly encrypted: number
   /** What conductors complained of, by kind; each was dealt with, or the round would not have ended. */
   readonly problems: Readonly<Record<string, number>>
   /** Those of them that another attempt does not solve. */
@@ -57,17 +65,17 @@ export function formatRound(report: RoundReport): string {
   const total = Object.values(faults).reduce((sum, count) => sum + count, 0)
   const lines = [
     `seed ${report.seed}, S3 ${report.s3}, ${report.seconds.toFixed(0)} s`,
-    `operations            ${report.operations} in ${report.workers} workers, begun again ${report.begunAgain} times`,
-    `faults                ${total}`,
-    ...Object.entries(faults)
+    `operations            ${report.operations} in ${report.calls} calls and ${report.workers} workers, begun again ${report.begunAgain} times`,
+    `faults                ${total} that had an effect`,
+    ...Object.entries(report.planned)
       .sort(([a], [b]) => a.localeCompare(b))
-      .map(([kind, count]) => `  ${kind.padEnd(20)}${count}`),
+      .map(([kind, count]) => `  ${kind.padEnd(20)}${faults[kind] ?? 0} of ${count}`),
     `acknowledged          ${verdict.acknowledged}`,
     ...judgedOf(report).flatMap(([name, list]) => counted(name, list)),
     `uploads left open     ${report.openUploads}`,
     `gone with their sandbox, acknowledged locally only: ${verdict.goneWithSandbox}`,
     `given up by force, as the receipt says: ${verdict.givenUp}`,
-    `whole but never acknowledged: ${verdict.unacknowledged}; unfinished files: ${report.unfinishedFiles}`,
+    `whole but never acknowledged: ${verdict.unacknowledged}; unfinished files: ${report.unfinishedFiles}; encrypted: ${report.encrypted}`,
     ...Object.entries(report.problems).map(([what, count]) => `  ${count} × ${what}`),
     ...report.notDone.map((line) => `not tried: ${line}`),
   ]

@@ -16,6 +16,9 @@ import type { RoundReport } from './report.js'
 import { type Task, TaskBook } from './task-book.js'
 import { startWorld, type World } from './world.js'
 
+/** What may be left out of a round: moves of the adversary, and workers that print what is no UTF-8. */
+export type Omission = Action | 'binary output'
+
 /** What a round is to do. */
 export interface RoundOptions {
   readonly seed: number
@@ -31,8 +34,7 @@ export interface RoundOptions {
   readonly crashOnly: boolean
   /** No worker is started after so long; undefined means that all operations are done however long that takes. */
   readonly limitMs: number | undefined
-  /** Moves of the adversary that are left out. */
-  readonly without: readonly Action[]
+  readonly without: readonly Omission[]
   readonly log: (line: string) => void
 }
 
@@ -92,7 +94,7 @@ class Round {
     this.#book = book
     this.#meddler = new Meddler(options, world, book)
     const { seed, operations } = options
-    const without = new Map<Action, string>(options.without.map((action) => [action, 'left out']))
+    const without = new Map<Omission, string>(options.without.map((what) => [what, 'left out']))
     if (world.s3.freeze === undefined)
       without.set('freeze S3', 'Ceph keeps its daemons behind a guard that takes no signals')
     if (world.noSmallDisks !== undefined) without.set('fill disk', world.noSmallDisks)
@@ -130,7 +132,7 @@ class Round {
     const readBack = await readBackAll(this.#world)
     for (const leak of await findLeaks(this.#world)) leaked.add(leak)
     const { outcomes } = this.#world.ledger
-    const { verdict, openUploads, unfinishedFiles, found } = await checkRemains(this.#world, {
+    const { verdict, openUploads, unfinishedFiles, encrypted, found } = await checkRemains(this.#world, {
       seed,
       outcomes,
       receipts,
@@ -142,19 +144,23 @@ class Round {
     verdict.contradictions.push(...unrecovered, ...compareReadings(readBack, found))
     const persisters = countPersisterFaults(seed, outcomes)
     const faults = { ...this.#adversary.faults, ...this.#world.connectionFaults, ...persisters.felt }
-    const planned = { ...this.#world.plannedConnectionFaults, ...persisters.planned }
-    const unfelt = this.#isWhole ? [...this.#adversary.owed, ...findUnfelt(planned, faults)] : []
+    const byChance = { ...this.#world.plannedConnectionFaults, ...persisters.planned }
+    const unfelt = this.#isWhole ? [...this.#adversary.owed, ...findUnfelt(byChance, faults)] : []
+    const planned = { ...this.#adversary.planned, ...byChance }
     return {
       seed,
       s3,
-      operations: outcomes.length,
+      operations: this.#world.ledger.done.size,
+      calls: outcomes.length,
       faults,
+      planned,
       workers: this.#workers,
       begunAgain,
       verdict,
       leaked: [...leaked],
       openUploads,
       unfinishedFiles,
+      encrypted,
       problems,
       wrongOutputs,
       unexpected,
@@ -165,11 +171,17 @@ class Round {
   }
 
   #startConductor(): Promise<ConductorProcess> {
-    const { env, conductorOptions } = this.#world
+    const {
+      env,
+      conductorOptions,
+      encryption: { publicKey, privateKey },
+    } = this.#world
+    const encrypts = new Dice(this.#options.seed, 'encrypts', this.#replaced).chance(0.4)
+    const encryption = { privateKeys: [privateKey], ...(encrypts ? { publicKey } : {}) }
     return ConductorProcess.start(
       join(this.#options.programs, 'conductor-main.mjs'),
       env,
-      conductorOptions,
+      { ...conductorOptions, encryption },
       (event) => this.#hear(event),
     )
   }
@@ -240,7 +252,9 @@ class Round {
 
   async #order(): Promise<void> {
     const { seed, crashOnly } = this.#options
-    const plan = planWorker(seed, this.#workers++)
+    const planned = planWorker(seed, this.#workers++)
+    const printsBinary = planned.printsBinary && !this.#options.without.includes('binary output')
+    const plan = { ...planned, printsBinary }
     const operations = this.#book.open.splice(0, this.#share(plan))
     const taskId = taskIdOf(seed, plan.index)
     const order: WorkerOrder = {

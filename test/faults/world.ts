@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { type ConnectionOpts, Sandbox, Volume } from 'e2b'
+import { type EncryptionKeys, generateEncryptionKeys } from '../../src/index.js'
 import { type ConnectionFault, startTcpProxy, type TcpProxy } from '../support/proxy.js'
 import { Cleanup } from './cleanup.js'
 import { Ledger } from './ledger.js'
@@ -32,7 +33,8 @@ export interface World extends AsyncDisposable {
   readonly endpoint: Service
   readonly endpointFolder: string
   readonly endpointProxy: TcpProxy
-  /** Options of a conductor, as JSON can hold them. */
+  readonly encryption: EncryptionKeys
+  /** Options of a conductor, as JSON can hold them; it can read what is encrypted, and its workers encrypt nothing. */
   readonly conductorOptions: Readonly<Record<string, unknown>>
   /** Faults of connections that were felt, by kind. */
   readonly connectionFaults: Record<string, number>
@@ -114,6 +116,7 @@ export async function startWorld(programs: string, seed: number, s3Kind: 'local'
     const e2bProxy = await proxyTo('e2b', e2bSaid.url)
     const endpointProxy = await proxyTo('http', endpointUrl)
 
+    const encryption = generateEncryptionKeys()
     const volumes = new Map<string, string>()
     let noSmallDisks: string | undefined =
       process.getuid?.() === 0 ? undefined : 'only root may mount small disks'
@@ -132,6 +135,7 @@ export async function startWorld(programs: string, seed: number, s3Kind: 'local'
       endpoint,
       endpointFolder,
       endpointProxy,
+      encryption,
       conductorOptions: {
         id: mark,
         env: through(e2bSaid.env, e2bSaid.url, e2bProxy),
@@ -144,6 +148,7 @@ export async function startWorld(programs: string, seed: number, s3Kind: 'local'
         },
         http: { endpoint: `http://127.0.0.1:${endpointProxy.port}`, tokenSecret },
         maxWorkers: 200,
+        encryption: { privateKeys: [encryption.privateKey] },
       },
       connectionFaults,
       plannedConnectionFaults,

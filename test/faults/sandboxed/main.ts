@@ -16,7 +16,7 @@ import {
   UNDECLARED_FOLDER,
   undeclaredBytes,
 } from '../plan.js'
-import { NO_ROOM } from '../refusals.js'
+import { NEEDS_NODE, NO_ROOM } from '../refusals.js'
 import type { CallEnd, PersistCall, RunningCall } from './call.js'
 import { ModuleProcess } from './module-call.js'
 import { serveModuleCalls } from './module-process.js'
@@ -45,7 +45,7 @@ async function work(order: WorkerOrder): Promise<void> {
   mkdirSync(FOLDER, { recursive: true })
   for (const [i, number] of order.operations.entries()) {
     if (order.holds && i === order.operations.length >> 1) await untilLetGo(reportUrl)
-    const operation = planOperation(seed, number)
+    let operation = planOperation(seed, number)
     const startedMs = performance.now()
     for (let attempt = 0, withoutRoom = 0; performance.now() - startedMs < PATIENCE_MS; attempt++) {
       const { end, fault } = await attemptOnce(order, modules, operation, attempt, life)
@@ -58,6 +58,7 @@ async function work(order: WorkerOrder): Promise<void> {
       if (status === 'acknowledged') break
       if (end.status === 'refused' && NO_ROOM.test(end.said) && ++withoutRoom === MAX_ATTEMPTS_WITHOUT_ROOM)
         break
+      if (end.status === 'refused' && NEEDS_NODE.test(end.said)) operation = { ...operation, via: 'node' }
       // A tier that is down for a moment may be up at the next.
       if (status === 'refused') await delay(200)
     }

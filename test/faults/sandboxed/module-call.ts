@@ -4,6 +4,8 @@ import type { CallEnd, PersistCall, RunningCall } from './call.js'
 /** A process that stores many results through the module, until it is killed. */
 export class ModuleProcess {
   #child: ChildProcess | undefined
+  /** Of the child. */
+  #gone: Promise<void> = Promise.resolve()
 
   /** Starts a process if there is none. */
   call(call: PersistCall): RunningCall {
@@ -25,11 +27,7 @@ export class ModuleProcess {
       // It is gone then, which `exit` tells.
       if (error !== null) return
     })
-    const gone = new Promise<void>((done) => {
-      if (child.exitCode !== null || child.signalCode !== null) done()
-      else child.once('exit', () => done())
-    })
-    return { pid: child.pid ?? 0, end, gone }
+    return { pid: child.pid ?? 0, end, gone: this.#gone }
   }
 
   end(): void {
@@ -39,8 +37,11 @@ export class ModuleProcess {
   #start(): ChildProcess {
     const child = fork(process.argv[1] ?? '', ['module'], { detached: true, serialization: 'advanced' })
     // A kill may hit it when it has just answered: whoever calls next must not wait for an exit that was long ago.
-    child.once('exit', () => {
-      if (this.#child === child) this.#child = undefined
+    this.#gone = new Promise((done) => {
+      child.once('exit', () => {
+        if (this.#child === child) this.#child = undefined
+        done()
+      })
     })
     return child
   }

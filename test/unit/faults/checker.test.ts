@@ -1,10 +1,23 @@
 import { createHash } from 'node:crypto'
+import { buffer } from 'node:stream/consumers'
+import { gzipSync } from 'node:zlib'
+import { pack } from 'tar-stream'
 import { expect, it } from 'vitest'
 import { Checker, type Verdict } from '../../faults/checker.js'
 import { knownBytes } from '../../faults/content.js'
 import type { Copy } from '../../faults/copies.js'
-import type { Outcome } from '../../faults/messages.js'
-import { contentLabel, lifeOf, metadataOf, planOperation } from '../../faults/plan.js'
+import type { LabReceipt, Outcome } from '../../faults/messages.js'
+import {
+  contentLabel,
+  lifeOf,
+  metadataOf,
+  planOperation,
+  planWorker,
+  taskIdOf,
+  UNDECLARED_FILE,
+  undeclaredBytes,
+  type WorkerKind,
+} from '../../faults/plan.js'
 
 const SEED = 1
 /** Two operations that store some bytes as they are. */
@@ -12,7 +25,11 @@ const [FIRST = 0, SECOND = 0] = Array.from({ length: 100 }, (_, i) => i).filter(
   const { shape, sizeBytes } = planOperation(SEED, number)
   return shape !== 'directory' && sizeBytes > 10
 })
-const keyOf = (number: number): string => `task/20260101-00000${number % 10}-name`
+const workers = Array.from({ length: 200 }, (_, index) => planWorker(SEED, index))
+const taskOf = (kind: WorkerKind): string =>
+  taskIdOf(SEED, workers.find((plan) => plan.kind === kind && !plan.leavesUndeclared)?.index ?? -1)
+const TASK = taskOf('grant')
+const keyOf = (number: number): string => `${TASK}/20260101-00000${number % 10}-name`
 const digest = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 function copyOf(number: number, changes: Partial<Copy> = {}): Copy {
@@ -34,7 +51,7 @@ function acknowledged(number: number, tiers: readonly ('s3' | 'http')[] = ['s3']
   const { bytes, key } = copyOf(number)
   const result = { key, sha256: digest(bytes), size: bytes.length, stored: tiers.map((tier) => ({ tier })) }
   return {
-    taskId: 'task',
+    taskId: TASK,
     operation: number,
     attempt: 0,
     via: 'node',
@@ -47,15 +64,22 @@ function acknowledged(number: number, tiers: readonly ('s3' | 'http')[] = ['s3']
 async function judge(
   outcomes: readonly Outcome[],
   copies: readonly Copy[],
-  more: { readonly vanished?: string; readonly manifest?: object; readonly output?: string } = {},
+  more: {
+    readonly vanished?: string
+    readonly manifest?: object
+    readonly output?: string
+    readonly forced?: string
+    readonly receipt?: LabReceipt
+  } = {},
 ): Promise<Record<keyof Verdict, number>> {
   const checker = new Checker({
     seed: SEED,
     outcomes,
-    receipts: new Map(),
-    manifests: new Map(more.manifest === undefined ? [] : [['task', JSON.stringify(more.manifest)]]),
+    receipts: new Map(more.receipt === undefined ? [] : [[TASK, more.receipt]]),
+    manifests: new Map(more.manifest === undefined ? [] : [[TASK, JSON.stringify(more.manifest)]]),
     outputs: new Set(more.output === undefined ? [] : [more.output]),
     vanished: new Set(more.vanished === undefined ? [] : [more.vanished]),
+    forced: new Set(more.forced === undefined ? [] : [more.forced]),
   })
   for (const copy of copies) await checker.visit(copy)
   const entries = Object.entries(checker.conclude()) as [keyof Verdict, string[] | number][]
@@ -71,6 +95,7 @@ const CLEAN = {
   contradictions: 0,
   mistold: 0,
   goneWithSandbox: 0,
+  givenUp: 0,
   unacknowledged: 0,
 }
 
@@ -82,11 +107,70 @@ it('finds nothing wrong where everything is as it was acknowledged', async () =>
 
 it('finds what was lost, and tells it from what went with a sandbox that alone had it', async () => {
   expect(await judge([acknowledged(FIRST)], [])).toMatchObject({ lost: 1 })
-  expect(await judge([acknowledged(FIRST)], [], { vanished: lifeOf('task') })).toMatchObject({ lost: 1 })
+  expect(await judge([acknowledged(FIRST)], [], { vanished: lifeOf(TASK) })).toMatchObject({ lost: 1 })
   expect(await judge([acknowledged(FIRST, [])], [])).toMatchObject({ lost: 1 })
-  const gone = await judge([acknowledged(FIRST, [])], [], { vanished: lifeOf('task') })
+  const gone = await judge([acknowledged(FIRST, [])], [], { vanished: lifeOf(TASK) })
   expect(gone).toEqual({ acknowledged: 1, ...CLEAN, goneWithSandbox: 1 })
-  expect(await judge([], [], { output: lifeOf('task') })).toMatchObject({ lost: 1 })
+  expect(await judge([], [], { output: lifeOf(TASK) })).toMatchObject({ lost: 1 })
+})
+
+it('lets nothing go with a sandbox but what lay in it alone', async () => {
+  for (const [kind, isLost] of [
+    ['grant', 0],
+    ['volume', 1],
+    ['remote', 1],
+    ['keys', 1],
+  ] as const) {
+    const taskId = taskOf(kind)
+    const verdict = await judge([{ ...acknowledged(FIRST, []), taskId }], [], { vanished: lifeOf(taskId) })
+    expect(verdict, kind).toMatchObject({ lost: isLost, goneWithSandbox: 1 - isLost })
+  }
+})
+
+it('takes for given up only what the receipt of a forced end names', async () => {
+  const receipt: LabReceipt = {
+    life: 1,
+    outcome: 'killed',
+    exitCode: null,
+    sealed: false,
+    cause: 'stopped',
+    results: [],
+    undelivered: [{ key: keyOf(FIRST) }],
+    missingOutputs: [],
+    failedOutputs: [],
+  }
+  const outcomes = [acknowledged(FIRST, [])]
+  const forced = lifeOf(TASK)
+  expect(await judge(outcomes, [], { receipt, forced })).toMatchObject({ lost: 0, givenUp: 1 })
+  expect(await judge(outcomes, [], { receipt })).toMatchObject({ lost: 1, givenUp: 0 })
+  const silent = { ...receipt, undelivered: [] }
+  expect(await judge(outcomes, [], { receipt: silent, forced })).toMatchObject({ lost: 1, givenUp: 0 })
+  const remote = [acknowledged(FIRST)]
+  expect(await judge(remote, [], { receipt, forced })).toMatchObject({ lost: 1, givenUp: 0 })
+})
+
+it('finds undeclared outputs that were not kept, or are not as they were left', async () => {
+  const plan = workers.find(({ leavesUndeclared }) => leavesUndeclared)
+  const taskId = taskIdOf(SEED, plan?.index ?? -1)
+  const output = lifeOf(taskId)
+  // Its declared output is not there either.
+  expect(await judge([], [], { output })).toMatchObject({ lost: 2, corrupt: 0 })
+  const kept = async (content: Buffer): Promise<Copy> => {
+    const archive = pack()
+    archive.entry({ name: `left/${UNDECLARED_FILE}` }, content)
+    archive.finalize()
+    const bytes = gzipSync(await buffer(archive))
+    return copyOf(FIRST, {
+      key: `${taskId}/20260101-000000-undeclared-outputs.tar.gz`,
+      bytes,
+      claimedSha256: digest(bytes),
+      metadata: {},
+    })
+  }
+  const bytes = undeclaredBytes(SEED, taskId)
+  expect(await judge([], [await kept(bytes)], { output })).toMatchObject({ lost: 1, corrupt: 0 })
+  const short = await kept(bytes.subarray(1))
+  expect(await judge([], [short], { output })).toMatchObject({ corrupt: 1 })
 })
 
 it('finds bytes and metadata that are not what was handed over', async () => {
@@ -122,7 +206,7 @@ it('finds what was said of a place and is not so', async () => {
     lost: 0,
     contradictions: 1,
   })
-  const manifest = { results: [{ key: 'task/20260101-000000-other', sha256: '' }] }
+  const manifest = { results: [{ key: `${TASK}/20260101-000000-other`, sha256: '' }] }
   expect(await judge([], [], { manifest })).toMatchObject({ contradictions: 1 })
 })
 
@@ -148,7 +232,7 @@ it('finds what a manifest says of the wrong sandbox, of none, twice, or not', as
   // Nor may another be told to have left it where nothing is told of its own sandbox.
   expect(await mistold([[2, [key]]])).toBe(1)
   expect(await mistold([[1, [key]]], '')).toBe(0)
-  const certificates = [1, 2].map((n) => `task/20260101-00000${n}-death-certificate.json`)
+  const certificates = [1, 2].map((n) => `${TASK}/20260101-00000${n}-death-certificate.json`)
   expect(await mistold([[1, [key, ...certificates]]])).toBe(1)
   expect(
     await mistold(
