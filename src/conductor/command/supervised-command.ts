@@ -48,10 +48,15 @@ export interface CommandSpec {
 export interface RunResult {
   /** Numbers the worker's commands from 1. */
   readonly runId: string
-  /** Null when a signal ended it. */
+  /** Null when a signal ended it, and when its end was not recorded. */
   readonly exitCode: number | null
   /** For example `SIGKILL`; null when it exited by itself, or, without an exit code, when nobody saw which. */
   readonly signal: string | null
+  /**
+   * Status with which what watches the command ended without a record of the command's own end, where that was seen: it may
+   * not have begun the command at all, or had no room to write.
+   */
+  readonly supervisorStatus?: number | undefined
   /** What it printed; of more than 16 Mi characters the first and the last half as many, with a line between that says so. */
   readonly stdout: string
   readonly stderr: string
@@ -242,22 +247,19 @@ export class SupervisedCommand {
     return `${workerFolder(localDir, taskId)}/${WORKER_FILES.runs}/${runId}/${name}`
   }
 
-  /** A shell's status above 128 may be a signal or the command's own word for it; the exit record knows. */
-  async #complete(exitCode: number): Promise<RunResult> {
+  /** Only the exit record knows the command's own end; a status may as well be that of whatever was to start or to watch it. */
+  async #complete(status: number): Promise<RunResult> {
     const { runId } = this
     const printed = { stdout: this.#printed.stdout.text, stderr: this.#printed.stderr.text }
-    if (exitCode >= 0 && exitCode <= 128) return { runId, exitCode, signal: null, ...printed }
-    const path = this.#path(RUN_FILES.exit)
+    const { signal } = this.#left
     try {
-      const record = parseExitRecord((await readLimited(await this.#sandbox.openFile(path))) ?? '')
+      const file = await this.#sandbox.openFile(this.#path(RUN_FILES.exit), { signal })
+      const record = parseExitRecord((await readLimited(file)) ?? '')
       return { runId, exitCode: record.code, signal: record.signal, ...printed }
     } catch (error) {
       if (!isConductorError(error) || (error.code !== 'NOT_FOUND' && error.code !== 'PROTOCOL')) throw error
-      // The supervisor itself was killed before it could write; by which signal, nobody knows.
-      if (exitCode === UNSEEN.exitCode) return { runId, exitCode: null, signal: null, ...printed }
-      throw new ConductorError('COMMAND_FAILED', `the command's end was not recorded (status ${exitCode})`, {
-        cause: error,
-      })
+      const unrecorded = status === UNSEEN.exitCode ? {} : { supervisorStatus: status }
+      return { runId, exitCode: null, signal: null, ...unrecorded, ...printed }
     }
   }
 }
