@@ -14,7 +14,7 @@ export type { RetryOptions, SpawnOptions } from './conductor/spawn/spawn-options
 export type { Worker } from './conductor/worker/worker.js'
 export type { WorkerEvents, WorkerRetry } from './conductor/worker/worker-events.js'
 export type { WorkerState } from './conductor/worker/worker-life.js'
-export type { RunOptions, TerminateOptions } from './conductor/worker/worker-options.js'
+export type { OutputOffsets, RunOptions, TerminateOptions } from './conductor/worker/worker-options.js'
 export { type EncryptionKeys, encryptionPublicKey, generateEncryptionKeys } from './encryption/keys.js'
 export { ConductorError, type ErrorCode, isConductorError } from './errors.js'
 export { type CostEstimate, type CostOptions, estimateCost, type StoragePrices } from './estimate-cost.js'

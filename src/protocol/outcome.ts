@@ -15,6 +15,7 @@ export interface ExitStatus {
  * stopped it. `sandbox_timeout`: nobody extended the sandbox's life. `sandbox_vanished`: the sandbox went away early.
  * `out_of_memory`: the kernel killed for memory in it. `disk_full`: nothing could be written any more. `signal`: a signal from
  * inside the sandbox. `supervisor_killed`: what watched the command was killed with it, and nobody saw its end.
+ * `supervisor_failed`: what was to watch the command could not start it, or could not write down how it ended.
  * `unknown`: the sandbox is gone, and whoever saw how is gone too or could not write it down.
  */
 export type DeathCause =
@@ -26,4 +27,5 @@ export type DeathCause =
   | 'disk_full'
   | 'signal'
   | 'supervisor_killed'
+  | 'supervisor_failed'
   | 'unknown'

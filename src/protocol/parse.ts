@@ -117,6 +117,7 @@ const deathCause = z.enum([
   'disk_full',
   'signal',
   'supervisor_killed',
+  'supervisor_failed',
   'unknown',
 ] satisfies DeathCause[])
 const exitStatus = z.object({ code: z.number().int().nullable(), signal: z.string().nullable() })

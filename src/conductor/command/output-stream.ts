@@ -1,39 +1,164 @@
-/** One stream of a command: what of it has come here so far. */
+const REPLACEMENT = '\uFFFD'
+/** Of what is looked through at once, a byte at a time at most once. */
+const LOOK_BYTES = 64 << 10
+
+/**
+ * One stream of a command: what of it has come here so far. Text that somebody else decoded tells how many bytes it was only
+ * up to the first replacement character: that stands for one byte to three. `settle()` then asks the log.
+ */
 export class OutputStream {
-  #text = ''
-  #bytes: number
+  /** To here, every byte is accounted for. */
+  #exactBytes: number
+  /** Told beyond that, in UTF-16 units, and the least number of bytes that it can have been. */
+  #unsureChars = 0
+  #unsureLeastBytes = 0
+  /** A replacement character by itself may be all that the SDK has of a character that a broken connection cut. */
+  #held = ''
+  #isPastMark = false
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true })
   readonly #emit: (text: string) => void
 
   constructor(fromByte: number, emit: (text: string) => void) {
-    this.#bytes = fromByte
+    this.#exactBytes = fromByte
     this.#emit = emit
   }
 
-  /** All that came, decoded. */
-  get text(): string {
-    return this.#text
-  }
-
-  /** How far it was read, in bytes from the start of the command's output. */
+  /** How far it was read, in bytes from the start of the command's output; the least that it can be before it is settled. */
   get offset(): number {
-    return this.#bytes
+    return this.#exactBytes + this.#unsureLeastBytes
   }
 
-  /** Takes text that somebody else decoded. */
+  /** Takes text that the SDK decoded; its first character is not the command's, see {@link STREAM_MARK}. */
   readonly takeText = (text: string): void => {
-    this.#bytes += Buffer.byteLength(text)
-    this.#pass(text)
+    let own = text
+    if (!this.#isPastMark) {
+      this.#isPastMark = true
+      own = text.slice(STREAM_MARK.length)
+    }
+    const isDoubtful = own === REPLACEMENT
+    this.#passText(isDoubtful ? this.#held : this.#held + own)
+    this.#held = isDoubtful ? own : ''
   }
 
+  /** Bytes of the command's output, from `offset` on. */
   readonly takeBytes = (bytes: Uint8Array): void => {
-    this.#bytes += bytes.length
+    this.#exactBytes += bytes.length
     this.#pass(this.#decoder.decode(bytes, { stream: true }))
   }
 
-  #pass(text: string): void {
-    if (text === '') return
-    this.#text += text
-    this.#emit(text)
+  /** So many bytes were not kept. */
+  readonly takeGap = (bytes: number): void => {
+    this.#exactBytes += bytes
+    this.#pass(`\n[persist-result: ${bytes} bytes left out]\n`)
   }
+
+  /** The connection over which text came saw the end of the output. */
+  endText(): void {
+    const held = this.#held
+    this.#held = ''
+    this.#passText(held)
+  }
+
+  /**
+   * The connection broke: finds in the log how many bytes the text was.
+   *
+   * @param openLog the log from its first byte on, asked for only where it is needed
+   * @param limitBytes how much of the log is sure to be the command's output without a gap
+   */
+  async settle(openLog: () => Promise<AsyncIterable<Uint8Array>>, limitBytes: number): Promise<void> {
+    // What it stands for is told whole by the log.
+    this.#held = ''
+    if (this.#unsureChars === 0) return
+    const room = Math.max(0, limitBytes - this.#exactBytes)
+    const log = room === 0 ? [] : take(await openLog(), this.#exactBytes, room)
+    const { bytes, chars, leastBytes } = await findChars(log, this.#unsureChars)
+    // Beyond what the log can tell, a replacement character counts as one byte: nothing is left out.
+    const rest = chars === this.#unsureChars ? 0 : Math.max(0, this.#unsureLeastBytes - leastBytes)
+    this.#exactBytes += bytes + rest
+    this.#unsureChars = 0
+    this.#unsureLeastBytes = 0
+  }
+
+  #passText(text: string): void {
+    const sure = this.#unsureChars > 0 ? 0 : text.indexOf(REPLACEMENT)
+    if (sure === -1) this.#exactBytes += Buffer.byteLength(text)
+    else {
+      this.#exactBytes += Buffer.byteLength(text.slice(0, sure))
+      this.#unsureChars += text.length - sure
+      this.#unsureLeastBytes += leastBytesOf(text.slice(sure))
+    }
+    this.#pass(text)
+  }
+
+  #pass(text: string): void {
+    if (text !== '') this.#emit(text)
+  }
+}
+
+/** Printed to each stream before the command's own output: the SDK's decoder takes a byte order mark away where it comes first. */
+export const STREAM_MARK = '\n'
+
+function leastBytesOf(text: string): number {
+  return Buffer.byteLength(text) - 2 * (text.split(REPLACEMENT).length - 1)
+}
+
+/** So many bytes at most, after the first few. */
+async function* take(
+  log: AsyncIterable<Uint8Array>,
+  skipBytes: number,
+  maxBytes: number,
+): AsyncGenerator<Uint8Array> {
+  let toSkip = skipBytes
+  let left = maxBytes
+  for await (const chunk of log) {
+    const part = chunk.subarray(Math.min(toSkip, chunk.length))
+    toSkip -= chunk.length - part.length
+    for (let at = 0; at < part.length && left > 0; ) {
+      const piece = part.subarray(at, at + Math.min(LOOK_BYTES, left))
+      yield piece
+      at += piece.length
+      left -= piece.length
+    }
+    if (left === 0) return
+  }
+}
+
+/** How many bytes make so many UTF-16 units of text, decoded as the SDK does; all of them where they are too few. */
+async function findChars(
+  log: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  wanted: number,
+): Promise<{ readonly bytes: number; readonly chars: number; readonly leastBytes: number }> {
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
+  let bytes = 0
+  let chars = 0
+  let leastBytes = 0
+  let begun: Uint8Array = new Uint8Array()
+  for await (const piece of log) {
+    const text = decoder.decode(piece, { stream: true })
+    if (chars + text.length >= wanted) {
+      const bytewise = new TextDecoder('utf-8', { ignoreBOM: true })
+      bytewise.decode(begun, { stream: true })
+      let at = 0
+      while (chars < wanted) {
+        chars += bytewise.decode(piece.subarray(at, at + 1), { stream: true }).length
+        at++
+      }
+      const open = unfinished(Buffer.concat([begun, piece.subarray(0, at)]))
+      return { bytes: bytes + at - open.length, chars, leastBytes }
+    }
+    bytes += piece.length
+    chars += text.length
+    leastBytes += leastBytesOf(text)
+    begun = unfinished(Buffer.concat([begun, piece.subarray(-3)]))
+  }
+  return { bytes: bytes - begun.length, chars, leastBytes }
+}
+
+/** The bytes at the end that a decoder keeps back: a character that has begun. */
+function unfinished(bytes: Uint8Array): Uint8Array {
+  for (let length = Math.min(3, bytes.length); length > 0; length--) {
+    const end = bytes.subarray(bytes.length - length)
+    if (new TextDecoder('utf-8', { ignoreBOM: true }).decode(end, { stream: true }) === '') return end
+  }
+  return new Uint8Array()
 }

@@ -26,6 +26,8 @@ export interface Deceased {
   readonly localDir: string
   readonly runId: string
   readonly cwd: string
+  /** With which its supervisor ended, where that was seen and no end of the command was recorded. */
+  readonly supervisorStatus?: number | undefined
   /** The last of its standard error. */
   readonly stderrTail: string
 }
@@ -37,23 +39,28 @@ export async function examineEnd(
   deceased: Deceased,
 ): Promise<PostMortem | undefined> {
   const { outcome, exitCode, signal } = exit
-  const status = signal ?? (exitCode === null ? 'an unseen end' : `status ${exitCode}`)
+  const { supervisorStatus } = deceased
+  const status = signal ?? (exitCode === null ? 'an end that was not recorded' : `status ${exitCode}`)
   if (outcome === 'timed_out') return known('deadline', `stopped at its deadline, with ${status}`)
   if (outcome === 'killed') return known('stopped', `stopped by its conductor, with ${status}`)
   const isKilled = signal !== null || exitCode === null || exitCode === KILLED_STATUS
   const saysFull = exitCode !== 0 && /No space left on device|ENOSPC/.test(deceased.stderrTail)
   if (!isKilled && !saysFull) return undefined
   const { memory, disks, heartbeat } = await look(sandbox, deceased)
-  const evidence = [`ended with ${status}`, ...memory, ...disks].slice(0, MAX_EVIDENCE)
+  const supervisor =
+    supervisorStatus === undefined ? [] : [`its supervisor ended with status ${supervisorStatus}`]
+  const evidence = [`ended with ${status}`, ...supervisor, ...memory, ...disks].slice(0, MAX_EVIDENCE)
   const cause = causeOf()
   return { cause, evidence, lastHeartbeatAt: heartbeat }
 
   function causeOf(): DeathCause {
     // The kernel's memory killer sends SIGKILL and nothing else.
-    const bySigkill = isKilled && (signal === null || signal === 'SIGKILL')
+    const watcherMayBe = supervisorStatus === undefined || supervisorStatus === KILLED_STATUS
+    const bySigkill = isKilled && watcherMayBe && (signal === null || signal === 'SIGKILL')
     if (!saysFull && bySigkill && memory.some((line) => /oom_kill [1-9]|[Kk]illed process/.test(line)))
       return 'out_of_memory'
     if (saysFull || disks.some((line) => line.includes(' 100%'))) return 'disk_full'
+    if (supervisorStatus !== undefined) return 'supervisor_failed'
     return signal === null && exitCode === null ? 'supervisor_killed' : 'signal'
   }
 }

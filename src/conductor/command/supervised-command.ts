@@ -8,10 +8,11 @@ import type { RemoteSandbox, RunningCommand } from '../../sandbox/remote-sandbox
 import { readLimited } from '../../sandbox/sandbox-files.js'
 import { untilAborted } from '../../until-aborted.js'
 import { LEASE_MS } from '../lease.js'
-import { followLogs, LOG_LIMIT_BYTES, type LogOffsets } from './follow-log.js'
+import { followLogs, LOG_LIMIT_BYTES, LOG_START_BYTES, type LogOffsets } from './follow-log.js'
 import { inspectWorker } from './inspect.js'
+import { KeptText } from './kept-text.js'
 import { noteKills } from './memory-kills.js'
-import { OutputStream } from './output-stream.js'
+import { OutputStream, STREAM_MARK } from './output-stream.js'
 import { FENCED_STATUS, hasBegun, takeRun } from './run-fence.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
@@ -20,6 +21,8 @@ const RECONNECT_PAUSE_MS = 500
 const MAX_STARTS = 3
 /** What E2B says of a process that a signal ended, and we of one whose end nobody saw. */
 const UNSEEN = { exitCode: -1 } as const
+/** Whoever leaves a command waits no longer to learn how far it was heard. */
+const SETTLE_MS = 5_000
 /** The supervisor's own time to write down an exit after it killed its command. */
 const SUPERVISOR_MARGIN_MS = 5_000
 
@@ -35,6 +38,8 @@ export interface CommandSpec {
   readonly outputs: readonly string[]
   /** Between SIGTERM and SIGKILL when it is stopped. */
   readonly graceMs: number
+  /** Whether anybody is given its output with its end; else only `onStdout` and `onStderr` are. */
+  readonly keepsOutput: boolean
   readonly onStdout: (text: string) => void
   readonly onStderr: (text: string) => void
 }
@@ -43,11 +48,16 @@ export interface CommandSpec {
 export interface RunResult {
   /** Numbers the worker's commands from 1. */
   readonly runId: string
-  /** Null when a signal ended it. */
+  /** Null when a signal ended it, and when its end was not recorded. */
   readonly exitCode: number | null
   /** For example `SIGKILL`; null when it exited by itself, or, without an exit code, when nobody saw which. */
   readonly signal: string | null
-  /** All it printed; kept in memory. */
+  /**
+   * Status with which what watches the command ended without a record of the command's own end, where that was seen: it may
+   * not have begun the command at all, or had no room to write.
+   */
+  readonly supervisorStatus?: number | undefined
+  /** What it printed; of more than 16 Mi characters the first and the last half as many, with a line between that says so. */
   readonly stdout: string
   readonly stderr: string
 }
@@ -61,6 +71,7 @@ export class SupervisedCommand {
   readonly #spec: CommandSpec
   readonly #stdout: OutputStream
   readonly #stderr: OutputStream
+  readonly #printed: Printed['kept']
   readonly #pid: number | undefined
   readonly #left = new AbortController()
   readonly #running: RunningCommand | undefined
@@ -69,15 +80,16 @@ export class SupervisedCommand {
     sandbox: RemoteSandbox,
     spec: CommandSpec,
     pid: number | undefined,
-    streams: { readonly stdout: OutputStream; readonly stderr: OutputStream },
+    { stdout, stderr, kept }: Printed,
     running?: RunningCommand,
   ) {
     this.runId = spec.runId
     this.#sandbox = sandbox
     this.#spec = spec
     this.#pid = pid
-    this.#stdout = streams.stdout
-    this.#stderr = streams.stderr
+    this.#stdout = stdout
+    this.#stderr = stderr
+    this.#printed = kept
     this.#running = running
     this.ended = this.#follow(running)
     // Whoever awaits it hears of a failure; nobody may be awaiting it yet.
@@ -90,7 +102,7 @@ export class SupervisedCommand {
     spec: CommandSpec,
     options: CallOptions = {},
   ): Promise<SupervisedCommand> {
-    const streams = { stdout: new OutputStream(0, spec.onStdout), stderr: new OutputStream(0, spec.onStderr) }
+    const streams = listen(spec, { stdout: 0, stderr: 0 })
     for (let attempt = 1; ; attempt++) {
       try {
         const running = await sandbox.start(commandLine(spec), {
@@ -116,10 +128,7 @@ export class SupervisedCommand {
     pid: number | undefined,
     from: LogOffsets = { stdout: 0, stderr: 0 },
   ): SupervisedCommand {
-    return new SupervisedCommand(sandbox, spec, pid, {
-      stdout: new OutputStream(from.stdout, spec.onStdout),
-      stderr: new OutputStream(from.stderr, spec.onStderr),
-    })
+    return new SupervisedCommand(sandbox, spec, pid, listen(spec, from))
   }
 
   /** Asks the command to end, kills it after its grace, and resolves when it has ended; given up before, it may end yet. */
@@ -151,6 +160,18 @@ export class SupervisedCommand {
     await this.#running?.disconnect()
   }
 
+  /** How far its output was told; of what was left before its end. Where its sandbox cannot be asked, the least that it can be. */
+  async offsets(): Promise<LogOffsets> {
+    const limit = AbortSignal.timeout(SETTLE_MS)
+    try {
+      await this.#settle({ signal: limit })
+    } catch (error) {
+      if (!isConductorError(error) && !limit.aborted) throw error
+      // Told twice is better than never, and whoever leaves a worker may do so because its sandbox is out of reach.
+    }
+    return { stdout: this.#stdout.offset, stderr: this.#stderr.offset }
+  }
+
   /** Stops the command when its caller gives it up. */
   stopOnAbort(signal: AbortSignal): void {
     const stop = (): void => {
@@ -169,7 +190,11 @@ export class SupervisedCommand {
     let isFenced = false
     for (let attempt = 0; ; attempt++) {
       try {
-        if (attempt === 0 && running !== undefined) exitCode = (await running.wait()).exitCode
+        if (attempt === 0 && running !== undefined) {
+          exitCode = (await running.wait()).exitCode
+          this.#stdout.endText()
+          this.#stderr.endText()
+        }
         // An earlier request of this very command has come through after all, or another conductor was about to finish the worker.
         if (exitCode === FENCED_STATUS) {
           isFenced = true
@@ -202,34 +227,60 @@ export class SupervisedCommand {
 
   async #readLogs(): Promise<void> {
     const { taskId, runId, localDir } = this.#spec
-    await followLogs(this.#sandbox, {
-      taskId,
-      runId,
-      localDir,
-      from: { stdout: this.#stdout.offset, stderr: this.#stderr.offset },
-      onStdout: this.#stdout.takeBytes,
-      onStderr: this.#stderr.takeBytes,
-      signal: this.#left.signal,
-    })
+    const [stdout, stderr] = [this.#stdout, this.#stderr]
+    const { signal } = this.#left
+    await this.#settle({ signal })
+    await followLogs(this.#sandbox, { taskId, runId, localDir, stdout, stderr, signal })
   }
 
-  /** A shell's status above 128 may be a signal or the command's own word for it; the exit record knows. */
-  async #complete(exitCode: number): Promise<RunResult> {
+  async #settle(options: CallOptions): Promise<void> {
+    for (const [stream, name] of [
+      [this.#stdout, RUN_FILES.stdout],
+      [this.#stderr, RUN_FILES.stderr],
+    ] as const) {
+      await stream.settle(() => this.#sandbox.openFile(this.#path(name), options), LOG_START_BYTES)
+    }
+  }
+
+  #path(name: string): string {
+    const { taskId, runId, localDir } = this.#spec
+    return `${workerFolder(localDir, taskId)}/${WORKER_FILES.runs}/${runId}/${name}`
+  }
+
+  /** Only the exit record knows the command's own end; a status may as well be that of whatever was to start or to watch it. */
+  async #complete(status: number): Promise<RunResult> {
     const { runId } = this
-    const printed = { stdout: this.#stdout.text, stderr: this.#stderr.text }
-    if (exitCode >= 0 && exitCode <= 128) return { runId, exitCode, signal: null, ...printed }
-    const path = `${workerFolder(this.#spec.localDir, this.#spec.taskId)}/${WORKER_FILES.runs}/${runId}/${RUN_FILES.exit}`
+    const printed = { stdout: this.#printed.stdout.text, stderr: this.#printed.stderr.text }
+    const { signal } = this.#left
     try {
-      const record = parseExitRecord((await readLimited(await this.#sandbox.openFile(path))) ?? '')
+      const file = await this.#sandbox.openFile(this.#path(RUN_FILES.exit), { signal })
+      const record = parseExitRecord((await readLimited(file)) ?? '')
       return { runId, exitCode: record.code, signal: record.signal, ...printed }
     } catch (error) {
       if (!isConductorError(error) || (error.code !== 'NOT_FOUND' && error.code !== 'PROTOCOL')) throw error
-      // The supervisor itself was killed before it could write; by which signal, nobody knows.
-      if (exitCode === UNSEEN.exitCode) return { runId, exitCode: null, signal: null, ...printed }
-      throw new ConductorError('COMMAND_FAILED', `the command's end was not recorded (status ${exitCode})`, {
-        cause: error,
-      })
+      const unrecorded = status === UNSEEN.exitCode ? {} : { supervisorStatus: status }
+      return { runId, exitCode: null, signal: null, ...unrecorded, ...printed }
     }
+  }
+}
+
+/** What a command prints, on its way to whoever hears it. */
+interface Printed {
+  readonly stdout: OutputStream
+  readonly stderr: OutputStream
+  readonly kept: { readonly stdout: KeptText; readonly stderr: KeptText }
+}
+
+function listen({ keepsOutput, onStdout, onStderr }: CommandSpec, from: LogOffsets): Printed {
+  const kept = { stdout: new KeptText(), stderr: new KeptText() }
+  const both = (keep: KeptText, tell: (text: string) => void) => (text: string) => {
+    if (keepsOutput) keep.add(text)
+    tell(text)
+  }
+  return {
+    stdout: new OutputStream(from.stdout, both(kept.stdout, onStdout)),
+    stderr: new OutputStream(from.stderr, both(kept.stderr, onStderr)),
+    kept,
   }
 }
 
@@ -261,5 +312,6 @@ function commandLine(spec: CommandSpec): string {
   const pid = `${takeRun(spec)}
 { echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}; } 2>/dev/null`
   const before = noteKills(`${run}/${RUN_FILES.before}`)
-  return `${pid}; ${modes}; ${before}; exec ${words.map(quote).join(' ')}`
+  const mark = `printf ${quote(STREAM_MARK)}; printf ${quote(STREAM_MARK)} >&2`
+  return `${pid}; ${modes}; ${before}; ${mark}; exec ${words.map(quote).join(' ')}`
 }

@@ -112,7 +112,7 @@ export class Attempt {
   startCommand(
     runId: string,
     command: string,
-    { signal, ...options }: RunOptions,
+    { signal, ...options }: RunOptions & { readonly keepsOutput: boolean },
     onPrinted: OnPrinted,
   ): Promise<SupervisedCommand> {
     const spec = this.#specOf(runId, command, options, onPrinted)
@@ -128,7 +128,12 @@ export class Attempt {
     from: LogOffsets,
     onPrinted: OnPrinted,
   ): SupervisedCommand {
-    return SupervisedCommand.resume(this.sandbox, this.#specOf(runId, '', {}, onPrinted), pid, from)
+    return SupervisedCommand.resume(
+      this.sandbox,
+      this.#specOf(runId, '', { keepsOutput: false }, onPrinted),
+      pid,
+      from,
+    )
   }
 
   /** Asks the sandbox where the worker stands, waking it if it is paused. */
@@ -204,7 +209,7 @@ export class Attempt {
   #specOf(
     runId: string,
     command: string,
-    { cwd, env, outputs }: RunOptions,
+    { cwd, env, outputs, keepsOutput }: RunOptions & { readonly keepsOutput: boolean },
     onPrinted: OnPrinted,
   ): CommandSpec {
     const { task_id: taskId, cwd: ownCwd, grace_ms: graceMs } = this.#record
@@ -221,6 +226,7 @@ export class Attempt {
       env: env ?? {},
       outputs: outputs ?? [],
       graceMs,
+      keepsOutput,
       onStdout: print('stdout'),
       onStderr: print('stderr'),
     }

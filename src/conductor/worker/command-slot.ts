@@ -2,6 +2,7 @@ import type { CallOptions } from '../../call-options.js'
 import type { ConductorError } from '../../errors.js'
 import type { DeathCause, Outcome } from '../../protocol/outcome.js'
 import { untilAborted } from '../../until-aborted.js'
+import type { LogOffsets } from '../command/follow-log.js'
 import type { Inspection } from '../command/inspect.js'
 import type { RunResult, SupervisedCommand } from '../command/supervised-command.js'
 import type { WorkerExit } from '../end/receipt.js'
@@ -66,11 +67,12 @@ export class CommandSlot {
 
   /** Sees no more of the present command, whatever becomes of it; whoever waits for its end is told the reason, else `CLOSED`. */
   async leave(reason?: ConductorError): Promise<void> {
-    try {
-      await (await this.#command)?.leave(reason)
-    } catch {
-      // It was never started, which whoever started it hears.
-    }
+    await (await this.#started())?.leave(reason)
+  }
+
+  /** How far the output of the present command was told, once it was left or has ended; undefined where none was started. */
+  async offsets(): Promise<LogOffsets | undefined> {
+    return (await this.#started())?.offsets()
   }
 
   /** Resolves once the present command runs, or never will. */
@@ -87,6 +89,15 @@ export class CommandSlot {
     const end = this.#end
     if (end === undefined) return this.#exit
     return untilAborted(end, signal)
+  }
+
+  async #started(): Promise<SupervisedCommand | undefined> {
+    try {
+      return await this.#command
+    } catch {
+      // It was never started, which whoever started it hears.
+      return undefined
+    }
   }
 
   async #watch(command: Promise<SupervisedCommand>, on: SlotEvents): Promise<WorkerExit> {

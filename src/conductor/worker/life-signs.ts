@@ -52,13 +52,14 @@ export class LifeSigns {
   }
 
   /** Finds out why a command ended, if not by itself. */
-  async examine(exit: WorkerExit, { runId }: RunResult): Promise<DeathCause | undefined> {
+  async examine(exit: WorkerExit, { runId, supervisorStatus }: RunResult): Promise<DeathCause | undefined> {
     const { sandbox, record, places } = this.#options
     this.#lastSeenMs = Date.now()
     this.#death = await examineEnd(sandbox, exit, {
       taskId: record.task_id,
       localDir: places.localDir,
       runId,
+      supervisorStatus,
       cwd: record.cwd,
       stderrTail: this.#tail.stderr,
     })

@@ -14,6 +14,12 @@ export interface RunOptions extends CallOptions {
 /** @internal How a command is run, but for its caller's own signal. */
 export type CommandOptions = Omit<RunOptions, 'signal'>
 
+/** How far the output of a worker's last command was told, in bytes from its start; what {@link Conductor.attach} goes on from. */
+export interface OutputOffsets {
+  readonly stdoutOffsetBytes: number
+  readonly stderrOffsetBytes: number
+}
+
 /** Options of {@link Worker.terminate}. */
 export interface TerminateOptions extends CallOptions {
   /** Goes on although results would be destroyed; the receipt lists them. @default false */

@@ -26,6 +26,7 @@ import { WorkerLife, type WorkerState } from './worker-life.js'
 import {
   type CommandOptions,
   extendSchema,
+  type OutputOffsets,
   type RunOptions,
   runOptionsSchema,
   type TerminateOptions,
@@ -137,6 +138,14 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   /** Starts one shell command, as `run()` does, and resolves once it runs; `wait()` awaits its end. */
   async start(command: string, options: RunOptions = {}): Promise<{ readonly ended: Promise<RunResult> }> {
+    return this.#start(command, options, { keepsOutput: true })
+  }
+
+  async #start(
+    command: string,
+    options: RunOptions,
+    { keepsOutput }: { readonly keepsOutput: boolean },
+  ): Promise<{ readonly ended: Promise<RunResult> }> {
     const { signal, ...rest } = checkOptions('run', runOptionsSchema, options)
     if (typeof command !== 'string' || command.trim() === '') {
       throw new ConductorError('INVALID_OPTION', 'run: command must be a non-empty string')
@@ -144,7 +153,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.#life.assertMayStart()
     this.#attempts.stop()
     this.#slot.forgetStop()
-    const starting = this.#begin(command, rest, { signal })
+    const starting = this.#begin(command, rest, { signal, keepsOutput })
     this.#take(starting)
     const started = await starting
     if (signal !== undefined) started.stopOnAbort(signal)
@@ -158,10 +167,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   /** @internal `start()` of a command that is begun again, if so, where its sandbox is lost. */
   async launch(command: string, options: CommandOptions, repetition?: Repetition): Promise<void> {
     this.#backlog.hold()
-    await this.start(command, options)
+    await this.#start(command, options, { keepsOutput: false })
     if (repetition === undefined) return
     this.#attempts.repeat(repetition, {
-      begin: () => this.#begin(command, options),
+      begin: () => this.#begin(command, options, { keepsOutput: false }),
       deadline: () => this.#deadline.at,
       onRetry: (retry) => this.emit('retry', retry),
       onGrant: (event) => this.emit('grant', event),
@@ -235,14 +244,18 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   /**
    * Gives the worker up without ending it: its command goes on, and once nobody extends its life, E2B pauses it with all it
-   * holds. `attach()` or `recover()` takes it up again, here or elsewhere.
+   * holds. `attach()` or `recover()` takes it up again, here or elsewhere. Resolves with how far the output of its last command
+   * was told here: given those, `attach()` goes on at that byte.
    */
-  async detach(): Promise<void> {
-    if (this.#life.isOver) return
-    this.#life.to('detached')
-    this.#attempts.stop()
-    await this.#slot.leave()
-    await this.#close({ goesOn: true })
+  async detach(): Promise<OutputOffsets> {
+    if (!this.#life.isOver) {
+      this.#life.to('detached')
+      this.#attempts.stop()
+      await this.#slot.leave()
+      await this.#close({ goesOn: true })
+    }
+    const { stdout, stderr } = (await this.#slot.offsets()) ?? FROM_START
+    return { stdoutOffsetBytes: stdout, stderrOffsetBytes: stderr }
   }
 
   /** `terminate()`, for `await using`; a worker that was detached stays as it is. */
@@ -302,7 +315,11 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       : this.#places.stores
   }
 
-  #begin(command: string, options: CommandOptions, call: CallOptions = {}): Promise<SupervisedCommand> {
+  #begin(
+    command: string,
+    options: CommandOptions,
+    call: CallOptions & { readonly keepsOutput: boolean },
+  ): Promise<SupervisedCommand> {
     this.#isUnseen = false
     this.#life.to('running')
     if (this.listenerCount('result') > 0) this.#attempts.current.watchResults()

@@ -245,6 +245,23 @@ describe('a worker that does not end by itself', () => {
     expect((await certificateOf('unseen')).last_heartbeat_at).not.toBeNull()
   })
 
+  it('runs what nothing can supervise: that is no exit status of its own', async () => {
+    const worker = await conductor.spawnWorker({ taskId: 'unsupervised' })
+    const first = await worker.run('rm -rf "$WORKER_RESULTS_LOCAL_DIR/.worker/unsupervised/bin"; exit 4')
+    expect(first).toMatchObject({ exitCode: 4, signal: null })
+    expect(await worker.run('exit 0')).toMatchObject({
+      exitCode: null,
+      signal: null,
+      supervisorStatus: expect.any(Number),
+    })
+    const unknown = { outcome: 'failed', exitCode: null, signal: null, cause: 'supervisor_failed' }
+    expect(await worker.wait()).toEqual(unknown)
+    expect(await worker.kill()).toMatchObject(unknown)
+    const { cause, exit, evidence } = await certificateOf('unsupervised')
+    expect({ cause, exit }).toEqual({ cause: 'supervisor_failed', exit: null })
+    expect(evidence.join()).toMatch(/supervisor ended with status \d/)
+  })
+
   it('writes no certificate when it ended by itself, however badly', async () => {
     const worker = await conductor.spawnWorker({ taskId: 'by-itself', command: 'exit 9' })
     expect(await worker.wait()).toEqual({ outcome: 'failed', exitCode: 9, signal: null })

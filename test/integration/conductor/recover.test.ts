@@ -31,13 +31,14 @@ describe('a conductor that comes after another', () => {
     const left = await first.spawnWorker({
       taskId: 'attached',
       command:
-        'printf "é1\\n"; echo e1 >&2; until [ -e go ]; do sleep 0.02; done; echo 2; echo r >r; persist-result -- r; exit 7',
+        'printf "é1\\n"; printf "\\374\\337e1\\n" >&2; until [ -e go ]; do sleep 0.02; done; echo 2; echo r >r; persist-result -- r; exit 7',
       outputs: ['r', 'never'],
     })
     await new Promise((heard) => left.once('stderr', heard))
-    const leftEnd = left.wait()
-    await left.detach()
-    await expect(leftEnd).rejects.toMatchObject({ code: 'CLOSED' })
+    const leftEnd = expect(left.wait()).rejects.toMatchObject({ code: 'CLOSED' })
+    const { stderrOffsetBytes } = await left.detach()
+    expect(stderrOffsetBytes).toBe(5)
+    await leftEnd
     await expect(left.terminate()).rejects.toMatchObject({ code: 'CLOSED' })
     await left[Symbol.asyncDispose]()
     await first.close()
@@ -46,7 +47,7 @@ describe('a conductor that comes after another', () => {
     const lie = `s/"attempt":1/"attempt":7/; s/"spawn_id":"[^"]*"/"spawn_id":"other"/`
     await stack.inSandbox(left.sandboxId, `sed '${lie}' ${file} >/tmp/lie && cat /tmp/lie >${file}`)
     await using second = stack.conductor({ id: 'attach' })
-    const worker = await second.attach('attached', { stdoutOffsetBytes: 2 })
+    const worker = await second.attach('attached', { stdoutOffsetBytes: 2, stderrOffsetBytes: 2 })
     expect(worker.attempt).toBe(1)
     expect(await second.attach('attached')).toBe(worker)
     const out: string[] = []

@@ -239,13 +239,24 @@ describe('a worker', () => {
     await using conductor = stack.conductor()
     const worker = await conductor.spawnWorker({
       taskId: 'asleep',
-      command: 'touch started; until [ -e go ]; do sleep 0.02; done; exit 5',
+      // A byte order mark, what is no UTF-8, and, last before the break, two bytes of a character of three.
+      command:
+        "printf '\\357\\273\\277gr\\374\\337e \\344\\344\\n1\\n2\\n\\342\\202'; touch started; until [ -e go ]; do sleep 0.02; done; printf '\\254\\n3\\n'; exit 5",
     })
+    let out = ''
+    const heard = new Promise<void>((resolve) => {
+      worker.on('stdout', (text) => {
+        out += text
+        if (out.includes('2\n')) resolve()
+      })
+    })
+    await heard
     await stack.inSandbox(worker.sandboxId, 'until [ -e /workspace/started ]; do sleep 0.02; done')
     await stack.pauseSandbox(worker.sandboxId)
     await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
     expect(await worker.wait()).toEqual({ outcome: 'failed', exitCode: 5, signal: null })
     expect(worker.state).toBe('exited')
+    expect(out).toBe('\uFEFFgr\uFFFD\uFFFDe \uFFFD\uFFFD\n1\n2\n€\n3\n')
     await worker.terminate()
   })
 
