@@ -240,8 +240,8 @@ describeEachS3(
       const behind = openS3Location({ ...options, endpoint: proxy.url })
       try {
         const intents = new S3Intents(behind)
-        await expect(intents.close(intent)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
-        await expect(intents.reserveCertificate(intent, 'key')).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+        await expect(intents.close(intent)).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+        await expect(intents.reserveCertificate(intent, 'key')).rejects.toMatchObject({ code: 'UNSUPPORTED' })
       } finally {
         behind.close()
       }
