@@ -319,10 +319,6 @@ settle_streams() {
       trap - EXIT HUP INT QUIT TERM
       sleep 0.5 || sleep 1
       kill -KILL $tees
-      # One that had not come as far as opening them leaves their readers waiting for it.
-      while sleep 0.1 || sleep 1; do
-        for fifo in out err; do true 1<>"$scratch/$fifo.log" && true 1<>"$scratch/$fifo.count"; done
-      done
     ) </dev/null >/dev/null 2>&1 &
     late=$!
     wait $tees $logs
