@@ -75,6 +75,8 @@ watch_stream() {
     # A reader that went away must not take the command with it.
     trap - EXIT
     trap '' HUP INT QUIT TERM USR1 USR2 PIPE
+    # Those who keep the log have a writer before the command can begin, and its end with him.
+    exec 5>"$scratch/$1.log" 6>"$scratch/$1.count"
     exec tee "$scratch/$1.log" "$scratch/$1.count" <"$scratch/$1" 2>/dev/null
   ) &
   tee_pid=$!
