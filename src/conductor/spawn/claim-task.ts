@@ -8,7 +8,7 @@ import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
 import type { ManifestStore } from '../../stores/manifest-store.js'
 import { Conflicts } from '../../stores/s3/conflicts.js'
 import { intentOf, type S3Intents, sandboxesOf } from '../../stores/s3/s3-intents.js'
-import { OpenIntent } from '../open-intent.js'
+import { OpenIntent, type SandboxNews } from '../open-intent.js'
 
 /** How long a conductor may take from saying that it starts a worker to having its sandbox. */
 export const START_WINDOW_MS = 120_000
@@ -39,8 +39,8 @@ export interface Claim {
   /** Numbers this sandbox among the task's. */
   readonly attempt: number
   readonly intent: OpenIntent
-  /** Rejects with `EXISTS` when another conductor, tired of waiting, has taken the task over. */
-  confirm(): Promise<void>
+  /** Tells of its sandbox before anything runs there; rejects with `EXISTS` when another conductor has taken the task over. */
+  confirm(news: SandboxNews): Promise<void>
 }
 
 /**
@@ -68,7 +68,8 @@ export async function claimTask(options: ClaimOptions): Promise<Claim | readonly
 
 /** Goes on without a claim where none can be made, or need be: its sandbox is written down as soon as there is one. */
 export function unclaimed(intents: S3Intents, intent: SandboxIntent, attempt: number): Claim {
-  return { attempt, intent: new OpenIntent(intents, { ...intent, attempt }), confirm: async () => {} }
+  const open = new OpenIntent(intents, { ...intent, attempt })
+  return { attempt, intent: open, confirm: async (news) => void open.tell(news) }
 }
 
 /** What a claim is to take the place of. */
@@ -139,19 +140,7 @@ async function buryVanished(
 }
 
 function claimed({ intents }: ClaimOptions, own: SandboxIntent, etag: string | undefined): Claim {
-  const claimedAt = Date.now()
-  const { task_id: taskId, spawn_id: spawnId, attempt = 1 } = own
-  return {
-    attempt,
-    intent: new OpenIntent(intents, own, { etag }),
-    confirm: async () => {
-      if (Date.now() - claimedAt < START_WINDOW_MS / 2) return
-      const present = await intents.read(taskId)
-      if (present?.intent?.spawn_id === spawnId) return
-      throw new ConductorError(
-        'EXISTS',
-        `task ${taskId} was taken over by conductor ${present?.intent?.conductor ?? 'unknown'}`,
-      )
-    },
-  }
+  const intent = new OpenIntent(intents, own, { etag })
+  // Always: the other may have judged by a clock that is not ours how long it takes us.
+  return { attempt: own.attempt ?? 1, intent, confirm: (news) => intent.confirm(news) }
 }

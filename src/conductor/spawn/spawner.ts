@@ -8,6 +8,7 @@ import { insist } from '../back-off.js'
 import type { LateSeals } from '../end/late-seals.js'
 import { sealVanished } from '../end/seal-vanished.js'
 import type { Means } from '../means.js'
+import type { SandboxNews } from '../open-intent.js'
 import type { TaskPlaces } from '../places.js'
 import type { AttemptParts } from '../worker/attempt.js'
 import type { RenewOptions, Repetition } from '../worker/retrier.js'
@@ -115,10 +116,9 @@ export class Spawner {
     const { spawn, spawnId, places, claim, signal, onClosed } = spawning
     const { command, outputs } = spawn
     const attempt = claim?.attempt ?? 1
-    const confirm = async (): Promise<void> => claim?.confirm()
+    const confirm = async (news: SandboxNews): Promise<void> => claim?.confirm(news)
     const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, confirm, signal })
-    const { sandbox, record, grant } = parts
-    void claim?.intent.tell({ sandbox_id: sandbox.id, deadline_at: record.deadline_at })
+    const { sandbox, grant } = parts
     let isUp = false
     const worker = new Worker({
       ...parts,
@@ -169,13 +169,12 @@ export class Spawner {
     }
     try {
       const attempt = claim?.attempt ?? previous.attempt + 1
-      const confirm = async (): Promise<void> => claim?.confirm()
+      const confirm = async (news: SandboxNews): Promise<void> => claim?.confirm(news)
       const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, endsAt, confirm, signal })
       try {
         await parts.grant?.serve(parts.sandbox, onGrant)
         await beforehand()
         signal.throwIfAborted()
-        void claim?.intent.tell({ sandbox_id: parts.sandbox.id, deadline_at: parts.record.deadline_at })
         return { ...parts, intent: claim?.intent }
       } catch (error) {
         await parts.grant?.end()

@@ -4,10 +4,12 @@ import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Fence } from '../../../src/conductor/end/fence.js'
 import { trustedRecord } from '../../../src/conductor/recovery/trusted-record.js'
+import { type Claim, claimTask } from '../../../src/conductor/spawn/claim-task.js'
 import type { Intent } from '../../../src/protocol/intent.js'
 import { formatTimestamp } from '../../../src/protocol/key.js'
 import type { JsonObject } from '../../../src/protocol/record.js'
 import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
+import type { SandboxSummary } from '../../../src/sandbox/remote-sandbox.js'
 import { S3Intents, sandboxesOf } from '../../../src/stores/s3/s3-intents.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { holdManifests } from '../../support/hold-manifests.js'
@@ -311,6 +313,40 @@ describe('a conductor that comes after another', () => {
       expect(manifest?.attempts).toMatchObject([{ cause: 'unknown', keys: [certificate?.key] }])
     }
     expect(await stack.sandboxCount()).toBe(0)
+  })
+
+  it('has one of two start a task, however wrong their clocks are', async () => {
+    const intents = new S3Intents(stack.at)
+    const manifests = new S3Manifests(stack.at)
+    const claim = async (
+      task_id: string,
+      conductor: string,
+      clockMs: number,
+      findSandboxes: () => Promise<readonly SandboxSummary[]>,
+    ) => {
+      const created_at = new Date(Date.now() + clockMs).toISOString()
+      const intent = { v: 1, task_id, spawn_id: conductor, conductor, created_at } as const
+      const rest = { waits: false, bury: async () => true }
+      return claimTask({ intent, intents, manifests, findSandboxes, ...rest })
+    }
+    const news = (sandbox_id: string) => ({ sandbox_id, deadline_at: new Date().toISOString() })
+    const none = async (): Promise<[]> => []
+    const slow = (await claim('skewed', 'slow', -180_000, none)) as Claim
+    const fast = (await claim('skewed', 'fast', 0, none)) as Claim
+    await expect(slow.confirm(news('a'))).rejects.toMatchObject({ code: 'EXISTS', message: /conductor fast/ })
+    await fast.confirm(news('b'))
+    // The other way round: it is there a moment after it was looked for.
+    const first = (await claim('skewed-too', 'slow', -180_000, none)) as Claim
+    const summary = { id: 'a', state: 'running', startedAt: new Date(), metadata: {} } as const
+    let looks = 0
+    const second = await claim('skewed-too', 'fast', 0, async () => {
+      if (looks++ > 0) return [summary]
+      await first.confirm(news('a'))
+      return []
+    })
+    expect(second).toEqual([summary])
+    for (const { intent } of [slow, fast, first]) await intent.close()
+    expect((await intents.read('skewed'))?.intent).toBeUndefined()
   })
 
   it('does not start a task that another has, unless it is to be attached', async () => {
