@@ -5,14 +5,13 @@ import { type ConductorError, isConductorError } from '../../errors.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
 import type { Receipt } from '../end/receipt.js'
 import { identityOf, METADATA } from '../sandbox-metadata.js'
+import { EQUIP_WINDOW_MS } from '../spawn/claim-task.js'
 import type { TaskLookup } from '../task-lookup.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
 import { type EquippedWorker, type FoundWorkers, isEquipped } from './found-workers.js'
 import { recoverVanished } from './recover-vanished.js'
 
 const CONCURRENT_SANDBOXES = 8
-/** How long a conductor may take from having a sandbox to having put its tools there. */
-const EQUIP_WINDOW_MS = 20_000
 const LOOK_EVERY_MS = 500
 const FROM_START = { stdout: 0, stderr: 0 }
 

@@ -9,9 +9,12 @@ import type { ManifestStore } from '../../stores/manifest-store.js'
 import { Conflicts } from '../../stores/s3/conflicts.js'
 import { intentOf, type S3Intents, sandboxesOf } from '../../stores/s3/s3-intents.js'
 import { OpenIntent, type SandboxNews } from '../open-intent.js'
+import { identityOf } from '../sandbox-metadata.js'
 
 /** How long a conductor may take from saying that it starts a worker to having its sandbox. */
 export const START_WINDOW_MS = 120_000
+/** How long a conductor may take from having a sandbox to having put its tools there. */
+export const EQUIP_WINDOW_MS = 20_000
 const LOOK_EVERY_MS = 500
 
 /** Where to look and what to write. */
@@ -21,6 +24,8 @@ export interface ClaimOptions extends CallOptions {
   readonly manifests: ManifestStore
   /** Sandboxes of the task, whoever made them. */
   readonly findSandboxes: () => Promise<readonly SandboxSummary[]>
+  /** Removes a sandbox that no intent tells of, if nobody ever put a worker into it; resolves with whether it is gone. */
+  readonly removeBare: (summary: SandboxSummary) => Promise<boolean>
   /** Whether to wait for a worker that another conductor is starting, instead of rejecting with `EXISTS`. */
   readonly waits: boolean
   /** Of the lost sandbox that this claim is to follow: nobody else's unless they have claimed the task since. */
@@ -94,7 +99,14 @@ async function findPredecessors(
     const own = there.find(({ spawn_id }) => spawn_id === intent.spawn_id)
     if (own !== undefined) return claimed(options, own, there.length === 1 ? present?.etag : undefined)
     const found = present === undefined ? [] : await findSandboxes()
-    if (found.length > 0) return found
+    const spawns = there.map(({ spawn_id }) => spawn_id)
+    const alive: SandboxSummary[] = []
+    for (const summary of found) {
+      // One that nobody is starting or running: its spawn failed, and could not undo it.
+      const isOpen = spawns.includes(identityOf(summary)?.spawnId ?? '')
+      if (isOpen || !(await options.removeBare(summary))) alive.push(summary)
+    }
+    if (alive.length > 0) return alive
     const attempts = await attemptsOf(options)
     const open = there.filter((one) => attempts.every(({ spawn_id }) => spawn_id !== one.spawn_id))
     const starting = open.find(

@@ -1,19 +1,23 @@
 import { randomBytes } from 'node:crypto'
+import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
 import type { SandboxIntent } from '../../protocol/intent.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
 import { isGone } from '../../sandbox/map-sandbox-error.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
 import { insist } from '../back-off.js'
+import { inspectWorker } from '../command/inspect.js'
 import type { LateSeals } from '../end/late-seals.js'
 import { sealVanished } from '../end/seal-vanished.js'
+import { LEASE_MS } from '../lease.js'
 import type { Means } from '../means.js'
 import type { SandboxNews } from '../open-intent.js'
 import type { TaskPlaces } from '../places.js'
+import { identityOf } from '../sandbox-metadata.js'
 import type { AttemptParts } from '../worker/attempt.js'
 import type { RenewOptions, Repetition } from '../worker/retrier.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
-import { type Claim, claimTask, unclaimed } from './claim-task.js'
+import { type Claim, claimTask, EQUIP_WINDOW_MS, unclaimed } from './claim-task.js'
 import { discard, Equipper } from './equipper.js'
 import type { ResolvedSpawn } from './spawn-options.js'
 
@@ -86,6 +90,7 @@ export class Spawner {
         intents,
         manifests,
         findSandboxes,
+        removeBare: (summary) => this.#removeBare(summary, { signal }),
         waits: previous === undefined && ifExists === 'attach',
         previous,
         bury: async (vanished, next) => {
@@ -100,6 +105,20 @@ export class Spawner {
       // A store that is down or closed to us must not keep work from starting: what E2B knows has to do.
       return (await askE2b()) ?? unclaimed(intents, intent, (previous?.attempt ?? 0) + 1)
     }
+  }
+
+  async #removeBare(summary: SandboxSummary, { signal }: CallOptions): Promise<boolean> {
+    const identity = identityOf(summary)
+    if (identity === undefined || Date.now() - summary.startedAt.getTime() <= EQUIP_WINDOW_MS) return false
+    const { sandboxes } = this.#means.lookup
+    try {
+      const sandbox = await sandboxes.connect(summary.id, LEASE_MS, { signal })
+      if ((await inspectWorker(sandbox, identity, { signal })).record !== undefined) return false
+      await sandboxes.kill(summary.id, { signal })
+    } catch (error) {
+      if (!isGone(error)) throw error
+    }
+    return true
   }
 
   #note(taskId: string, spawnId: string, { intents }: TaskPlaces): Claim | undefined {

@@ -326,7 +326,7 @@ describe('a conductor that comes after another', () => {
     ) => {
       const created_at = new Date(Date.now() + clockMs).toISOString()
       const intent = { v: 1, task_id, spawn_id: conductor, conductor, created_at } as const
-      const rest = { waits: false, bury: async () => true }
+      const rest = { removeBare: async () => false, waits: false, bury: async () => true }
       return claimTask({ intent, intents, manifests, findSandboxes, ...rest })
     }
     const news = (sandbox_id: string) => ({ sandbox_id, deadline_at: new Date().toISOString() })
