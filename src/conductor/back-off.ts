@@ -13,13 +13,13 @@ export function backOffMs(retry: number): number {
   return Math.round(pauseMs * (0.5 + Math.random() / 2))
 }
 
-/** Tries what must not be left undone a few times, some seconds in all, as long as another go may help. */
-export async function insist<T>(what: () => Promise<T>): Promise<T> {
+/** Tries what must not be left undone a few times, some seconds in all unless more tries are asked for, as long as another go may help. */
+export async function insist<T>(what: () => Promise<T>, maxTries = MAX_TRIES): Promise<T> {
   for (let retry = 0; ; retry++) {
     try {
       return await what()
     } catch (error) {
-      if (!isConductorError(error) || !error.retryable || retry === MAX_TRIES - 1) throw error
+      if (!isConductorError(error) || !error.retryable || retry === maxTries - 1) throw error
       await delay(backOffMs(retry))
     }
   }

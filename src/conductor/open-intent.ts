@@ -57,6 +57,21 @@ export class OpenIntent {
     await this.#tried
   }
 
+  /**
+   * Writes down more of it while it is the task's latest sandbox, else rejects with `EXISTS`: on that condition the store takes
+   * it, so that whoever counts it as gone either comes first or sees this. One that cannot be asked is told in the background.
+   */
+  async confirm(news: SandboxNews): Promise<void> {
+    this.#sandbox = { ...this.#sandbox, ...news }
+    try {
+      this.#etag = await this.#intents.note(this.#sandbox, { etag: this.#etag, onlyAsLatest: true })
+    } catch (error) {
+      if (!isConductorError(error) || error.code === 'EXISTS') throw error
+      this.#etag = undefined
+      void this.tell(news)
+    }
+  }
+
   /** What could not be told so far is not tried again. */
   stop(): void {
     this.#stopping.abort()

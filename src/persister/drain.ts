@@ -82,12 +82,12 @@ async function storeDraft(
   }
 }
 
-/** Stores outputs that changed, delivers what is pending, and says what there is; with `seal`, for good. */
+/** Stores outputs that changed, delivers what is pending, and says what there is; with `seal`, for as long as that fence stands. */
 export async function drain(
   settings: Settings,
   taskId: string,
   outputs: readonly string[],
-  seal: boolean,
+  seal: string | undefined,
 ): Promise<DrainReport> {
   const courier = new Courier(settings, taskId)
   const before = await takeStock(settings, taskId)
@@ -98,7 +98,7 @@ export async function drain(
     reports.push((await storeOutput(settings, courier, taskId, { path, latest })).report)
   }
   await flushTask(settings, courier, taskId, undefined, {})
-  if (seal) await sealSpool(settings.localDir, taskId)
+  if (seal !== undefined) sealSpool(settings.localDir, taskId, seal)
   return { v: 1, outputs: reports, records: await takeStock(settings, taskId) }
 }
 

@@ -48,11 +48,22 @@ export const WORKER_FILES = {
   born: 'born',
   bin: 'bin',
   runs: 'runs',
-  /** Lies there from the moment a drain takes stock until the next command: what comes later is in nobody's list. */
-  sealed: 'sealed',
+  /**
+   * With the id of a fence after it: a conductor is about to end this sandbox, and no command may begin. Holds when it last said
+   * so, in whole seconds of the sandbox's uptime, and stands for {@link FENCE_SECONDS} from then.
+   */
+  finishing: 'finishing-',
+  /** With the id of a fence after it: as long as that stands, what comes later is not in the list of whoever put it up. */
+  sealed: 'sealed-',
   /** Locked by the drain that is under way. */
   draining: 'draining',
 } as const
+
+/** How long a fence stands of which nothing more is heard; its owner ends nothing on the strength of an older one. */
+export const FENCE_SECONDS = 120
+
+/** What the id of a fence may look like. */
+export const FENCE_ID = /^[A-Za-z0-9-]{1,100}$/
 
 /** Names inside the folder of one supervised command, `runs/{run_id}/`. */
 export const RUN_FILES = {

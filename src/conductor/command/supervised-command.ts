@@ -13,7 +13,7 @@ import { inspectWorker } from './inspect.js'
 import { KeptText } from './kept-text.js'
 import { noteKills } from './memory-kills.js'
 import { OutputStream, STREAM_MARK } from './output-stream.js'
-import { FENCED_STATUS, hasBegun, takeRun } from './run-fence.js'
+import { enterRun, FENCED_STATUS, hasBegun } from './run-fence.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
 const MAX_RECONNECTS = 5
@@ -105,7 +105,7 @@ export class SupervisedCommand {
     const streams = listen(spec, { stdout: 0, stderr: 0 })
     for (let attempt = 1; ; attempt++) {
       try {
-        const running = await sandbox.start(commandLine(spec), {
+        const running = await sandbox.start(commandLine(spec, sandbox.id), {
           cwd: spec.cwd,
           envs: spec.env,
           onStdout: streams.stdout.takeText,
@@ -220,7 +220,7 @@ export class SupervisedCommand {
     if (await hasBegun(this.#sandbox, this.#spec, { signal: this.#left.signal })) return
     throw new ConductorError(
       'EXISTS',
-      `run ${runId} of ${taskId} did not begin: a conductor was about to finish its worker`,
+      `run ${runId} of ${taskId} did not begin: a conductor is finishing its worker`,
       { retryable: true },
     )
   }
@@ -284,7 +284,7 @@ function listen({ keepsOutput, onStdout, onStderr }: CommandSpec, from: LogOffse
   }
 }
 
-function commandLine(spec: CommandSpec): string {
+function commandLine(spec: CommandSpec, sandboxId: string): string {
   const folder = workerFolder(spec.localDir, spec.taskId)
   const bin = `${folder}/${WORKER_FILES.bin}`
   const words = [
@@ -308,10 +308,8 @@ function commandLine(spec: CommandSpec): string {
   // E2B writes files as 0644: the tools must be executable, and the grant is nobody else's business.
   const modes = `chmod 755 ${quote(bin)}/*; chmod 600 ${quote(`${folder}/${WORKER_FILES.grant}`)} 2>/dev/null; chmod 700 ${quote(`${folder}/broker`)} 2>/dev/null`
   const run = `${folder}/${WORKER_FILES.runs}/${spec.runId}`
-  // By its number another conductor finds the supervisor, which is what this shell is about to become; so that comes first.
-  const pid = `${takeRun(spec)}
-{ echo $$ >${quote(`${run}/${RUN_FILES.pid}`)}; } 2>/dev/null`
   const before = noteKills(`${run}/${RUN_FILES.before}`)
   const mark = `printf ${quote(STREAM_MARK)}; printf ${quote(STREAM_MARK)} >&2`
-  return `${pid}; ${modes}; ${before}; ${mark}; exec ${words.map(quote).join(' ')}`
+  return `${enterRun(spec, sandboxId)}
+${modes}; ${before}; ${mark}; exec ${words.map(quote).join(' ')}`
 }

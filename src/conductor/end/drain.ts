@@ -16,8 +16,11 @@ export interface DrainSpec {
   readonly localDir: string
   readonly outputs: readonly string[]
   readonly cwd: string
-  /** Refuses from then on what only the spool would have: the sandbox, and its spool with it, is about to go. */
-  readonly seal: boolean
+  /**
+   * Fence under which from then on is refused what only the spool would have: the sandbox, and its spool with it, is about to go.
+   * Undefined where the spool stays.
+   */
+  readonly seal: string | undefined
 }
 
 /** Has the sandbox persist its declared outputs, deliver what is pending, and tell all it holds: one command. */
@@ -34,7 +37,7 @@ export async function drainSandbox(
     '--json',
     '--task-id',
     spec.taskId,
-    ...(spec.seal ? ['--seal'] : []),
+    ...(spec.seal === undefined ? [] : ['--seal', spec.seal]),
     ...spec.outputs.flatMap((path) => ['--output', path]),
   ]
   const lock = `${workerFolder(spec.localDir, spec.taskId)}/${WORKER_FILES.draining}`
@@ -42,8 +45,9 @@ export async function drainSandbox(
   const run = (script: string): Promise<CommandOutcome> =>
     sandbox.run(script, { cwd: spec.cwd, signal: options.signal })
   // Nothing declared is to be stored first, and nothing in the spool is to outlive the sandbox.
-  const mayBeQuick = spec.seal && spec.outputs.length === 0
-  let outcome = await run(mayBeQuick ? `${quickDrainScript(spec)}\n${full}` : full)
+  const { seal } = spec
+  const mayBeQuick = seal !== undefined && spec.outputs.length === 0
+  let outcome = await run(mayBeQuick ? `${quickDrainScript({ ...spec, seal })}\n${full}` : full)
   if (mayBeQuick && isQuickDrain(outcome.stdout)) {
     const report = parseQuickDrain(outcome.stdout)
     if (report !== undefined) return onlyOf(spec.taskId, report)

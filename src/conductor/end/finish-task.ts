@@ -7,6 +7,7 @@ import type { SpoolStore } from '../../stores/spool-store.js'
 import { LEASE_MS } from '../lease.js'
 import { type Delivery, deliverAll } from './deliver.js'
 import { drainSandbox } from './drain.js'
+import type { Fence } from './fence.js'
 import type { LateSeal } from './late-seals.js'
 import type { DeliveredResult, Receipt, WorkerExit } from './receipt.js'
 import { keepUndeclared, UNDECLARED_NAME } from './undeclared.js'
@@ -26,6 +27,8 @@ import {
 export interface FinishOptions extends EndedWorker {
   /** Undefined when it was lost before. */
   readonly sandbox: RemoteSandbox | undefined
+  /** Around the sandbox, from before anything is asked of it; undefined with `force` where none could be put up. */
+  readonly fence: Fence | undefined
   readonly spool: SpoolStore
   readonly exit: WorkerExit
   /** Called when the sandbox turns out to be gone: what that means for the worker's end. */
@@ -106,7 +109,7 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
   const close = async (call: CallOptions): Promise<void> => {
     await Promise.all([
       manifest === undefined ? undefined : closeIntent(options, call),
-      gone || sandbox === undefined ? undefined : kill(sandbox, call),
+      gone || sandbox === undefined ? undefined : kill(options.fence ?? sandbox, call),
     ])
   }
   const isLeft = manifest === undefined && places.manifests !== undefined
@@ -126,7 +129,7 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
         localDir: places.localDir,
         outputs: record.outputs,
         cwd: record.cwd,
-        seal: places.volume === undefined,
+        seal: places.volume === undefined ? options.fence?.id : undefined,
       },
       { signal },
     )
@@ -183,7 +186,7 @@ function refusal(taskId: string, undelivered: readonly Delivery[]): ConductorErr
 }
 
 /** One that is not there is what was wanted. */
-async function kill(sandbox: RemoteSandbox, options: CallOptions): Promise<void> {
+async function kill(sandbox: Pick<RemoteSandbox, 'kill'>, options: CallOptions): Promise<void> {
   try {
     await sandbox.kill(options)
   } catch (error) {

@@ -15,6 +15,8 @@ const MAX_RECORDS = 64
 export interface QuickDrainSpec {
   readonly taskId: string
   readonly localDir: string
+  /** Fence under which to seal. */
+  readonly seal: string
 }
 
 /**
@@ -24,7 +26,8 @@ export interface QuickDrainSpec {
  *
  * As in the program the seal comes before the list. It speaks to processes that are alive, and so need not survive a crash.
  */
-export function quickDrainScript({ taskId, localDir }: QuickDrainSpec): string {
+export function quickDrainScript({ taskId, localDir, seal }: QuickDrainSpec): string {
+  const worker = workerFolder(localDir, taskId)
   const suffix = RECORD_SUFFIX
   return `quick() {
   local f name text n=0 all=
@@ -44,7 +47,7 @@ export function quickDrainScript({ taskId, localDir }: QuickDrainSpec): string {
   report="{\\"v\\":1,\\"outputs\\":[],\\"records\\":[$all]}"
 }
 task=${quote(taskId)} spool=${quote(`${localDir}/${taskId}`)}
-if { quick && : >${quote(`${workerFolder(localDir, taskId)}/${WORKER_FILES.sealed}`)} && quick; } 2>/dev/null; then
+if { quick && [ -e ${quote(`${worker}/${WORKER_FILES.finishing}${seal}`)} ] && : >${quote(`${worker}/${WORKER_FILES.sealed}${seal}`)} && quick; } 2>/dev/null; then
   printf '%s\\n' ${quote(MARK)} "$report"
   exit 0
 fi`

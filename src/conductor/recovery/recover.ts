@@ -3,17 +3,15 @@ import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { type ConductorError, isConductorError } from '../../errors.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
-import { fenceRun } from '../command/run-fence.js'
 import type { Receipt } from '../end/receipt.js'
 import { identityOf, METADATA } from '../sandbox-metadata.js'
+import { EQUIP_WINDOW_MS } from '../spawn/claim-task.js'
 import type { TaskLookup } from '../task-lookup.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
 import { type EquippedWorker, type FoundWorkers, isEquipped } from './found-workers.js'
 import { recoverVanished } from './recover-vanished.js'
 
 const CONCURRENT_SANDBOXES = 8
-/** How long a conductor may take from having a sandbox to having put its tools there. */
-const EQUIP_WINDOW_MS = 20_000
 const LOOK_EVERY_MS = 500
 const FROM_START = { stdout: 0, stderr: 0 }
 
@@ -133,7 +131,8 @@ async function recoverTask(
   let isFollowed = false
   let isSeenTo = false
   // Where a task has several, the first one made is the one that others gave way to.
-  for (const summary of [...summaries].sort((a, b) => a.startedAt.getTime() - b.startedAt.getTime())) {
+  const queue = [...summaries].sort((a, b) => a.startedAt.getTime() - b.startedAt.getTime())
+  for (const summary of queue) {
     try {
       const found = await findEquipped(summary, options)
       if (found === undefined) continue
@@ -160,6 +159,11 @@ async function recoverTask(
       if (!isConductorError(error)) throw error
       // Somebody else has finished it.
       if (error.code === 'SANDBOX_GONE') continue
+      // A command has begun that somebody, who may be no more, had sent before: it is to be followed.
+      if (error.code === 'EXISTS' && queue.indexOf(summary) === queue.lastIndexOf(summary)) {
+        queue.push(summary)
+        continue
+      }
       done.failures.push({ taskId, sandboxId: summary.id, error })
       isSeenTo = true
     }
@@ -181,16 +185,6 @@ async function takeToFinish(
   }
 }
 
-/** Whether no command can begin any more that a conductor which is no more had sent. */
-async function isOver(
-  { sandbox, places, inspection }: EquippedWorker,
-  { signal }: CallOptions,
-): Promise<boolean> {
-  const { record, lastRun } = inspection
-  const next = { taskId: record.task_id, localDir: places.localDir, runId: String(lastRun + 1) }
-  return fenceRun(sandbox, next, { signal })
-}
-
 /** A sandbox that its conductor never came to equip holds nothing, and is removed once it is sure that nobody is at it. */
 async function findEquipped(
   summary: SandboxSummary,
@@ -198,9 +192,8 @@ async function findEquipped(
 ): Promise<EquippedWorker | undefined> {
   for (;;) {
     const found = await foundWorkers.find(summary, { signal })
-    if (isEquipped(found)) {
-      if (found.inspection.pid !== undefined || (await isOver(found, { signal }))) return found
-    } else if (Date.now() - summary.startedAt.getTime() > EQUIP_WINDOW_MS) break
+    if (isEquipped(found)) return found
+    if (Date.now() - summary.startedAt.getTime() > EQUIP_WINDOW_MS) break
     await delay(LOOK_EVERY_MS, undefined, { signal })
   }
   await lookup.sandboxes.kill(summary.id, { signal })

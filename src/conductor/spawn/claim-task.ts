@@ -8,10 +8,13 @@ import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
 import type { ManifestStore } from '../../stores/manifest-store.js'
 import { Conflicts } from '../../stores/s3/conflicts.js'
 import { intentOf, type S3Intents, sandboxesOf } from '../../stores/s3/s3-intents.js'
-import { OpenIntent } from '../open-intent.js'
+import { OpenIntent, type SandboxNews } from '../open-intent.js'
+import { identityOf } from '../sandbox-metadata.js'
 
 /** How long a conductor may take from saying that it starts a worker to having its sandbox. */
 export const START_WINDOW_MS = 120_000
+/** How long a conductor may take from having a sandbox to having put its tools there. */
+export const EQUIP_WINDOW_MS = 20_000
 const LOOK_EVERY_MS = 500
 
 /** Where to look and what to write. */
@@ -21,6 +24,8 @@ export interface ClaimOptions extends CallOptions {
   readonly manifests: ManifestStore
   /** Sandboxes of the task, whoever made them. */
   readonly findSandboxes: () => Promise<readonly SandboxSummary[]>
+  /** Removes a sandbox that no intent tells of, if nobody ever put a worker into it; resolves with whether it is gone. */
+  readonly removeBare: (summary: SandboxSummary) => Promise<boolean>
   /** Whether to wait for a worker that another conductor is starting, instead of rejecting with `EXISTS`. */
   readonly waits: boolean
   /** Of the lost sandbox that this claim is to follow: nobody else's unless they have claimed the task since. */
@@ -39,8 +44,8 @@ export interface Claim {
   /** Numbers this sandbox among the task's. */
   readonly attempt: number
   readonly intent: OpenIntent
-  /** Rejects with `EXISTS` when another conductor, tired of waiting, has taken the task over. */
-  confirm(): Promise<void>
+  /** Tells of its sandbox before anything runs there; rejects with `EXISTS` when another conductor has taken the task over. */
+  confirm(news: SandboxNews): Promise<void>
 }
 
 /**
@@ -68,7 +73,8 @@ export async function claimTask(options: ClaimOptions): Promise<Claim | readonly
 
 /** Goes on without a claim where none can be made, or need be: its sandbox is written down as soon as there is one. */
 export function unclaimed(intents: S3Intents, intent: SandboxIntent, attempt: number): Claim {
-  return { attempt, intent: new OpenIntent(intents, { ...intent, attempt }), confirm: async () => {} }
+  const open = new OpenIntent(intents, { ...intent, attempt })
+  return { attempt, intent: open, confirm: async (news) => void open.tell(news) }
 }
 
 /** What a claim is to take the place of. */
@@ -93,7 +99,14 @@ async function findPredecessors(
     const own = there.find(({ spawn_id }) => spawn_id === intent.spawn_id)
     if (own !== undefined) return claimed(options, own, there.length === 1 ? present?.etag : undefined)
     const found = present === undefined ? [] : await findSandboxes()
-    if (found.length > 0) return found
+    const spawns = there.map(({ spawn_id }) => spawn_id)
+    const alive: SandboxSummary[] = []
+    for (const summary of found) {
+      // One that nobody is starting or running: its spawn failed, and could not undo it.
+      const isOpen = spawns.includes(identityOf(summary)?.spawnId ?? '')
+      if (isOpen || !(await options.removeBare(summary))) alive.push(summary)
+    }
+    if (alive.length > 0) return alive
     const attempts = await attemptsOf(options)
     const open = there.filter((one) => attempts.every(({ spawn_id }) => spawn_id !== one.spawn_id))
     const starting = open.find(
@@ -139,19 +152,7 @@ async function buryVanished(
 }
 
 function claimed({ intents }: ClaimOptions, own: SandboxIntent, etag: string | undefined): Claim {
-  const claimedAt = Date.now()
-  const { task_id: taskId, spawn_id: spawnId, attempt = 1 } = own
-  return {
-    attempt,
-    intent: new OpenIntent(intents, own, { etag }),
-    confirm: async () => {
-      if (Date.now() - claimedAt < START_WINDOW_MS / 2) return
-      const present = await intents.read(taskId)
-      if (present?.intent?.spawn_id === spawnId) return
-      throw new ConductorError(
-        'EXISTS',
-        `task ${taskId} was taken over by conductor ${present?.intent?.conductor ?? 'unknown'}`,
-      )
-    },
-  }
+  const intent = new OpenIntent(intents, own, { etag })
+  // Always: the other may have judged by a clock that is not ours how long it takes us.
+  return { attempt: own.attempt ?? 1, intent, confirm: (news) => intent.confirm(news) }
 }

@@ -7,6 +7,7 @@ import { insist } from '../back-off.js'
 import { toUndeclaredRecord } from '../end/undeclared.js'
 import { LEASE_MS } from '../lease.js'
 import type { Means } from '../means.js'
+import type { SandboxNews } from '../open-intent.js'
 import type { TaskPlaces } from '../places.js'
 import { toMetadata } from '../sandbox-metadata.js'
 import type { AttemptParts } from '../worker/attempt.js'
@@ -26,7 +27,7 @@ export interface EquipOptions {
   /** When the worker's time is up; where this is left out it begins with the sandbox. */
   readonly endsAt?: Date | undefined
   /** Rejects when the task was taken over while the sandbox was made. */
-  readonly confirm: () => Promise<void>
+  readonly confirm: (news: SandboxNews) => Promise<void>
   readonly signal: AbortSignal
 }
 
@@ -70,9 +71,11 @@ export class Equipper {
     const record = recordOf(wanted)
     try {
       await removeStrays()
-      await confirm()
-      const taken = await this.#takenKeys(wanted)
-      await sandbox.writeFiles([...files, ...taken, ...workerFiles(record, localDir)], { signal })
+      const write = async (): Promise<void> => {
+        const taken = await this.#takenKeys(wanted)
+        await sandbox.writeFiles([...files, ...taken, ...workerFiles(record, localDir)], { signal })
+      }
+      await Promise.all([confirm({ sandbox_id: sandbox.id, deadline_at: record.deadline_at }), write()])
       return { sandbox, record, grant, removeStrays }
     } catch (error) {
       await grant?.end()

@@ -1,18 +1,23 @@
 import { randomBytes } from 'node:crypto'
+import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
 import type { SandboxIntent } from '../../protocol/intent.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
 import { isGone } from '../../sandbox/map-sandbox-error.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
 import { insist } from '../back-off.js'
+import { inspectWorker } from '../command/inspect.js'
 import type { LateSeals } from '../end/late-seals.js'
 import { sealVanished } from '../end/seal-vanished.js'
+import { LEASE_MS } from '../lease.js'
 import type { Means } from '../means.js'
+import type { SandboxNews } from '../open-intent.js'
 import type { TaskPlaces } from '../places.js'
+import { identityOf } from '../sandbox-metadata.js'
 import type { AttemptParts } from '../worker/attempt.js'
 import type { RenewOptions, Repetition } from '../worker/retrier.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
-import { type Claim, claimTask, unclaimed } from './claim-task.js'
+import { type Claim, claimTask, EQUIP_WINDOW_MS, unclaimed } from './claim-task.js'
 import { discard, Equipper } from './equipper.js'
 import type { ResolvedSpawn } from './spawn-options.js'
 
@@ -85,6 +90,7 @@ export class Spawner {
         intents,
         manifests,
         findSandboxes,
+        removeBare: (summary) => this.#removeBare(summary, { signal }),
         waits: previous === undefined && ifExists === 'attach',
         previous,
         bury: async (vanished, next) => {
@@ -101,6 +107,20 @@ export class Spawner {
     }
   }
 
+  async #removeBare(summary: SandboxSummary, { signal }: CallOptions): Promise<boolean> {
+    const identity = identityOf(summary)
+    if (identity === undefined || Date.now() - summary.startedAt.getTime() <= EQUIP_WINDOW_MS) return false
+    const { sandboxes } = this.#means.lookup
+    try {
+      const sandbox = await sandboxes.connect(summary.id, LEASE_MS, { signal })
+      if ((await inspectWorker(sandbox, identity, { signal })).record !== undefined) return false
+      await sandboxes.kill(summary.id, { signal })
+    } catch (error) {
+      if (!isGone(error)) throw error
+    }
+    return true
+  }
+
   #note(taskId: string, spawnId: string, { intents }: TaskPlaces): Claim | undefined {
     if (intents === undefined) return undefined
     return unclaimed(intents, this.#intentOf(taskId, spawnId), 1)
@@ -115,10 +135,9 @@ export class Spawner {
     const { spawn, spawnId, places, claim, signal, onClosed } = spawning
     const { command, outputs } = spawn
     const attempt = claim?.attempt ?? 1
-    const confirm = async (): Promise<void> => claim?.confirm()
+    const confirm = async (news: SandboxNews): Promise<void> => claim?.confirm(news)
     const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, confirm, signal })
-    const { sandbox, record, grant } = parts
-    void claim?.intent.tell({ sandbox_id: sandbox.id, deadline_at: record.deadline_at })
+    const { sandbox, grant } = parts
     let isUp = false
     const worker = new Worker({
       ...parts,
@@ -169,13 +188,12 @@ export class Spawner {
     }
     try {
       const attempt = claim?.attempt ?? previous.attempt + 1
-      const confirm = async (): Promise<void> => claim?.confirm()
+      const confirm = async (news: SandboxNews): Promise<void> => claim?.confirm(news)
       const parts = await this.#equipper.equip({ spawn, spawnId, places, attempt, endsAt, confirm, signal })
       try {
         await parts.grant?.serve(parts.sandbox, onGrant)
         await beforehand()
         signal.throwIfAborted()
-        void claim?.intent.tell({ sandbox_id: parts.sandbox.id, deadline_at: parts.record.deadline_at })
         return { ...parts, intent: claim?.intent }
       } catch (error) {
         await parts.grant?.end()

@@ -11,6 +11,7 @@ import { untilAborted } from '../../until-aborted.js'
 import type { LogOffsets } from '../command/follow-log.js'
 import { type Inspection, inspectWorker } from '../command/inspect.js'
 import { type CommandSpec, SupervisedCommand } from '../command/supervised-command.js'
+import { Fence } from '../end/fence.js'
 import { type FinishedTask, finishTask } from '../end/finish-task.js'
 import type { LateSeal } from '../end/late-seals.js'
 import type { Receipt, WorkerExit } from '../end/receipt.js'
@@ -70,6 +71,7 @@ export class Attempt {
   readonly #announcer: Announcer
   #record: WorkerRecord
   #finished: FinishedTask | undefined
+  #fence: Fence | undefined
   #isClosed = false
 
   constructor(parts: AttemptParts, { places, results, takenOver, onResult, onGone }: AttemptOptions) {
@@ -109,7 +111,7 @@ export class Attempt {
   }
 
   /** Starts a command; what it prints is told, and remembered for the case of its death. */
-  startCommand(
+  async startCommand(
     runId: string,
     command: string,
     { signal, ...options }: RunOptions & { readonly keepsOutput: boolean },
@@ -118,6 +120,7 @@ export class Attempt {
     const spec = this.#specOf(runId, command, options, onPrinted)
     // Whatever was taken stock of before.
     this.#finished = undefined
+    await this.#fence?.lift()
     return SupervisedCommand.start(this.sandbox, spec, { signal })
   }
 
@@ -171,15 +174,26 @@ export class Attempt {
       this.#finished = finished
       this.#isClosed = false
     }
-    if (!this.#isClosed) await finished.close({ signal })
+    try {
+      if (!this.#isClosed) await finished.close({ signal })
+    } catch (error) {
+      if (this.#fence?.isLapsed) this.#finished = undefined
+      throw error
+    }
     this.#isClosed = true
     return finished.receipt
   }
 
   async #finish(exit: WorkerExit, { force, isLost, signal }: FinishAttemptOptions): Promise<FinishedTask> {
-    return finishTask({
-      taskId: this.#record.task_id,
+    const { localDir } = this.#places
+    const taskId = this.#record.task_id
+    await this.#fence?.lift()
+    const fence = isLost ? undefined : await Fence.take(this.sandbox, { taskId, localDir, force }, { signal })
+    this.#fence = fence
+    const finishing = finishTask({
+      taskId,
       sandbox: isLost ? undefined : this.sandbox,
+      fence,
       spool: this.spool,
       places: this.#places,
       exit,
@@ -193,6 +207,12 @@ export class Attempt {
       onRecord: (record) => this.#announcer.announce(record),
       signal,
     })
+    return finishing.catch(async (error: unknown) => {
+      const lifted = fence?.lift()
+      // Whoever gives it up does not wait for this either.
+      if (!signal?.aborted) await lifted
+      throw error
+    })
   }
 
   /** Sees to its sandbox no longer, whether or not the worker in it goes on. */
@@ -200,6 +220,7 @@ export class Attempt {
     this.#lease.end()
     // Of one that is over, it goes on until the end of it is written down as well.
     if (goesOn) this.#intent?.stop()
+    await this.#fence?.lift()
     await this.#announcer.end()
     await this.#grant?.end({ goesOn })
     // One that came late is found here; one that cannot be removed now is paused by E2B, and recover() finds it.

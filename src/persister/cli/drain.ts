@@ -1,7 +1,8 @@
+import { FENCE_ID } from '../../protocol/spool-layout.js'
 import { drain } from '../drain.js'
 import { resolveTaskId } from '../persist.js'
 import { readSettings } from '../settings.js'
-import { parseOptions } from './arguments.js'
+import { parseOptions, usageError } from './arguments.js'
 import { EXIT, print, remark } from './output.js'
 
 /** `persist-result drain`: exit status 0 whenever the report could be made, whatever it says. */
@@ -12,12 +13,14 @@ export async function drainCommand(argv: readonly string[]): Promise<number> {
       'task-id': { type: 'string', short: 't' },
       output: { type: 'string', short: 'o', multiple: true },
       json: { type: 'boolean' },
-      seal: { type: 'boolean' },
+      seal: { type: 'string' },
     },
   })
+  const { seal } = values
+  if (seal !== undefined && !FENCE_ID.test(seal)) throw usageError('--seal must be the id of a fence')
   const settings = readSettings(process.env, remark)
   const taskId = resolveTaskId(values['task-id'], settings)
-  const report = await drain(settings, taskId, values.output ?? [], values.seal === true)
+  const report = await drain(settings, taskId, values.output ?? [], seal)
   if (values.json === true) {
     await print(`${JSON.stringify(report)}\n`)
     return EXIT.stored

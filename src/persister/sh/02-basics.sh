@@ -11,6 +11,19 @@ complain() {
 die() { complain "$2"; exit "$1"; }
 misused() { die 2 "$1 (persist-result --help tells more)"; }
 
+# True while the owner of fence $1, a file, may still act on it.
+fence_stands() {
+  [ -e "$1" ] || return 1
+  at='' up=''
+  { read -r at <"$1"; read -r up _ </proc/uptime; } 2>/dev/null
+  up=${up%%.*}
+  case $at.$up in
+    # Being renewed just now, or there was no room for more than its name.
+    .* | *. | *[!0123456789.]*) [ -n "$(find "$1" -mmin -2 2>/dev/null)" ] ;;
+    *) [ "$at" -le "$up" ] && [ $((up - at)) -lt 120 ] ;;
+  esac
+}
+
 # Puts $1 into R with every $2 replaced by $3.
 replace() {
   R='' rest=$1

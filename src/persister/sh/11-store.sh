@@ -251,6 +251,17 @@ store_without_spool() {
   note_elsewhere
 }
 
+# True while a conductor that took stock for the last time may end the sandbox.
+is_sealed() {
+  set +f
+  set -- "$dir/.worker/$task"/sealed-*
+  set -f
+  for seal; do
+    fence_stands "$dir/.worker/$task/finishing-${seal##*/sealed-}" && return
+  done
+  return 1
+}
+
 # Stores path $1 under the name asked for, or its own; the caller has set task, require and the metadata.
 store() {
   if [ -n "${WORKER_RESULTS_ENCRYPTION_KEY-}" ] || [ -s "$dir/.worker/$task/encryption-key" ]; then
@@ -299,7 +310,7 @@ store() {
         complain "no remote storage took the result, and only results of $WORKER_ID are safe in this spool"
         return 1
       fi
-      [ -e "$dir/.worker/$task/sealed" ] || return 0
+      is_sealed || return 0
       complain "$task is being terminated, and no remote storage took the result"
       return 1
     fi

@@ -52,9 +52,9 @@ drain() {
   count=$#
   while [ "$count" -gt 0 ]; do
     case $1 in
-      -o | --output | -t | --task-id)
+      -o | --output | -t | --task-id | --seal)
         [ "$count" -gt 1 ] || misused "$1 needs a value"
-        case $1 in -t | --task-id) asked_task=$2 ;; *) set -- "$@" "$2" ;; esac
+        case $1 in -t | --task-id) asked_task=$2 ;; --seal) seal=${2:-.} ;; *) set -- "$@" "$2" ;; esac
         shift 2
         count=$((count - 2))
         continue
@@ -62,12 +62,13 @@ drain() {
       --output=*) set -- "$@" "${1#*=}" ;;
       --task-id=*) asked_task=${1#*=} ;;
       --json) json=1 ;;
-      --seal) seal=1 ;;
+      --seal=*) seal=${1#*=} seal=${seal:-.} ;;
       *) misused "drain does not know $1" ;;
     esac
     shift
     count=$((count - 1))
   done
+  case $seal in *[!"$ALNUM"-]*) misused '--seal must be the id of a fence' ;; esac
   need_task
   note_listing || die 1 "cannot write ${TMPDIR:-/tmp}"
   # All are safe in the spool before the first is sent: whoever asks for a drain may be about to end the sandbox.
@@ -86,8 +87,9 @@ drain() {
   flush
   if [ -n "$seal" ]; then
     # Whoever stores something from now on cannot count on its being noticed in the spool.
-    { make_folder "$dir/.worker/$task" && true >"$dir/.worker/$task/sealed" && sync_files "$dir/.worker/$task/sealed" "$dir/.worker/$task"; } 2>/dev/null ||
-      die 1 "cannot write $dir/.worker/$task"
+    set -- "$dir/.worker/$task"
+    [ ! -e "$1/finishing-$seal" ] || true 2>/dev/null >"$1/sealed-$seal" || die 1 "cannot write $1"
+    fence_stands "$1/finishing-$seal" || die 1 "nobody is terminating $task as $seal"
   fi
   take_stock >"$scratch/listing"
   if [ -z "$json" ]; then

@@ -174,8 +174,6 @@ run() {
   run_json=$n_json
   run_dir=$dir/.worker/$task/runs/$run_id
   keep_grant
-  # Somebody runs a command again, and somebody will take stock again.
-  [ ! -e "$dir/.worker/$task/sealed" ] || rm -f -- "$dir/.worker/$task/sealed"
   tees='' logs=''
   if make_folder "$run_dir" && { printf '' >"$run_dir/heartbeat"; } 2>/dev/null; then
     take_exit_room

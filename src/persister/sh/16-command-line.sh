@@ -40,7 +40,8 @@ drain  stores the given outputs unless they are stored already, delivers what is
        pending, and prints a report.
          --output PATH       (repeatable)
          --json              the report as one line of JSON
-         --seal              from now on refuse results that only the spool would have
+         --seal FENCE        while the conductor's fence of this id stands, refuse
+                             results that only the spool would have
 
 Exit status: 0 stored; 1 stored nowhere, or not found; 2 wrong usage;
 3 stored, but not where --require says.

@@ -1,23 +1,19 @@
-import { statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { ConductorError } from '../../errors.js'
-import { removeFile } from '../../files/disk.js'
-import { makeFolder, writeDurably } from '../../files/durable-file.js'
+import { createText } from '../../files/disk.js'
 import { systemCode } from '../../files/system-code.js'
-import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
+import { FENCE_SECONDS, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 
-function sealPath(localDir: string, taskId: string): string {
-  return `${workerFolder(localDir, taskId)}/${WORKER_FILES.sealed}`
-}
-
-/** Says that the conductor is about to take stock for the last time. A result whose record is not there by now may be missed. */
-export async function sealSpool(localDir: string, taskId: string): Promise<void> {
-  await makeFolder(workerFolder(localDir, taskId))
-  await writeDurably(sealPath(localDir, taskId), '')
-}
-
-/** Takes the seal off: somebody runs a command again, and somebody will take stock again. */
-export function unsealSpool(localDir: string, taskId: string): void {
-  removeFile(sealPath(localDir, taskId))
+/**
+ * Says that the conductor whose fence stands around the sandbox is about to take stock for the last time. A result whose record
+ * is not there by now may be missed. Only the end of that fence takes the seal off. Throws `CLOSED` where there is none: nothing
+ * would be sealed. It speaks to processes that are alive, and so need not survive a crash.
+ */
+export function sealSpool(localDir: string, taskId: string, fenceId: string): void {
+  const folder = workerFolder(localDir, taskId)
+  if (exists(fencePath(folder, fenceId))) createText(`${folder}/${WORKER_FILES.sealed}${fenceId}`, '')
+  if (stands(folder, fenceId)) return
+  throw new ConductorError('CLOSED', `nobody is terminating ${taskId} as ${fenceId}`)
 }
 
 /**
@@ -32,12 +28,47 @@ export function assertOwnTask(localDir: string, taskId: string, workerId: string
 }
 
 /**
- * Throws `CLOSED` when the spool is sealed. Asked after a result's record was written, a pass means that whoever sealed later
+ * Throws `CLOSED` while the spool is sealed. Asked after a result's record was written, a pass means that whoever sealed later
  * has the result in its list; so a result that only the spool has may be acknowledged then, and not otherwise.
  */
 export function assertUnsealed(localDir: string, taskId: string): void {
-  if (!exists(sealPath(localDir, taskId))) return
+  const folder = workerFolder(localDir, taskId)
+  const isSealed = namesIn(folder).some(
+    (name) => name.startsWith(WORKER_FILES.sealed) && stands(folder, name.slice(WORKER_FILES.sealed.length)),
+  )
+  if (!isSealed) return
   throw new ConductorError('CLOSED', `${taskId} is being terminated, and no remote storage took the result`)
+}
+
+function fencePath(folder: string, fenceId: string): string {
+  return `${folder}/${WORKER_FILES.finishing}${fenceId}`
+}
+
+/** Whether a fence is there whose owner may still act on it. */
+function stands(folder: string, fenceId: string): boolean {
+  const path = fencePath(folder, fenceId)
+  try {
+    const at = readFileSync(path, 'latin1').trim()
+    const uptime = /^\d+/.exec(readFileSync('/proc/uptime', 'latin1'))?.[0]
+    if (!/^\d+$/.test(at) || uptime === undefined) {
+      // Being renewed just now, or there was no room for more than its name.
+      return Date.now() - statSync(path).mtimeMs < FENCE_SECONDS * 1000
+    }
+    const ageSeconds = Number(uptime) - Number(at)
+    return ageSeconds >= 0 && ageSeconds < FENCE_SECONDS
+  } catch (error) {
+    if (isAbsent(error)) return false
+    throw error
+  }
+}
+
+function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder)
+  } catch (error) {
+    if (isAbsent(error)) return []
+    throw error
+  }
 }
 
 function exists(path: string): boolean {
@@ -45,7 +76,11 @@ function exists(path: string): boolean {
     statSync(path)
     return true
   } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return false
+    if (isAbsent(error)) return false
     throw error
   }
+}
+
+function isAbsent(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')
 }

@@ -5,7 +5,6 @@ import { parseOptions, usageError } from '../cli/arguments.js'
 import { remark } from '../cli/output.js'
 import { resolveTaskId } from '../persist.js'
 import { readSettings } from '../settings.js'
-import { unsealSpool } from '../spool/seal.js'
 import { Checkpoints } from './checkpoints.js'
 import { childEnvironment, keepGrant } from './child-environment.js'
 import { parseDurationMs } from './duration.js'
@@ -82,7 +81,6 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
   const taskId = resolveTaskId(request.taskId, settings)
   const folder = `${workerFolder(settings.localDir, taskId)}/${WORKER_FILES.runs}/${request.runId}`
   await keepGrant(settings, taskId)
-  unsealSpool(settings.localDir, taskId)
   const keeper = new Keeper(settings, taskId)
   const checkpoints = new Checkpoints(keeper, request.checkpoints, request.everyMs)
   const end = await supervise({

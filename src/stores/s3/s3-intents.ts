@@ -1,6 +1,6 @@
 import { DeleteObjectCommand } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
-import { isConductorError } from '../../errors.js'
+import { ConductorError, isConductorError } from '../../errors.js'
 import type { Intent, SandboxIntent } from '../../protocol/intent.js'
 import { taskIdProblem } from '../../protocol/key.js'
 import { parseIntent } from '../../protocol/parse.js'
@@ -77,10 +77,17 @@ export class S3Intents {
     )
   }
 
-  /** Writes down what is known of a sandbox, beside others of the task; resolves with the tag, where it is the only one. */
+  /**
+   * Writes down what is known of a sandbox, beside others of the task; resolves with the tag, where it is the only one. With
+   * `onlyAsLatest` it rejects with `EXISTS` where the task has another by now, or this one counts as gone.
+   */
   async note(
     sandbox: SandboxIntent,
-    { etag, signal }: CallOptions & { readonly etag?: string | undefined } = {},
+    {
+      etag,
+      onlyAsLatest = false,
+      signal,
+    }: CallOptions & { readonly etag?: string | undefined; readonly onlyAsLatest?: boolean } = {},
   ): Promise<string | undefined> {
     if (etag !== undefined) {
       try {
@@ -93,6 +100,11 @@ export class S3Intents {
       sandbox.task_id,
       (present) => {
         const before = present.find(({ spawn_id }) => spawn_id === sandbox.spawn_id)
+        if (onlyAsLatest && (before === undefined || before !== present[0] || before.certificate_key)) {
+          const by = present[0] === before ? undefined : present[0]?.conductor
+          const what = `task ${sandbox.task_id} was taken over${by === undefined ? '' : ` by conductor ${by}`}`
+          throw new ConductorError('EXISTS', what)
+        }
         const others = present.filter((other) => other !== before)
         // When it began only who began it knows.
         const created_at = before?.created_at ?? sandbox.created_at

@@ -1,7 +1,8 @@
-import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parseDrainReport, parseExitRecord } from '../../../src/protocol/parse.js'
+import { FENCE_SECONDS } from '../../../src/protocol/spool-layout.js'
 import { startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { startHttpReceiver } from '../../support/persister/http-receiver.js'
 import { finish, start } from '../../support/persister/program.js'
@@ -63,17 +64,41 @@ describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({
     expect((await worker.persist(['run', '--grace', 'soon', '--', 'true'])).status).toBe(2)
   })
 
-  it('once drained with --seal, acknowledges nothing that only the spool has, until a command runs again', async (test) => {
+  it('once drained with --seal, acknowledges nothing that only the spool has, as long as that fence stands', async (test) => {
     const worker = await makeWorker(test, argv, spoolTarget)
     await writeFile(join(worker.folder, 'f'), 'x')
     expect((await worker.persist(['f'])).status).toBe(0)
-    const drained = parseDrainReport((await worker.persist(['drain', '--json', '--seal'])).stdout)
-    expect(drained.records).toHaveLength(1)
+    const drain = (id: string) => worker.persist(['drain', '--json', '--seal', id])
+    const fence = join(worker.localDir, '.worker', worker.taskId, 'finishing-')
+    const uptime = async (): Promise<number> => Number.parseInt(await readFile('/proc/uptime', 'utf8'), 10)
+    expect((await drain('../x')).status).toBe(2)
+    expect((await drain('a')).status).toBe(1)
+    expect((await worker.persist(['f'])).status).toBe(0)
+    await mkdir(dirname(fence), { recursive: true })
+    await writeFile(`${fence}a`, `${await uptime()}\n`)
+    expect(parseDrainReport((await drain('a')).stdout).records).toHaveLength(2)
     const late = await worker.persist(['f'])
     expect(late).toMatchObject({ status: 1, stdout: '' })
     expect(late.stderr).toMatch(/is being terminated/)
-    expect((await worker.persist(['run', '--', 'true'])).status).toBe(0)
+    // Whoever runs something is not the one to say that nobody ends the sandbox any more.
+    expect((await worker.persist(['run', '--', ...argv, 'f'])).status).toBe(1)
+    // Nor is who comes next to end it.
+    await writeFile(`${fence}b`, '')
+    expect((await worker.persist(['f'])).status).toBe(1)
+    await rm(`${fence}a`)
     expect((await worker.persist(['f'])).status).toBe(0)
+    // There was no room for more than its name.
+    expect((await drain('b')).status).toBe(0)
+    expect((await worker.persist(['f'])).status).toBe(1)
+    const longAgo = new Date(Date.now() - 180_000)
+    await utimes(`${fence}b`, longAgo, longAgo)
+    expect((await worker.persist(['f'])).status).toBe(0)
+    // One that nobody renewed, and one from before the machine began anew.
+    for (const at of [(await uptime()) - FENCE_SECONDS, (await uptime()) + 60]) {
+      await writeFile(`${fence}b`, `${at}\n`)
+      expect((await worker.persist(['f'])).status).toBe(0)
+      expect((await drain('b')).status).toBe(1)
+    }
   })
 
   it('in a conductor’s worker, acknowledges no result of another task that only the spool has', async (test) => {

@@ -157,7 +157,7 @@ class Trial {
     const { call, remote } = this.#scenario
     const environment = { ...this.#environment(remote), ...hook }
     if (call === 'store') return this.#storeWith(this.#program, environment, true)
-    const args = call === 'flush' ? ['--flush', '--quiet'] : ['drain', '--json', '--seal']
+    const args = call === 'flush' ? ['--flush', '--quiet'] : ['drain', '--json']
     return this.#run(this.#program, args, environment, true)
   }
 

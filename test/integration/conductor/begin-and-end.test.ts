@@ -115,6 +115,30 @@ describe('a worker that is being started, or ended', () => {
     }
   })
 
+  it('leaves no sandbox when it is given up while that is made', async () => {
+    const conductor = stack.conductor(options())
+    between.hold('create')
+    const given = expect(conductor.spawnWorker({ taskId: 'making' })).rejects.toMatchObject({
+      code: 'CLOSED',
+    })
+    await between.asked
+    const closed = conductor.close()
+    between.letGo()
+    await Promise.all([closed, given])
+    expect(await stack.sandboxCount()).toBe(0)
+  })
+
+  it('leaves no sandbox for long where nobody hears that it was made, nor keeps its task', async () => {
+    await using conductor = stack.conductor(options())
+    between.loseCreate()
+    const spawn = { taskId: 'unheard-of', retries: { create: 0 } }
+    await expect(conductor.spawnWorker(spawn)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    expect(await stack.sandboxCount()).toBe(1)
+    between.letGo()
+    await expect.poll(() => stack.sandboxCount(), { timeout: 30_000 }).toBe(0)
+    await (await conductor.spawnWorker(spawn)).terminate()
+  })
+
   it('is killed, and not lost, also when nobody hears that it was and S3 is away', async () => {
     const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
     const s3 = { bucket, region, credentials, endpoint: 'http://127.0.0.1:1' }
@@ -133,7 +157,10 @@ interface Between extends AsyncDisposable {
   readonly url: string
   /** Resolves once a sandbox is asked to be watched and that waits. */
   readonly asked: Promise<void>
-  hold(): void
+  /** Also the answer to the making of a sandbox may be what waits. */
+  hold(what?: 'watch' | 'create'): void
+  /** The next sandbox is made, and from its answer on nothing comes through until it is let. */
+  loseCreate(): void
   letGo(): void
   /** The next kill is carried out, and from its answer on nothing comes through until it is let. */
   loseKill(): void
@@ -144,6 +171,8 @@ interface Between extends AsyncDisposable {
 async function startBetween(target: string): Promise<Between> {
   let losesKill = false
   let losesStart = false
+  let losesCreate = false
+  let holds: 'watch' | 'create' = 'watch'
   let isCut = false
   let held: Promise<void> | undefined
   let letGo = (): void => {}
@@ -155,23 +184,33 @@ async function startBetween(target: string): Promise<Between> {
       return
     }
     void (async () => {
-      if (incoming.url?.includes('WatchDir') === true && held !== undefined) {
+      if (holds === 'watch' && incoming.url?.includes('WatchDir') === true && held !== undefined) {
         ask()
         await held
       }
       const { method, headers } = incoming
+      const isCreate = method === 'POST' && /\/sandboxes$/.test(incoming.url ?? '')
       const isStart = incoming.url?.includes('process.Process/Start') === true
       const onward = request(new URL(incoming.url ?? '/', target), { method, headers, agent: false })
       answer.once('close', () => onward.destroy())
       onward.once('response', (response) => {
-        if ((incoming.method === 'DELETE' && losesKill) || (isStart && losesStart)) {
+        if (
+          (incoming.method === 'DELETE' && losesKill) ||
+          (isStart && losesStart) ||
+          (isCreate && losesCreate)
+        ) {
           isCut = true
           incoming.socket.destroy()
           return
         }
-        answer.writeHead(response.statusCode ?? 502, response.headers)
-        answer.flushHeaders()
-        pipeline(response, answer).catch(() => answer.destroy())
+        const pass = (): void => {
+          answer.writeHead(response.statusCode ?? 502, response.headers)
+          answer.flushHeaders()
+          pipeline(response, answer).catch(() => answer.destroy())
+        }
+        if (!isCreate || holds !== 'create' || held === undefined) return pass()
+        ask()
+        void held.then(pass)
       })
       pipeline(incoming, onward).catch(() => answer.destroy())
     })()
@@ -183,13 +222,17 @@ async function startBetween(target: string): Promise<Between> {
     get asked() {
       return asked
     },
-    hold: () => {
+    hold: (what = 'watch') => {
+      holds = what
       held = new Promise((go) => {
         letGo = go
       })
       asked = new Promise((told) => {
         ask = told
       })
+    },
+    loseCreate: () => {
+      losesCreate = true
     },
     loseStart: () => {
       losesStart = true
@@ -200,6 +243,7 @@ async function startBetween(target: string): Promise<Between> {
     letGo: () => {
       losesKill = false
       losesStart = false
+      losesCreate = false
       isCut = false
       held = undefined
       letGo()

@@ -2,14 +2,17 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { fenceRun } from '../../../src/conductor/command/run-fence.js'
+import { Fence } from '../../../src/conductor/end/fence.js'
 import { trustedRecord } from '../../../src/conductor/recovery/trusted-record.js'
+import { type Claim, claimTask } from '../../../src/conductor/spawn/claim-task.js'
 import type { Intent } from '../../../src/protocol/intent.js'
 import { formatTimestamp } from '../../../src/protocol/key.js'
 import type { JsonObject } from '../../../src/protocol/record.js'
 import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
+import type { SandboxSummary } from '../../../src/sandbox/remote-sandbox.js'
 import { S3Intents, sandboxesOf } from '../../../src/stores/s3/s3-intents.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
+import { holdManifests } from '../../support/hold-manifests.js'
 import { plantInS3 } from '../../support/plant-s3.js'
 import { startTcpProxy } from '../../support/proxy.js'
 import { recordFor } from '../../support/records.js'
@@ -147,33 +150,44 @@ describe('a conductor that comes after another', () => {
     await workers[0]?.terminate()
   })
 
-  it('keeps a command from beginning that was sent to a worker which is being finished', async () => {
-    await using conductor = stack.conductor({ id: 'fence' })
+  it('keeps every command from beginning while it finishes a worker, and lets them again where it left off', async () => {
+    await using conductor = stack.conductor({ id: 'fence', s3: null })
     const worker = await conductor.spawnWorker({ taskId: 'fenced' })
-    const provider = new E2bSandboxes({
-      apiKey: stack.e2b.env.E2B_API_KEY ?? '',
-      apiUrl: stack.e2b.url,
-      sandboxUrl: stack.e2b.url,
-    })
+    const { E2B_API_KEY: apiKey } = stack.e2b.env
+    const provider = new E2bSandboxes({ apiKey, apiUrl: stack.e2b.url, sandboxUrl: stack.e2b.url })
     const sandbox = await provider.connect(worker.sandboxId, 60_000)
-    const run = { taskId: 'fenced', localDir: '/workspace/.results' }
+    const spec = { taskId: 'fenced', localDir: '/workspace/.results', force: false }
     // Its own status is no less one for being the same.
     expect(await worker.run('exit 199')).toMatchObject({ runId: '1', exitCode: 199 })
-    expect(await fenceRun(sandbox, { ...run, runId: '1' })).toBe(false)
-    expect(await fenceRun(sandbox, { ...run, runId: '2' })).toBe(true)
-    // Whoever comes next at the same has it no less.
-    expect(await fenceRun(sandbox, { ...run, runId: '2' })).toBe(true)
-    await worker.detach()
-    const attached = await conductor.attach('fenced')
-    await attached.wait()
-    const ran = attached.run('touch /workspace/ran')
-    await expect(ran).rejects.toMatchObject({ code: 'EXISTS', retryable: true })
+    const fence = await Fence.take(sandbox, spec)
+    const other = await Fence.take(sandbox, spec)
+    const refused = { code: 'EXISTS', retryable: true }
+    for (let i = 0; i < 2; i++)
+      await expect(worker.run('touch /workspace/ran')).rejects.toMatchObject(refused)
+    await fence?.lift()
+    await expect(worker.run('touch /workspace/ran')).rejects.toMatchObject(refused)
+    await other?.lift()
     await stack.inSandbox(worker.sandboxId, '[ ! -e /workspace/ran ]')
-    // Whoever asked for it may ask again.
-    expect(await attached.run('exit 5')).toMatchObject({ runId: '3', exitCode: 5 })
-    expect(await fenceRun(sandbox, { ...run, runId: '4' })).toBe(true)
-    await expect(attached.run('true')).rejects.toMatchObject({ code: 'EXISTS' })
-    expect(await attached.terminate()).toMatchObject({ outcome: 'failed', exitCode: 5, results: [] })
+    // Nobody renewed this one in two minutes, that one had no room for a time, and the last is of another sandbox.
+    const folder = '/workspace/.results/.worker/fenced'
+    const mine = `${folder}/finishing-${worker.sandboxId.replace(/[^A-Za-z0-9]/g, '')}`
+    const lapsed = `echo $(($(cut -d. -f1 /proc/uptime) - 120)) >${mine}-a; touch -d '-3 minutes' ${mine}-b`
+    await stack.inSandbox(
+      worker.sandboxId,
+      `${lapsed}; cut -d. -f1 /proc/uptime >${folder}/finishing-other-a`,
+    )
+    const heard = new Promise((tell) => worker.once('stdout', tell))
+    const running = await worker.start(
+      'echo r >r; persist-result r; until [ -e go ]; do sleep 0.02; done; exit 5',
+    )
+    await heard
+    await expect(Fence.take(sandbox, spec)).rejects.toMatchObject(refused)
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    expect(await running.ended).toMatchObject({ exitCode: 5 })
+    // There is only the spool, so that it is refused, and may go on.
+    await expect(worker.terminate()).rejects.toMatchObject({ code: 'UNDELIVERED' })
+    expect(await worker.run('persist-result -q r')).toMatchObject({ exitCode: 0 })
+    expect(await worker.kill()).toMatchObject({ outcome: 'succeeded', undelivered: [{}, {}] })
   })
 
   it('believes a sandbox no more time than conductors gave it', async () => {
@@ -210,6 +224,48 @@ describe('a conductor that comes after another', () => {
     expect(await trusted(99, { intents: undefined })).toBe(25)
     await intents.close(told)
   })
+
+  it.each([
+    ['terminates it', 'node'],
+    ['recovers it', 'sh'],
+  ] as const)(
+    'tells nobody that a result is safe in a worker that another conductor ends (%s)',
+    async (how, program) => {
+      await using held = await holdManifests(stack.s3.url)
+      const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
+      const s3 = { bucket, region, credentials, endpoint: held.url }
+      const taskId = `two-${program}`
+      await using ending = stack.conductor({ id: taskId, s3 })
+      await using other = stack.conductor({ id: taskId })
+      // Whatever fails below, none of the two waits for its manifest any more when it is closed.
+      using _open = { [Symbol.dispose]: held.release }
+      const first = how === 'recovers it' ? other : ending
+      const spawned = await first.spawnWorker({ taskId, command: 'true' })
+      await spawned.wait()
+      if (program === 'sh') {
+        await stack.inSandbox(
+          spawned.sandboxId,
+          `rm /workspace/.results/.worker/${taskId}/bin/persist-result.js`,
+        )
+      }
+      const worker = how === 'recovers it' ? spawned : await other.attach(taskId)
+      await worker.wait()
+      const ended =
+        how === 'recovers it' ? ending.recover().then(({ receipts }) => receipts[0]) : spawned.terminate()
+      await held.asked
+      const persist = `rm .results/.worker/${taskId}/grant.json; echo precious >p; persist-result -q p`
+      // One is refused, and another that comes after it.
+      for (let i = 0; i < 2; i++) {
+        await expect(worker.run(persist)).rejects.toMatchObject({ code: 'EXISTS', retryable: true })
+      }
+      // What no conductor began.
+      const stray = `cd /workspace; PATH=$PWD/.results/.worker/${taskId}/bin:$PATH; ${persist} 2>&1; echo status $?`
+      expect(await stack.inSandbox(worker.sandboxId, stray)).toMatch(/is being terminated.*\nstatus 1\n$/)
+      held.release()
+      expect(await ended).toMatchObject({ taskId, results: [], undelivered: [], sealed: true })
+      await expect(worker.run('true')).rejects.toMatchObject({ code: 'SANDBOX_GONE' })
+    },
+  )
 
   it('may be two at once: each sandbox is finished once, and its manifest tells how', async () => {
     await using first = stack.conductor({ id: 'twice' })
@@ -257,6 +313,40 @@ describe('a conductor that comes after another', () => {
       expect(manifest?.attempts).toMatchObject([{ cause: 'unknown', keys: [certificate?.key] }])
     }
     expect(await stack.sandboxCount()).toBe(0)
+  })
+
+  it('has one of two start a task, however wrong their clocks are', async () => {
+    const intents = new S3Intents(stack.at)
+    const manifests = new S3Manifests(stack.at)
+    const claim = async (
+      task_id: string,
+      conductor: string,
+      clockMs: number,
+      findSandboxes: () => Promise<readonly SandboxSummary[]>,
+    ) => {
+      const created_at = new Date(Date.now() + clockMs).toISOString()
+      const intent = { v: 1, task_id, spawn_id: conductor, conductor, created_at } as const
+      const rest = { removeBare: async () => false, waits: false, bury: async () => true }
+      return claimTask({ intent, intents, manifests, findSandboxes, ...rest })
+    }
+    const news = (sandbox_id: string) => ({ sandbox_id, deadline_at: new Date().toISOString() })
+    const none = async (): Promise<[]> => []
+    const slow = (await claim('skewed', 'slow', -180_000, none)) as Claim
+    const fast = (await claim('skewed', 'fast', 0, none)) as Claim
+    await expect(slow.confirm(news('a'))).rejects.toMatchObject({ code: 'EXISTS', message: /conductor fast/ })
+    await fast.confirm(news('b'))
+    // The other way round: it is there a moment after it was looked for.
+    const first = (await claim('skewed-too', 'slow', -180_000, none)) as Claim
+    const summary = { id: 'a', state: 'running', startedAt: new Date(), metadata: {} } as const
+    let looks = 0
+    const second = await claim('skewed-too', 'fast', 0, async () => {
+      if (looks++ > 0) return [summary]
+      await first.confirm(news('a'))
+      return []
+    })
+    expect(second).toEqual([summary])
+    for (const { intent } of [slow, fast, first]) await intent.close()
+    expect((await intents.read('skewed'))?.intent).toBeUndefined()
   })
 
   it('does not start a task that another has, unless it is to be attached', async () => {

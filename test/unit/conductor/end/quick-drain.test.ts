@@ -39,13 +39,13 @@ it('a drain is quick where all is stored remotely, and left to the program where
     await writeFile(`${spool}/${file}.meta.json`, `${JSON.stringify(record)}\n`)
   }
   const drain = async (): Promise<string> => {
-    const script = `${quickDrainScript({ taskId: 'a-task', localDir })}\necho the program; pwd`
+    const script = `${quickDrainScript({ taskId: 'a-task', localDir, seal: 'me' })}\necho the program; pwd`
     const env = { PATH: process.env.PATH, TMPDIR: dir.path }
     return (await run('bash', ['-c', script], { env, cwd: dir.path })).stdout
   }
   const left = `the program\n${dir.path}\n`
   const seal = (): Promise<boolean> =>
-    stat(`${worker}/sealed`).then(
+    stat(`${worker}/sealed-me`).then(
       () => true,
       () => false,
     )
@@ -74,6 +74,9 @@ it('a drain is quick where all is stored remotely, and left to the program where
   await rm(`${spool}/20260102-030405-c`)
   await leftTo(`${spool}/20260102-030405-c.meta.json`)
 
+  // Nobody's fence, nobody's seal.
+  expect(await drain()).toBe(left)
+  await writeFile(`${worker}/finishing-me`, '')
   const printed = await drain()
   expect(isQuickDrain(printed)).toBe(true)
   expect(parseQuickDrain(printed)).toEqual({ v: 1, outputs: [], records: records.toReversed() })

@@ -14,7 +14,11 @@ const OWN: SandboxIntent = {
 }
 
 /** Claims a task whose intent is read as these, the last one for ever, and which takes the write with the given number. */
-async function claim(reads: readonly (StoredIntent | undefined)[], taken = Number.POSITIVE_INFINITY) {
+async function claim(
+  reads: readonly (StoredIntent | undefined)[],
+  taken = Number.POSITIVE_INFINITY,
+  more: Partial<ClaimOptions> = {},
+) {
   let [read, written] = [0, 0]
   const intents = {
     read: async () => reads[Math.min(read++, reads.length - 1)],
@@ -29,8 +33,10 @@ async function claim(reads: readonly (StoredIntent | undefined)[], taken = Numbe
     intents,
     manifests,
     findSandboxes: async () => [],
+    removeBare: async () => false,
     waits: true,
     bury: async () => true,
+    ...more,
   }
   const outcome = await claimTask(options).catch((error: unknown) => error)
   return { outcome, written }
@@ -53,4 +59,17 @@ it('goes on as long as others get on, within reason, and while it waits for one'
   const starting: StoredIntent = { intent: { ...OWN, spawn_id: 'theirs' }, etag: '"theirs"' }
   const waited = await claim([starting, starting, closed('"over"')], 2)
   expect(waited).toMatchObject({ outcome: { attempt: 1 }, written: 2 })
+})
+
+it('takes a task whose only sandbox nobody ever came to equip, and none that an intent tells of', async () => {
+  const identity = { 'stu-conductor': 'x', 'stu-task': 'task', 'stu-spawn': 'theirs', 'stu-local-dir': '/x' }
+  const metadata = { ...identity, 'stu-access': 'presigned', 'stu-attempt': '1', 'stu-deadline': '1' }
+  const bare = { id: 'bare', state: 'running', startedAt: new Date(0), metadata } as const
+  const over = {
+    findSandboxes: async () => [bare],
+    removeBare: async ({ id }: { id: string }) => id === 'bare',
+  }
+  expect(await claim([closed('"over"')], 2, over)).toMatchObject({ outcome: { attempt: 1 }, written: 2 })
+  const theirs: StoredIntent = { intent: { ...OWN, spawn_id: 'theirs' }, etag: '"theirs"' }
+  expect(await claim([theirs], 2, over)).toMatchObject({ outcome: [bare], written: 1 })
 })
