@@ -8,7 +8,7 @@ import {
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { mapStreamErrors } from '../streams/map-stream-errors.js'
-import { mapSandboxError } from './map-sandbox-error.js'
+import { isGone, mapSandboxError } from './map-sandbox-error.js'
 import type {
   CommandOptions,
   CommandOutcome,
@@ -19,7 +19,7 @@ import type {
 } from './remote-sandbox.js'
 
 /** What the SDK also says of a sandbox that is paused or gone; `SandboxNotFoundError` is what it makes of either before a command starts. */
-const unsure: ReadonlySet<string> = new Set(['TIMEOUT', 'PROTOCOL', 'SANDBOX_GONE', 'UNAVAILABLE'])
+const unsure: ReadonlySet<string> = new Set(['TIMEOUT', 'PROTOCOL', 'UNAVAILABLE'])
 const ASK_TIMEOUT_MS = 10_000
 
 /** The E2B SDK's sandbox behind our port. */
@@ -134,7 +134,7 @@ export class E2bSandbox implements RemoteSandbox {
 
   /** The SDK says "timeout" or nothing certain when a sandbox has gone away during a call; asking once more tells the two apart. */
   async #explain(error: unknown, doing: string, signal: AbortSignal | undefined): Promise<unknown> {
-    const mapped = mapSandboxError(error, `${doing} in sandbox ${this.id}`, signal)
+    const mapped = notForCertain(mapSandboxError(error, `${doing} in sandbox ${this.id}`, signal))
     if (!isConductorError(mapped) || !unsure.has(mapped.code)) return mapped
     const requestTimeoutMs = ASK_TIMEOUT_MS
     try {
@@ -150,6 +150,12 @@ export class E2bSandbox implements RemoteSandbox {
     }
     return new ConductorError('SANDBOX_PAUSED', `${doing}: sandbox ${this.id} is paused`, { cause: error })
   }
+}
+
+/** A gateway that could not reach it for a moment is no proof that it is gone: only the control plane, asked afterwards, is. */
+function notForCertain(error: unknown): unknown {
+  if (!isGone(error)) return error
+  return new ConductorError('UNAVAILABLE', error.message, { retryable: true, cause: error.cause })
 }
 
 /** What the SDK takes; a copy only of a view into something larger, since the persister goes into every sandbox. */

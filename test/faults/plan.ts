@@ -137,8 +137,8 @@ export function planWorker(seed: number, index: number): WorkerPlan {
     ['volume', 15],
     ['keys', 20],
   ])
-  // Some faults hit but one kind, so that each is there from the beginning.
-  const kind = FIRST_KINDS[index] ?? byChance
+  // Some faults hit but one kind, so that each is there from the beginning, and the rarest again and again.
+  const kind = FIRST_KINDS[index] ?? (index % 4 === 0 ? 'volume' : byChance)
   return {
     index,
     kind,

@@ -5,7 +5,7 @@ import type { Victim } from './moves.js'
 import { lifeOf, type WorkerPlan } from './plan.js'
 
 /** A conductor's trouble that passes, or that follows from what the adversary does. */
-const EXPECTED_PROBLEM = /^[\w ]+: (?:\w+ \(retryable\)|SANDBOX_GONE|NOT_FOUND): /
+const EXPECTED_PROBLEM = /^[\w ]+: (?:\w+ \(retryable\)|SANDBOX_GONE|SANDBOX_PAUSED|NOT_FOUND): /
 
 /** A worker that was ordered and has no receipt yet. */
 export interface Task {

@@ -61,8 +61,13 @@ export async function carryOnce(
 ): Promise<ResultRecord> {
   const check = new DigestCheck(describeRecord(record))
   const source = toNodeStream(verifiedChunks(readChunks(await open()), check, from))
+  const broken = new AbortController()
+  // The AWS SDK pipes a body and does not listen to it: a source that fails would end this process.
+  source.on('error', (error) => broken.abort(error))
+  const signal =
+    options.signal === undefined ? broken.signal : AbortSignal.any([options.signal, broken.signal])
   try {
-    const location = await store.put(record, source, options)
+    const location = await store.put(record, source, { ...options, signal })
     // An endpoint of others need not be able to tell what it has.
     if (store.tier === 's3' && !(await holds(store, record, options))) {
       throw new ConductorError('INTEGRITY', `${record.key} is not in ${store.name} as it was sent`, {

@@ -178,6 +178,8 @@ function tellRunning({ taskId, sandboxId, attempt }: Worker, from: 'start' | 'se
 /** Passes on what a worker prints, which comes from the given byte on. */
 function listen(worker: Worker, from: SeenBytes | undefined): void {
   const { taskId } = worker
+  // Recovery may meet one twice, when it was cut short and is done again.
+  if (workers.get(taskId) === worker) return
   workers.set(taskId, worker)
   const isFromStart = from === undefined || from === FROM_START
   tellRunning(worker, isFromStart ? 'start' : 'seen')

@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { expect, it } from 'vitest'
 import { startLocalE2b } from '../../../src/local/e2b/index.js'
 import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
@@ -27,6 +30,16 @@ it('says of a call whose connection broke that it may be repeated, and of a sand
   const second = await sandbox.start('sleep 60')
   const secondEnded = second.wait()
   secondEnded.catch(() => {})
+  // A gateway that cannot reach a sandbox for a moment; a moment later it runs.
+  const gateway = createServer(({ url: path }, response) => {
+    response.writeHead(path?.startsWith('/health') === true ? 204 : 502).end()
+  }).listen(0, '127.0.0.1')
+  await once(gateway, 'listening')
+  test.onTestFinished(() => void gateway.close())
+  const sandboxUrl = `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`
+  const behind = new E2bSandboxes({ apiKey: e2b.env.E2B_API_KEY, apiUrl: url, sandboxUrl })
+  const unreached = await behind.connect(sandbox.id, 60_000)
+  await expect(unreached.start('true')).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
   await sandboxes.kill(sandbox.id)
   await expect(secondEnded).rejects.toMatchObject({ code: 'SANDBOX_GONE' })
   await expect(sandbox.start('true')).rejects.toMatchObject({ code: 'SANDBOX_GONE' })
