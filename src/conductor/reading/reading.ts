@@ -1,5 +1,7 @@
 import type { CallOptions } from '../../call-options.js'
 import { checkOptions } from '../../check-options.js'
+import { ConductorError } from '../../errors.js'
+import { ENV } from '../../protocol/environment.js'
 import { assertTaskId } from '../../protocol/key.js'
 import type { ResultsContext } from '../../results/context.js'
 import { createManyResults, type ManyTasksContext, type ResultsQuery } from '../../results/many-tasks.js'
@@ -98,7 +100,13 @@ export class Reading {
       taskId,
       manifests: places.manifests,
       decryptor: places.encryption?.decryptor,
-      stores: async () => stores,
+      stores: async () => {
+        if (stores.length > 0) return stores
+        throw new ConductorError(
+          'INVALID_OPTION',
+          `there is no place to read results from: set ${ENV.s3Bucket} (s3), ${ENV.httpEndpoint} (http), volume, or E2B_API_KEY for what lies in sandboxes`,
+        )
+      },
       recorded: async (manifest, call) => recordedVolumes(taskId, { places, options }, manifest, call),
     }
   }
