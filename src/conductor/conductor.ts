@@ -19,6 +19,7 @@ import {
 import { LateSeals } from './end/late-seals.js'
 import {
   assertAccessPossible,
+  assertApiKey,
   type ConductorOptions,
   type ResolvedOptions,
   resolveOptions,
@@ -90,6 +91,7 @@ export class Conductor implements AsyncDisposable {
     const spawn: ResolvedSpawn = { ...checked, taskId: checked.taskId ?? newTaskId() }
     const { taskId } = spawn
     const attaches = spawn.ifExists === 'attach'
+    assertApiKey(this.#options)
     assertAccessPossible(this.#options, spawn.access ?? this.#options.access)
     const present = this.#roster.workers.get(taskId)
     if (present !== undefined && attaches) return present
@@ -123,6 +125,7 @@ export class Conductor implements AsyncDisposable {
     this.#closing.signal.throwIfAborted()
     const present = this.#roster.workers.get(taskId)
     if (present !== undefined) return present
+    assertApiKey(this.#options)
     let bare: string | undefined
     for (const summary of await this.#lookup.findSandboxes(taskId, { signal })) {
       const found = await this.#foundWorkers.find(summary, { signal })
@@ -158,6 +161,7 @@ export class Conductor implements AsyncDisposable {
   }
 
   async #recover({ signal, onWorker }: RecoverOptions): Promise<Recovery> {
+    assertApiKey(this.#options)
     await this.#lateSeals.tryNow({ signal })
     return recoverWorkers({
       conductorId: this.#options.id,

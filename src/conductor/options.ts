@@ -216,6 +216,16 @@ export function isAccess(name: string | undefined): name is Access {
   return accessSchema.safeParse(name).success
 }
 
+/** Fails early where no sandbox can be asked for. */
+export function assertApiKey({ e2b }: Pick<ResolvedOptions, 'e2b'>): void {
+  // The SDK looks there itself where nothing is said.
+  if (e2b.apiKey || process.env.E2B_API_KEY) return
+  throw new ConductorError(
+    'INVALID_OPTION',
+    'there is no E2B API key: set E2B_API_KEY, or e2b.apiKey; without an account, `stu-conductor local` starts a stand-in and prints its settings',
+  )
+}
+
 /** Fails early with what is missing for a tier that was asked for. */
 export function assertAccessPossible(options: ResolvedOptions, access: Access): void {
   if (access === 'session' && options.session === undefined) {

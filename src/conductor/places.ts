@@ -48,7 +48,7 @@ export function placesOf(
   const http = options.http === undefined ? undefined : new HttpStore(httpAccess(options.http))
   const stores: ResultStore[] = [store, http].filter((place) => place !== undefined)
   if (volume !== undefined) {
-    stores.push(new SpoolStore(`volume ${volume}`, 'volume', new E2bVolumeFiles(volume, options.e2b)))
+    stores.push(volumeStore(volume, options))
   }
   return {
     localDir: task.localDir ?? options.localDir,
@@ -60,6 +60,11 @@ export function placesOf(
     intents: s3 === undefined ? undefined : new S3Intents(s3),
     volume,
   }
+}
+
+/** A volume that is, or was, the spool of workers. */
+export function volumeStore(volume: string, { e2b }: Pick<ResolvedOptions, 'e2b'>): ResultStore {
+  return new SpoolStore(`volume ${volume}`, 'volume', new E2bVolumeFiles(volume, e2b))
 }
 
 function encryptionOf(

@@ -9,6 +9,8 @@ export interface SandboxIntent {
   readonly created_at: string
   /** Numbers the sandbox among the task's; undefined where nobody counted, which means the first. */
   readonly attempt?: number | undefined
+  /** Name of the volume that is its spool, if one is; results may lie nowhere else. */
+  readonly volume?: string | undefined
   /** Under which key the worker's death certificate goes, once somebody is about to write one. */
   readonly certificate_key?: string | undefined
   /** The sandbox, once it was equipped; without it there may never have been one. */

@@ -15,6 +15,8 @@ export interface ManifestAttempt {
   readonly exit: ExitStatus | null
   /** Null when it ended by itself. */
   readonly cause: DeathCause | null
+  /** Name of the volume that was its spool, if one was; results may lie nowhere else. */
+  readonly volume?: string | undefined
   /** Keys of what this sandbox held when it was drained, or, gone before that, of what was found elsewhere and no other had left. */
   readonly keys: readonly string[]
 }

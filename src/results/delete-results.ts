@@ -65,7 +65,8 @@ export async function deleteResults(
   const keys = new Set(listed.map(({ key }) => key))
   const manifest = await manifests?.update(taskId, (found) => found && announce(found, keys), { signal })
   const wanted = [...listed, ...leftOver(manifest, keys, unfinished)]
-  const stores = inDeletionOrder(await context.stores({ signal }))
+  const recorded = (await context.recorded?.(manifest, { signal })) ?? []
+  const stores = inDeletionOrder([...(await context.stores({ signal })), ...recorded])
   const unavailable = new Map<string, TierProblem>()
   const outcomes = await deleteEverywhere(wanted, stores, unavailable, signal)
   const deleted = outcomes.filter((outcome) => !('problems' in outcome)) as DeletedResult[]

@@ -1,5 +1,6 @@
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
+import type { Manifest } from '../protocol/manifest.js'
 import { describeRecord, type ResultDescription, type ResultStore } from '../stores/result-store.js'
 import type { ResultsContext } from './context.js'
 import type { TierProblem } from './read-tiers.js'
@@ -35,8 +36,24 @@ export async function findResult(
   }
   const askAll = async (some: readonly ResultStore[]): Promise<Answer[]> =>
     (await Promise.all(some.map(ask))).filter((answer) => answer !== undefined)
+  const readRecorded = async (
+    recorded: NonNullable<ResultsContext['recorded']>,
+    manifest: Manifest | undefined,
+  ): Promise<readonly ResultStore[]> => {
+    try {
+      return await recorded(manifest, { signal })
+    } catch (error) {
+      if (!isConductorError(error)) throw error
+      problems.push({ key, store: 'intent', tier: 's3', error })
+      return []
+    }
+  }
   let answers = await askAll(stores.filter(({ lastResort }) => lastResort !== true))
-  const { complete = false, results = [] } = (await manifest) ?? {}
+  const there = await manifest
+  const { complete = false, results = [] } = there ?? {}
+  if (answers.length === 0 && context.recorded !== undefined) {
+    answers = await askAll(await readRecorded(context.recorded, there))
+  }
   if (answers.length === 0 && !complete) {
     answers = await askAll(stores.filter(({ lastResort }) => lastResort === true))
   }

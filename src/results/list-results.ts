@@ -2,7 +2,7 @@ import pLimit from 'p-limit'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { Manifest } from '../protocol/manifest.js'
-import { describeRecord, type ResultStore, type StoredEntry } from '../stores/result-store.js'
+import { describeRecord, type ResultStore, type StoredEntry, type StoreTier } from '../stores/result-store.js'
 import type { ResultsContext } from './context.js'
 import { mergeByKey } from './merge.js'
 import type { TierProblem } from './read-tiers.js'
@@ -16,6 +16,8 @@ export interface ListingOptions extends CallOptions {
   readonly matches: (key: string) => boolean
   /** Whether metadata and digests are fetched where a listing does not yield them. */
   readonly metadata: boolean
+  /** Told which places the task's own documents name, before they are asked. */
+  readonly onRecorded?: ((stores: readonly ResultStore[]) => void) | undefined
   /** Told of each tier that could not answer. */
   readonly onUnavailable: (problem: TierProblem) => void
 }
@@ -30,8 +32,13 @@ export async function* listResults(
   const { matches, metadata, onUnavailable, signal } = options
   const all = await context.stores({ signal })
   const manifest = await readManifest(context, options)
-  const stores = all.filter(({ lastResort }) => lastResort !== true || manifest?.complete !== true)
+  const { recorded, problem } = await readRecorded(context, manifest, signal)
+  if (problem !== undefined) onUnavailable(problem)
+  options.onRecorded?.(recorded)
+  const places = [...all, ...recorded]
+  const stores = places.filter(({ lastResort }) => lastResort !== true || manifest?.complete !== true)
   const sources = stores.flatMap((store) => listStore(store, context.taskId, manifest, onUnavailable, signal))
+  const unseen = elsewhere(manifest, stores)
   const sealed = new Map(manifest?.results.map((record) => [record.key, record]))
   const limit = pLimit(CONCURRENT_HEADS)
 
@@ -69,6 +76,7 @@ export async function* listResults(
   try {
     for await (const group of mergeByKey(sources)) {
       const [first] = group
+      if (first !== undefined) unseen.delete(first.key)
       if (first === undefined || !matches(first.key)) continue
       const next = describe(group)
       if (next instanceof Result && ahead.length === 0) {
@@ -83,6 +91,41 @@ export async function* listResults(
     for (const next of ahead) yield await next
   } finally {
     await Promise.allSettled(ahead)
+  }
+  for (const [key, tier] of unseen) {
+    if (matches(key)) onUnavailable({ key, store: tier, tier, error: nowhere(key, tier) })
+  }
+}
+
+/** Keys of a sealed task that lie, by its manifest, on no tier that is asked, and the tier on which they do. */
+function elsewhere(manifest: Manifest | undefined, stores: readonly ResultStore[]): Map<string, StoreTier> {
+  const asked = new Set<string>(stores.map(({ tier }) => tier))
+  const found = new Map<string, StoreTier>()
+  if (manifest === undefined || manifest.deleting !== undefined) return found
+  for (const { key, stored } of manifest.results) {
+    // What no remote tier took was let go of only where its spool outlives the sandbox.
+    const tiers = stored.length === 0 ? ['volume' as const] : stored.map(({ tier }) => tier)
+    const [tier] = tiers
+    if (tier !== undefined && !tiers.some((one) => asked.has(one))) found.set(key, tier)
+  }
+  return found
+}
+
+function nowhere(key: string, tier: string): ConductorError {
+  const what = `${key} was sealed, and lies where nobody was told to look: on a tier of kind ${tier}`
+  return new ConductorError('UNAVAILABLE', what)
+}
+
+async function readRecorded(
+  context: ResultsContext,
+  manifest: Manifest | undefined,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly recorded: readonly ResultStore[]; readonly problem?: TierProblem }> {
+  try {
+    return { recorded: (await context.recorded?.(manifest, { signal })) ?? [] }
+  } catch (error) {
+    if (!isConductorError(error)) throw error
+    return { recorded: [], problem: { key: undefined, store: 'intent', tier: 's3', error } }
   }
 }
 

@@ -102,6 +102,7 @@ async function* listMany(
   const problems: TierProblem[] = []
   const ids = await findIds({ signal, onUnavailable })
   let silent = 0
+  let refusal: ConductorError | undefined
   const listOne = async (taskId: string): Promise<Result[]> => {
     inner.throwIfAborted()
     const found: Result[] = []
@@ -116,6 +117,7 @@ async function* listMany(
       if (!isConductorError(error)) throw error
       // What its places said has been reported; whether the others are silent as well is seen at the end.
       silent += 1
+      refusal ??= error
     }
     return found
   }
@@ -133,7 +135,10 @@ async function* listMany(
     stop.abort()
     await Promise.allSettled(ahead)
   }
-  if (ids.length > 0 && silent === ids.length) throw incomplete(`${ids.length} tasks`, problems)
+  if (ids.length === 0 || silent < ids.length) return
+  // Not even asked.
+  if (problems.length === 0 && refusal !== undefined) throw refusal
+  throw incomplete(`${ids.length} tasks`, problems)
 }
 
 interface TaskMatcher {

@@ -5,6 +5,7 @@ import { checkOptions } from '../check-options.js'
 import { type ConductorError, isConductorError } from '../errors.js'
 import type { ResultStore } from '../stores/result-store.js'
 import type { TaskIndex } from '../stores/task-index.js'
+import { allStores } from './context.js'
 import { compileGlob, type ManyTasksContext } from './many-tasks.js'
 import type { TierProblem } from './read-tiers.js'
 import { type FoundTask, findTasks } from './tasks.js'
@@ -183,7 +184,7 @@ class TaskPruning {
   async obstacle(): Promise<string | undefined> {
     const signal = this.#signal
     if (await this.#context.isAlive(this.#taskId, { signal })) return 'its worker may still store results'
-    for (const store of await this.#context.of(this.#taskId).stores({ signal })) {
+    for (const store of await allStores(this.#context.of(this.#taskId), { signal })) {
       try {
         await this.#survey(store)
       } catch (error) {

@@ -3,6 +3,7 @@ import type { CallOptions } from '../call-options.js'
 import { ConductorError } from '../errors.js'
 import { assertKey } from '../protocol/key.js'
 import { spoolFileName } from '../protocol/spool-layout.js'
+import type { ResultStore } from '../stores/result-store.js'
 import type { ResultsContext } from './context.js'
 import { type DeleteOptions, type DeleteReport, deleteResults } from './delete-results.js'
 import { findResult } from './find-result.js'
@@ -58,13 +59,17 @@ async function* listTask(
     context.onProblem?.(problem)
   }
   let isEmpty = true
-  for await (const result of listResults(context, { ...options, onUnavailable })) {
+  let recorded: readonly ResultStore[] = []
+  const onRecorded = (stores: readonly ResultStore[]): void => {
+    recorded = stores
+  }
+  for await (const result of listResults(context, { ...options, onUnavailable, onRecorded })) {
     isEmpty = false
     yield result
   }
   if (problems.length === 0) return
   const failed = new Set(problems.filter(({ key }) => key === undefined).map(({ store }) => store))
-  const stores = await context.stores({ signal: options.signal })
+  const stores = [...(await context.stores({ signal: options.signal })), ...recorded]
   // That a last resort has nothing answers for nothing.
   const noneAnswered = stores.every(
     ({ name, lastResort }) => failed.has(name) || (lastResort === true && isEmpty),

@@ -11,6 +11,8 @@ import { startTestStack, type TestStack } from '../support/stack.js'
 import { readArchive } from './read-archive.js'
 
 const EXAMPLES = fileURLToPath(new URL('../../examples', import.meta.url))
+const README = fileURLToPath(new URL('../../README.md', import.meta.url))
+const PACKAGE = new URL('../../dist/index.js', import.meta.url).href
 const CONDUCTOR = join(EXAMPLES, 'conductor.js')
 const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
@@ -245,7 +247,7 @@ describe('on a laptop', () => {
   })
 })
 
-it('conductor.js runs all four against `stu-conductor local`', async () => {
+it('conductor.js runs all four, and README its first lines, against `stu-conductor local`', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'stu-example-'))
   const env = { AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true' }
   const local = start(['sh', '-c', 'exec "$0" "$1" local > local.env', process.execPath, CLI], {
@@ -282,6 +284,16 @@ it('conductor.js runs all four against `stu-conductor local`', async () => {
     const announced = [...ran.stdout.matchAll(/^stored: (\S+)$/gm)].map(([, key]) => key)
     expect(announced.toSorted()).toEqual(read.toSorted())
     expect(ran.stdout).toMatch(/Why error-recovery failed: record 3: "many" is not a number\n$/)
+    // As printed, but for where the package is.
+    const [, printed = ''] = /^```ts\n(import .*?)^```/ms.exec(await readFile(README, 'utf8')) ?? []
+    await writeFile(join(folder, 'first.mjs'), printed.replace("'stu-conductor'", JSON.stringify(PACKAGE)))
+    const first = await run(['sh', '-c', '. ./local.env && exec "$0" first.mjs', process.execPath], {
+      cwd: folder,
+      env,
+    })
+    expect(first, first.stderr).toMatchObject({ status: 0, stderr: '' })
+    const listed = [...first.stdout.matchAll(/^worker-123\/[\d-]+-(\S+) \d+ \{.*\} http:\S+$/gm)]
+    expect(listed.map(([, name]) => name).toSorted()).toEqual(['plots.tar.gz', 'report.csv', 'summary.json'])
   } finally {
     local.kill('SIGINT')
     await closed

@@ -60,7 +60,8 @@ export async function sealVanished(
   const certified = before ?? (await storeCertificate(certificate, spawnId, places, { signal }))
   if (certified !== undefined && certified !== before) kept.push(certified)
   const records = kept.map(({ record }) => record)
-  const end = { taskId, sandboxId, spawnId, attempt, exit: LOST, records, drained: false, signal }
+  const { volume } = sandbox
+  const end = { taskId, sandboxId, spawnId, attempt, volume, exit: LOST, records, drained: false, signal }
   const sealed = await sealTask(places.manifests, end)
   return {
     taskId,

@@ -13,6 +13,8 @@ export interface SealOptions extends CallOptions {
   /** Empty where nobody lived to see which it was; the spawn then tells. */
   readonly sandboxId: string
   readonly spawnId: string
+  /** Name of the volume that is its spool, if one is. */
+  readonly volume?: string | undefined
   /** Where records may be of earlier sandboxes, too: since when they are this one's. */
   readonly beganAt?: string | undefined
   readonly exit: WorkerExit
@@ -62,7 +64,7 @@ function isOf(
 }
 
 function addAttempt(present: Manifest | undefined, options: SealOptions): Manifest | undefined {
-  const { taskId, sandboxId, spawnId, beganAt, exit, records, drained } = options
+  const { taskId, sandboxId, spawnId, beganAt, exit, records, drained, volume } = options
   const before = present?.attempts ?? []
   const own = before.find((other) => isOf(other, options))
   if (!drained && own !== undefined) return undefined
@@ -81,6 +83,7 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     outcome: exit.outcome,
     exit: status,
     cause: exit.cause ?? null,
+    ...(volume === undefined ? {} : { volume }),
     keys: [...new Set([...(own?.keys ?? []), ...left.map(({ key }) => key)])].filter(
       (key) => !attributed.has(key),
     ),

@@ -56,7 +56,8 @@ function attemptOf(
   const records = kept.map((delivery) => delivery.record)
   // A spool on a volume holds what earlier sandboxes left as well.
   const beganAt = places.volume === undefined || attempt === 1 ? undefined : record.created_at
-  return { taskId, sandboxId, spawnId, attempt, beganAt, exit, records, drained, signal }
+  const { volume } = places
+  return { taskId, sandboxId, spawnId, attempt, volume, beganAt, exit, records, drained, signal }
 }
 
 /** What could not be done when the worker was finished: its certificate, what it is known to have left, the seal. */

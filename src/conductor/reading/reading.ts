@@ -1,19 +1,25 @@
 import type { CallOptions } from '../../call-options.js'
 import { checkOptions } from '../../check-options.js'
+import { ConductorError } from '../../errors.js'
+import { ENV } from '../../protocol/environment.js'
 import { assertTaskId } from '../../protocol/key.js'
+import type { ResultsContext } from '../../results/context.js'
 import { createManyResults, type ManyTasksContext, type ResultsQuery } from '../../results/many-tasks.js'
 import { type PruneContext, type PruneOptions, type PruneReport, pruneTasks } from '../../results/prune.js'
 import { taskSource } from '../../results/result-source.js'
 import { createResults, type Results } from '../../results/results.js'
 import { createTasks, type Tasks, type TasksOptions } from '../../results/tasks.js'
 import { SandboxVisits } from '../../sandbox/sandbox-visits.js'
+import type { ResultStore } from '../../stores/result-store.js'
 import type { S3Location } from '../../stores/s3/s3-location.js'
 import { S3Manifests } from '../../stores/s3/s3-manifests.js'
 import { S3Store } from '../../stores/s3/s3-store.js'
 import type { ResolvedOptions } from '../options.js'
+import type { TaskPlaces } from '../places.js'
 import type { TaskLookup } from '../task-lookup.js'
 import type { Worker } from '../worker/worker.js'
 import { foundSandboxes } from './found-sandboxes.js'
+import { recordedVolumes } from './recorded-volumes.js'
 import { type RehomeOptions, type RehomeReport, rehomeResults } from './rehome.js'
 import { type TaskResultsOptions, taskResultsOptionsSchema } from './results-options.js'
 import { taskIndexes } from './task-indexes.js'
@@ -45,10 +51,8 @@ export class Reading {
     const { lookup } = this.#parts
     const places = lookup.placesOf(tasks)
     const from = { options: this.#parts.options, provider: lookup.sandboxes, visits: this.#visits }
-    const stores = [...places.stores, ...foundSandboxes(tasks, places, from, reading)]
-    const { manifests, encryption } = places
-    const decryptor = encryption?.decryptor
-    return createResults(taskSource({ taskId: tasks, manifests, decryptor, stores: async () => stores }))
+    const found = foundSandboxes(tasks, places, from, reading)
+    return createResults(taskSource(this.#contextOf(tasks, places, found)))
   }
 
   tasks(options: TasksOptions): Tasks {
@@ -84,13 +88,26 @@ export class Reading {
     const { options, s3, lookup, workers } = this.#parts
     return {
       ...taskIndexes(options, s3),
-      of: (taskId) => {
-        const { manifests, stores, encryption } = lookup.placesOf(taskId)
-        const decryptor = encryption?.decryptor
-        return (
-          workers.get(taskId)?.resultsContext ?? { taskId, manifests, decryptor, stores: async () => stores }
+      of: (taskId) =>
+        workers.get(taskId)?.resultsContext ?? this.#contextOf(taskId, lookup.placesOf(taskId), []),
+    }
+  }
+
+  #contextOf(taskId: string, places: TaskPlaces, more: readonly ResultStore[]): ResultsContext {
+    const { options } = this.#parts
+    const stores = [...places.stores, ...more]
+    return {
+      taskId,
+      manifests: places.manifests,
+      decryptor: places.encryption?.decryptor,
+      stores: async () => {
+        if (stores.length > 0) return stores
+        throw new ConductorError(
+          'INVALID_OPTION',
+          `there is no place to read results from: set ${ENV.s3Bucket} (s3), ${ENV.httpEndpoint} (http), volume, or E2B_API_KEY for what lies in sandboxes`,
         )
       },
+      recorded: async (manifest, call) => recordedVolumes(taskId, { places, options }, manifest, call),
     }
   }
 }

@@ -83,6 +83,7 @@ export class FoundWorkers {
       conductor: conductorId,
       attempt,
       created_at,
+      volume: places.volume,
     } as const
     const { intents } = places
     const intent = intents === undefined ? undefined : new OpenIntent(intents, begun, { etag: undefined })

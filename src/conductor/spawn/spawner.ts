@@ -74,7 +74,7 @@ export class Spawner {
   ): Promise<Claim | readonly SandboxSummary[] | undefined> {
     const { spawnId, previous, signal } = wanted
     const { manifests, intents } = wanted.places
-    const intent = this.#intentOf(taskId, spawnId)
+    const intent = this.#intentOf(taskId, spawnId, wanted.places)
     const findSandboxes = (): Promise<SandboxSummary[]> =>
       this.#means.lookup.findSandboxes(taskId, { signal })
     const askE2b = async (): Promise<SandboxSummary[] | undefined> => {
@@ -121,14 +121,16 @@ export class Spawner {
     return true
   }
 
-  #note(taskId: string, spawnId: string, { intents }: TaskPlaces): Claim | undefined {
+  #note(taskId: string, spawnId: string, places: TaskPlaces): Claim | undefined {
+    const { intents } = places
     if (intents === undefined) return undefined
-    return unclaimed(intents, this.#intentOf(taskId, spawnId), 1)
+    return unclaimed(intents, this.#intentOf(taskId, spawnId, places), 1)
   }
 
-  #intentOf(taskId: string, spawnId: string): SandboxIntent {
+  #intentOf(taskId: string, spawnId: string, { volume }: TaskPlaces): SandboxIntent {
     const created_at = new Date().toISOString()
-    return { v: 1, task_id: taskId, spawn_id: spawnId, conductor: this.#means.options.id, created_at }
+    const conductor = this.#means.options.id
+    return { v: 1, task_id: taskId, spawn_id: spawnId, conductor, created_at, volume }
   }
 
   async #bringUp(spawning: Spawning & Pick<WorkerParts, 'onClosed'>): Promise<Worker> {

@@ -1,8 +1,11 @@
 import { createHash } from 'node:crypto'
-import { PutObjectCommand } from '@aws-sdk/client-s3'
+import { DeleteObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { WorkerEvents } from '../../../src/conductor/worker/worker-events.js'
+import type { Manifest } from '../../../src/protocol/manifest.js'
+import type { ResultRecord } from '../../../src/protocol/record.js'
 import { s3ObjectKey } from '../../../src/protocol/s3-layout.js'
+import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { thorough } from '../../support/thorough.js'
 
@@ -159,6 +162,36 @@ describe('a worker', () => {
     expect(await stack.sandboxCount()).toBe(0)
     await using stranger = stack.conductor({ s3: null, volume: 'vol-{taskId}' })
     expect(await (await stranger.results('on-volume').latest('r'))?.text()).toBe('kept\n')
+  })
+
+  it("'s own volume is found by whoever was not told of it", async () => {
+    await using conductor = stack.conductor()
+    const worker = await conductor.spawnWorker({ taskId: 'own-volume', volume: 'disk-{taskId}' })
+    await worker.run('echo precious | persist-result --quiet --name p -')
+    // Not sealed yet: only what was written down at its beginning tells of the volume.
+    await using stranger = stack.conductor()
+    const results = stranger.results('own-volume', { sandboxes: 'none' })
+    expect((await results.list()).map(({ tiers }) => tiers)).toEqual([['s3', 'volume']])
+    await worker.terminate()
+    const manifests = new S3Manifests(stack.at)
+    const sealed = (await manifests.read('own-volume')) as Manifest
+    expect(sealed.attempts).toMatchObject([{ volume: 'disk-own-volume' }])
+    // As if S3 had been away all the time.
+    const [record] = sealed.results as [ResultRecord]
+    const { bucket, prefix, client } = stack.at
+    await client.send(new DeleteObjectCommand({ Bucket: bucket, Key: s3ObjectKey(prefix, record.key) }))
+    const away = { ...sealed, results: [{ ...record, stored: [] }] }
+    // A manifest need not name the volume; what it then cannot lead to is not left unsaid.
+    const attempts = sealed.attempts.map(({ volume, ...attempt }) => attempt)
+    await manifests.update('own-volume', () => ({ ...away, attempts }))
+    expect((await results.list()).unavailable).toMatchObject([{ key: record.key, tier: 'volume' }])
+    await manifests.update('own-volume', () => away)
+    expect(await (await results.latest('p'))?.text()).toBe('precious\n')
+    expect(await (await results.get(record.key))?.text()).toBe('precious\n')
+    expect((await stranger.rehome({ tasks: 'own-volume' })).moved).toMatchObject([{ from: ['volume'] }])
+    expect((await stranger.prune({ tasks: 'own-volume', olderThanDays: 0 })).failed).toEqual([])
+    await using told = stack.conductor({ volume: 'disk-{taskId}' })
+    expect(await told.results('own-volume').list()).toHaveLength(0)
   })
 
   it('is not destroyed while its results lie nowhere else, unless forced', async () => {

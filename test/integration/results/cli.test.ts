@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { filterOf } from '../../../src/cli/filter-options.js'
 import { asksForHelp, helpOf } from '../../../src/cli/help.js'
 import { readingOf } from '../../../src/cli/reading-options.js'
+import { Conductor } from '../../../src/conductor/conductor.js'
 import { type LocalS3, startLocalS3 } from '../../../src/local/s3/index.js'
 import { parsePublicKey } from '../../../src/protocol/encryption/public-key.js'
 import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
@@ -206,6 +207,19 @@ describe('stu-conductor', () => {
     })
     const many = await run('results', 'list', '--tasks', '*', '--sandboxes', 'paused')
     expect(many).toMatchObject({ code: 2, stderr: expect.stringContaining('one task at a time') })
+    const nowhere = { code: 2, stdout: '', stderr: expect.stringContaining('WORKER_RESULTS_S3_BUCKET') }
+    expect(await runCli({}, 'results', 'list', 'worker-123')).toMatchObject(nowhere)
+    expect(await runCli({}, 'run', '--', 'true')).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^stu-conductor: there is no E2B API key: set E2B_API_KEY/),
+    })
+    await using conductor = new Conductor({ env: {} })
+    const places = { code: 'INVALID_OPTION', message: expect.stringContaining('no place to read') }
+    await expect(conductor.results('worker-123').latest('r')).rejects.toMatchObject(places)
+    await expect(conductor.results('worker-123').get('worker-123/20260114-120000-r')).rejects.toMatchObject(
+      places,
+    )
+    await expect(conductor.results({ tasks: ['a', 'b'] }).list()).rejects.toMatchObject(places)
     expect(() => readingOf({ sandboxes: 'all' })).toThrow(
       '--sandboxes takes none, running or paused (got "all")',
     )
