@@ -91,8 +91,8 @@ export class Conductor implements AsyncDisposable {
     const spawn: ResolvedSpawn = { ...checked, taskId: checked.taskId ?? newTaskId() }
     const { taskId } = spawn
     const attaches = spawn.ifExists === 'attach'
-    assertApiKey(this.#options)
     assertAccessPossible(this.#options, spawn.access ?? this.#options.access)
+    assertApiKey(this.#options)
     const present = this.#roster.workers.get(taskId)
     if (present !== undefined && attaches) return present
     const stop =

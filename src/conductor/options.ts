@@ -221,7 +221,7 @@ export function assertApiKey({ e2b }: Pick<ResolvedOptions, 'e2b'>): void {
   // The SDK looks there itself where nothing is said.
   if (e2b.apiKey || process.env.E2B_API_KEY) return
   throw new ConductorError(
-    'INVALID_OPTION',
+    'ACCESS_DENIED',
     'there is no E2B API key: set E2B_API_KEY, or e2b.apiKey; without an account, `stu-conductor local` starts a stand-in and prints its settings',
   )
 }

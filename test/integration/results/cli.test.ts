@@ -210,7 +210,7 @@ describe('stu-conductor', () => {
     const nowhere = { code: 2, stdout: '', stderr: expect.stringContaining('WORKER_RESULTS_S3_BUCKET') }
     expect(await runCli({}, 'results', 'list', 'worker-123')).toMatchObject(nowhere)
     expect(await runCli({}, 'run', '--', 'true')).toMatchObject({
-      code: 2,
+      code: 1,
       stderr: expect.stringMatching(/^stu-conductor: there is no E2B API key: set E2B_API_KEY/),
     })
     await using conductor = new Conductor({ env: {} })
