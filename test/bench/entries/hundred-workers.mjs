@@ -45,7 +45,7 @@ export const entry = {
           name: ', with three starts of Node',
           value: times.ours.medianMs / times.three.medianMs,
           unit: 'x',
-          detail: `where it does so three times, as supervisor, persister and drain do: ${formatTimes(times.three)}`,
+          detail: `where it does so three times: ${formatTimes(times.three)}`,
         },
         {
           name: ', CPU time of the process',

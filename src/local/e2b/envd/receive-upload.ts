@@ -71,7 +71,8 @@ async function receiveParts(
       if (path === undefined || path === '') throw new RequestError('invalid_argument', 'a file has no name')
       written.push(await store(sandbox, path, part, target))
     })
-    storing.catch((error: Error) => form.destroy(error))
+    // Not from within the form's own work on what it was given, of whose end nobody would then hear.
+    storing.catch((error: Error) => setImmediate(() => form.destroy(error)))
   })
   try {
     await pipeline(body, form)

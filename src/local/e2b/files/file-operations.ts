@@ -68,7 +68,7 @@ async function writeAll(handle: FileHandle, chunk: Buffer): Promise<void> {
 async function regular(handle: FileHandle, path: string): Promise<BigIntStats> {
   const stat = await handle.stat({ bigint: true })
   if (!stat.isFile()) throw new RequestError('invalid_argument', `path '${path}' is not a regular file`)
-  await refuseKernelFile(handle, path)
+  refuseKernelFile(handle, path)
   return stat
 }
 
@@ -112,14 +112,14 @@ async function removePlace({ at, stat }: Pick<Place, 'at' | 'stat'>): Promise<vo
 }
 
 async function removeFolder(at: string): Promise<void> {
-  const folder = await Folder.open(at)
+  const folder = Folder.open(at)
   try {
     for (const entry of await readdir(folder.at, { withFileTypes: true })) {
       const child = folder.child(entry.name)
       await (entry.isDirectory() ? removeFolder(child) : unlink(child)).catch(goneAlready)
     }
   } finally {
-    await folder.close()
+    folder.close()
   }
   await rmdir(at)
 }

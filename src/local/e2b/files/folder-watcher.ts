@@ -81,7 +81,7 @@ export class FolderWatcher {
   async #watchFolder(name: string, report: boolean): Promise<void> {
     const below: string[] = []
     await this.#root.at(`${this.#path}/${name}`, { follow: false }, async ({ at }) => {
-      const folder = await Folder.open(at)
+      const folder = Folder.open(at)
       try {
         const watcher = watch(folder.at, (type, file) => this.#later(name, type, file))
         watcher.on('error', this.#onError)
@@ -95,7 +95,7 @@ export class FolderWatcher {
           if (stat.isDirectory()) below.push(join(name, file))
         }
       } finally {
-        await folder.close()
+        folder.close()
       }
     })
     if (this.#recursive) for (const one of below) await this.#watchFolder(one, report).catch(gone)

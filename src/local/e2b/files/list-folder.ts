@@ -23,7 +23,7 @@ export async function listFolder(root: SandboxRoot, path: string, depth: number)
 }
 
 async function collect(at: string, path: string, depth: number, found: Listed[]): Promise<void> {
-  const folder = await Folder.open(at)
+  const folder = Folder.open(at)
   try {
     for (const name of (await readdir(folder.at)).sort()) {
       const stat = await lstatOrGone(folder.child(name))
@@ -33,7 +33,7 @@ async function collect(at: string, path: string, depth: number, found: Listed[])
         await collect(folder.child(name), `${path}/${name}`, depth - 1, found)
     }
   } finally {
-    await folder.close()
+    folder.close()
   }
 }
 

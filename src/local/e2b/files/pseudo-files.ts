@@ -1,4 +1,5 @@
-import { type FileHandle, statfs } from 'node:fs/promises'
+import { statfsSync } from 'node:fs'
+import type { FileHandle } from 'node:fs/promises'
 import { RequestError } from '../request-error.js'
 
 /** File system types whose "files" are the kernel's own switches and memory, by their magic numbers in statfs(2). */
@@ -17,9 +18,9 @@ const KERNEL_FILE_SYSTEMS = new Set([
  * Refuses an opened file that is the kernel's. A sandbox can plant a link to one, and the server, which may run as root, would use it
  * with rights the sandbox does not have.
  */
-export async function refuseKernelFile(handle: FileHandle, path: string): Promise<void> {
+export function refuseKernelFile(handle: FileHandle, path: string): void {
   if (process.platform !== 'linux') return
-  const { type } = await statfs(`/proc/self/fd/${handle.fd}`)
+  const { type } = statfsSync(`/proc/self/fd/${handle.fd}`)
   if (KERNEL_FILE_SYSTEMS.has(type)) {
     throw new RequestError('permission_denied', `'${path}' belongs to the kernel: reach it with a command`)
   }

@@ -1,5 +1,4 @@
-import type { BigIntStats } from 'node:fs'
-import { lstat, mkdir, readlink } from 'node:fs/promises'
+import { type BigIntStats, lstatSync, mkdirSync, readlinkSync } from 'node:fs'
 import { errnoOf, explainFileError, RequestError } from '../request-error.js'
 import { Folder } from './folder.js'
 
@@ -59,25 +58,21 @@ export class SandboxRoot {
     }
     const trail: Step[] = []
     try {
-      trail.push({ folder: await Folder.openTrusted(this.#start), name: '' })
-      return await use(await this.#walk(trail, path, options))
+      trail.push({ folder: Folder.openTrusted(this.#start), name: '' })
+      return await use(this.#walk(trail, path, options))
     } catch (error) {
       throw explainFileError(error, path)
     } finally {
-      for (const { folder } of trail) await folder.close()
+      for (const { folder } of trail) folder.close()
     }
   }
 
-  async #walk(
-    trail: Step[],
-    path: string,
-    { follow = true, makeParents = false }: WalkOptions,
-  ): Promise<Place> {
+  #walk(trail: Step[], path: string, { follow = true, makeParents = false }: WalkOptions): Place {
     const todo = split(this.#unalias(path))
     let links = 0
     for (let name = todo.shift(); name !== undefined; name = todo.shift()) {
       if (name === '..') {
-        if (trail.length > 1) await trail.pop()?.folder.close()
+        if (trail.length > 1) trail.pop()?.folder.close()
         continue
       }
       const { folder } = trail.at(-1) as Step
@@ -85,33 +80,33 @@ export class SandboxRoot {
       const seen = `${pathOf(trail)}/${name}`
       const mounted = this.#mounts.get(seen)
       if (mounted !== undefined) {
-        trail.push({ folder: await Folder.openTrusted(mounted), name })
+        trail.push({ folder: Folder.openTrusted(mounted), name })
         continue
       }
       const last = todo.length === 0
-      let stat = await lstatOrAbsent(at)
+      let stat = lstatOrAbsent(at)
       if (stat?.isSymbolicLink() === true && (follow || !last)) {
         links += 1
         if (links > MAX_LINKS) throw new RequestError('invalid_argument', `'${path}': too many links`)
-        const target = await readlink(at)
-        if (target.startsWith('/')) await closeAllButFirst(trail)
+        const target = readlinkSync(at)
+        if (target.startsWith('/')) closeAllButFirst(trail)
         todo.unshift(...split(this.#unalias(target)))
         continue
       }
       if (last) return { at, path: seen, stat }
       if (stat === undefined) {
         if (!makeParents) throw new RequestError('not_found', `path '${path}' does not exist`)
-        await makeFolder(at)
-        stat = await lstatOrAbsent(at)
+        makeFolder(at)
+        stat = lstatOrAbsent(at)
       }
       if (makeParents && stat?.isDirectory() === false) {
         throw new RequestError('invalid_argument', `'${path}': '${seen}' is not a folder`)
       }
-      trail.push({ folder: await Folder.open(at), name })
+      trail.push({ folder: Folder.open(at), name })
     }
     const { folder } = trail.at(-1) as Step
     const at = folder.child('.')
-    return { at, path: pathOf(trail) || '/', stat: await lstat(at, { bigint: true }) }
+    return { at, path: pathOf(trail) || '/', stat: lstatSync(at, { bigint: true }) }
   }
 
   #unalias(path: string): string {
@@ -130,23 +125,23 @@ function pathOf(trail: readonly Step[]): string {
   return trail.map(({ name }) => name).join('/')
 }
 
-async function closeAllButFirst(trail: Step[]): Promise<void> {
-  for (const { folder } of trail.splice(1)) await folder.close()
+function closeAllButFirst(trail: Step[]): void {
+  for (const { folder } of trail.splice(1)) folder.close()
 }
 
 /** What lies at a path, a link itself included; undefined when nothing does. */
-async function lstatOrAbsent(at: string): Promise<BigIntStats | undefined> {
+function lstatOrAbsent(at: string): BigIntStats | undefined {
   try {
-    return await lstat(at, { bigint: true })
+    return lstatSync(at, { bigint: true })
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
     throw error
   }
 }
 
-async function makeFolder(at: string): Promise<void> {
+function makeFolder(at: string): void {
   try {
-    await mkdir(at, 0o755)
+    mkdirSync(at, 0o755)
   } catch (error) {
     // Someone else made it first, which is what was wanted.
     if (errnoOf(error) !== 'EEXIST') throw error

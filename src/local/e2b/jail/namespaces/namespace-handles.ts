@@ -34,7 +34,7 @@ export class NamespaceHandles {
   }
 
   static async open({ parent, init, holder }: JailProcesses): Promise<NamespaceHandles> {
-    const folder = await Folder.openTrusted(`/proc/${init}/root`)
+    const folder = Folder.openTrusted(`/proc/${init}/root`)
     const opened: FileHandle[] = []
     const openNext = async (path: string) => {
       const handle = await open(path)
@@ -51,7 +51,7 @@ export class NamespaceHandles {
       })
     } catch (error) {
       for (const handle of opened) await handle.close()
-      await folder.close()
+      folder.close()
       throw error
     }
   }
@@ -83,7 +83,7 @@ export class NamespaceHandles {
   }
 
   async close(): Promise<void> {
-    await this.#folder.close()
+    this.#folder.close()
     for (const handle of Object.values<FileHandle>({ ...this.#handles })) await handle.close()
   }
 }
