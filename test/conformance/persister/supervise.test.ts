@@ -55,7 +55,12 @@ describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({
       cwd: worker.folder,
     })
     const finished = finish(child)
-    child.stdout?.once('data', () => child.kill('SIGTERM'))
+    let printed = ''
+    child.stdout?.on('data', (chunk) => {
+      printed += chunk
+      // Each says so once it is deaf.
+      if (printed === 'ready\nready\n') child.kill('SIGTERM')
+    })
     expect(await finished).toMatchObject({ status: 137 })
     expect(parseExitRecord(await runFile(worker, 'exit.json'))).toMatchObject({
       code: null,

@@ -71,7 +71,8 @@ describe('results in a sandbox of another process', () => {
       const results = stranger.results('asleep')
       await expect(results.list()).rejects.toMatchObject({ code: 'SANDBOX_PAUSED' })
       await expect(results.get(key)).rejects.toMatchObject({ code: 'SANDBOX_PAUSED' })
-      expect([...(await stranger.results('asleep', { sandboxes: 'none' }).list())]).toEqual([])
+      const nowhere = stranger.results('asleep', { sandboxes: 'none' })
+      await expect(nowhere.list()).rejects.toMatchObject({ code: 'INVALID_OPTION' })
       await using withS3 = stack.conductor()
       const found = await withS3.results('asleep').list()
       expect([found.length, found.unavailable.map(({ error }) => error.code)]).toEqual([

@@ -359,6 +359,10 @@ describe('a conductor that comes after another', () => {
     expect(both.find(({ status }) => status === 'rejected')).toMatchObject({ reason: { code: 'EXISTS' } })
     expect(await stack.sandboxCount()).toBe(1)
     const other = both[0]?.status === 'fulfilled' ? second : first
+    // A command is known by its folder, which it makes once it runs.
+    const begun = '[ -d /workspace/.results/.worker/single/runs/1 ]'
+    const { sandboxId = '' } = both.flatMap((one) => (one.status === 'fulfilled' ? one.value : []))[0] ?? {}
+    await stack.inSandbox(sandboxId, `until ${begun}; do sleep 0.02; done`)
     const attached = await other.spawnWorker({ taskId: 'single', ifExists: 'attach' })
     expect(attached.state).toBe('running')
     // That it is here already is said at once, while another has the only place.
