@@ -66,6 +66,7 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
   let exit = options.exit
   let drained = NOTHING
   let gone = sandbox === undefined
+  let isAll = true
   if (sandbox !== undefined) {
     try {
       drained = await drain(sandbox, options).catch(async (error: unknown) => {
@@ -94,7 +95,9 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
       const receipt = receiptOf(taskId, before, drained, kept, sealedWith(options, manifest))
       return { receipt, close: async () => {}, lateSeal: undefined, isOpen: false }
     }
-    kept.push(...(await findLeft(options, manifest)))
+    const { found, problem } = await findLeft(options, manifest)
+    kept.push(...found)
+    isAll = problem === undefined
   }
   const certificate = await options.certify(exit, { signal })
   const isNew = kept.every(({ record }) => record.key !== certificate?.record.key)
@@ -105,7 +108,8 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
     drained: !gone && drained !== NOTHING,
     isCertified: certificate !== undefined,
   }
-  const manifest = await sealEnd(options, end)
+  // A manifest that lacks a result would say that there was none; it is written once all tiers have answered.
+  const manifest = isAll ? await sealEnd(options, end) : undefined
   const close = async (call: CallOptions): Promise<void> => {
     await Promise.all([
       manifest === undefined ? undefined : closeIntent(options, call),

@@ -1,5 +1,5 @@
 import type { CallOptions } from '../../call-options.js'
-import { isConductorError } from '../../errors.js'
+import { type ConductorError, isConductorError } from '../../errors.js'
 import { DEATH_CERTIFICATE_NAME } from '../../protocol/death-certificate.js'
 import type { ResultRecord, StoredAt } from '../../protocol/record.js'
 import type { Result } from '../../results/result.js'
@@ -42,20 +42,27 @@ export interface GoneSandbox {
   readonly others: ReadonlySet<string>
 }
 
-/**
- * What a sandbox that is gone has left beyond itself: the least of it. Tiers that cannot be asked are passed over, since a loss is
- * told all the same; rejects for them with `strict`.
- */
+/** What a sandbox that is gone has left beyond itself, as far as its tiers could be asked. */
+export interface FoundResults {
+  readonly found: readonly Delivery[]
+  /** Of a tier that may answer later, so that this may not be all. */
+  readonly problem: ConductorError | undefined
+}
+
+/** Looks for what a sandbox that is gone has left beyond itself. Tiers that do not answer are passed over, and told of. */
 export async function findDelivered(
   taskId: string,
   { stores, manifests, s3, http }: Pick<TaskPlaces, 'stores' | 'manifests' | 's3' | 'http'>,
   gone: GoneSandbox,
-  { strict = false, signal }: CallOptions & { readonly strict?: boolean } = {},
-): Promise<Delivery[]> {
+  { signal }: CallOptions = {},
+): Promise<FoundResults> {
   const found: Delivery[] = []
+  let problem: ConductorError | undefined
   try {
     const results = createResults(taskSource({ taskId, manifests, stores: async () => stores }))
-    for (const result of await results.list({ signal, strict })) {
+    const listed = await results.list({ signal })
+    problem = listed.unavailable.find(({ error }) => error.retryable)?.error
+    for (const result of listed) {
       const record = gone.others.has(result.key) ? undefined : await recordOf(result, { signal })
       if (record === undefined || !isOf(record, gone)) continue
       const at = new Date().toISOString()
@@ -73,9 +80,10 @@ export async function findDelivered(
       })
     }
   } catch (error) {
-    if (strict || !isConductorError(error)) throw error
+    if (!isConductorError(error)) throw error
+    if (error.retryable) problem = error
   }
-  return found
+  return { found, problem }
 }
 
 /** A certificate says whose it is. Of what a worker stored, the time decides: sandboxes of a task come one after the other. */

@@ -28,7 +28,9 @@ export async function sealVanished(
   const overAt = next === undefined ? undefined : new Date(next.created_at)
   const others = new Set(attributedKeys(manifest))
   const gone = { spawnId, attempt, beganAt: sandbox.created_at, overAt, others }
-  const kept = await findDelivered(taskId, places, gone, { strict: true, signal })
+  const { found, problem } = await findDelivered(taskId, places, gone, { signal })
+  if (problem !== undefined) throw problem
+  const kept = [...found]
   if (sandboxId === '' && kept.length === 0) return undefined
   const before = kept.find(({ record }) => record.name === DEATH_CERTIFICATE_NAME)
   const stored = kept

@@ -5,7 +5,7 @@ import type { WorkerRecord } from '../../protocol/worker-record.js'
 import type { OpenIntent } from '../open-intent.js'
 import type { TaskPlaces } from '../places.js'
 import type { Delivery } from './deliver.js'
-import { findDelivered } from './found-results.js'
+import { type FoundResults, findDelivered } from './found-results.js'
 import type { Receipt, WorkerExit } from './receipt.js'
 import { attributedKeys, certificateOf, findAttempt, type SealOptions, sealTask } from './seal.js'
 
@@ -67,7 +67,9 @@ export async function sealLate(options: EndedWorker, end: End, { signal }: CallO
   const manifest = await places.manifests.read(options.taskId, { signal })
   const kept = [...end.kept]
   if (!end.drained) {
-    kept.push(...(await findLeft(options, manifest, kept)))
+    const { found, problem } = await findLeft(options, manifest, kept)
+    if (problem !== undefined) throw problem
+    kept.push(...found)
   }
   const certificate = end.isCertified ? undefined : await options.certify(end.exit, { signal })
   if (certificate !== undefined) kept.push(certificate)
@@ -80,7 +82,7 @@ export async function findLeft(
   { taskId, record, places, lostAt, signal }: EndedWorker,
   manifest: Manifest | undefined,
   known: readonly Delivery[] = [],
-): Promise<Delivery[]> {
+): Promise<FoundResults> {
   const { spawn_id: spawnId, attempt, created_at: beganAt } = record
   const others = new Set([...attributedKeys(manifest), ...known.map((delivery) => delivery.record.key)])
   return findDelivered(taskId, places, { spawnId, attempt, beganAt, overAt: lostAt(), others }, { signal })

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type ResultsServer, serveResults } from '../../../src/endpoint/index.js'
 import { startLocalS3 } from '../../../src/local/s3/index.js'
+import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startPlainEndpoint } from '../../e2e/plain-endpoint.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { makeTempDir, type TempDir } from '../../support/temp-dir.js'
@@ -95,6 +96,23 @@ describe('the HTTP tier', () => {
     expect(result).toMatchObject({ tiers: ['s3', 'http'], metadata: { n: [1] } })
     expect(await result?.text()).toBe('a\r\n--x')
     expect((await conductor.rehome({ tasks: ['carried'] })).moved).toEqual([])
+  })
+
+  it('may have more of a lost worker than S3: its end is written down once it has answered', async () => {
+    const { port } = new URL(server.url)
+    const conductor = stack.conductor({ id: 'half', http: { endpoint: server.url, tokenSecret } })
+    const command = 'echo kept >kept && persist-result --quiet kept'
+    const worker = await conductor.spawnWorker({ taskId: 'half-seen', command })
+    await worker.wait()
+    await server.close()
+    await stack.killSandbox(worker.sandboxId)
+    const manifests = new S3Manifests(stack.at)
+    expect(await worker.terminate()).toMatchObject({ outcome: 'lost', sealed: false })
+    expect(await manifests.read('half-seen')).toBeUndefined()
+    server = await serveResults({ directory: dir.path, tokenSecrets: [tokenSecret], port: Number(port) })
+    await conductor.close({ timeoutMs: 60_000 })
+    const names = (await manifests.read('half-seen'))?.results.map(({ name }) => name)
+    expect(names?.sort()).toEqual(['death-certificate.json', 'kept'])
   })
 
   it('of a server that only takes the POST keeps results, and says that it cannot list them', async () => {
