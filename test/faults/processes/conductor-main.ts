@@ -85,6 +85,8 @@ async function attach({ taskId, seen }: TakenTask): Promise<void> {
         return
       }
       tell({ event: 'problem', taskId, problem: `attach: ${describe(error)}` })
+      // One that E2B made only after its conductor was gone, and after all were recovered.
+      if (isConductorError(error) && error.message.includes('left to recover()')) await recover([])
       await delay(PAUSE_MS)
     }
   }
