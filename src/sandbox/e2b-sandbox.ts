@@ -2,6 +2,7 @@ import {
   CommandExitError,
   type CommandHandle,
   FilesystemEventType,
+  FileType,
   type Sandbox,
   SandboxNotFoundError,
 } from 'e2b'
@@ -12,6 +13,7 @@ import { isGone, mapSandboxError } from './map-sandbox-error.js'
 import type {
   CommandOptions,
   CommandOutcome,
+  FolderEntry,
   RemoteSandbox,
   RunningCommand,
   SandboxFile,
@@ -44,10 +46,31 @@ export class E2bSandbox implements RemoteSandbox {
 
   async openFile(path: string, { signal }: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
     const body = await this.#call(`read ${path}`, signal, (options) =>
-      // The request's timeout covers the whole body; a large file must not be cut by it.
-      this.#sandbox.files.read(path, { format: 'stream', requestTimeoutMs: 0, ...options }),
+      // The request's timeout ends with the answer's headers and then counts what is awaited of the body, anew for each chunk: a
+      // large file is not cut by it, and one that never comes (a pipe, a file system of the worker's own) does not hold up for ever.
+      this.#sandbox.files.read(path, { format: 'stream', ...options }),
     )
     return mapStreamErrors(body, (error) => this.#explain(error, `read ${path}`, signal))
+  }
+
+  async listFolder(path: string, { signal }: CallOptions = {}): Promise<readonly FolderEntry[] | undefined> {
+    try {
+      const found = await this.#call(`list ${path}`, signal, (options) =>
+        this.#sandbox.files.list(path, options),
+      )
+      return found.map(({ name, type, size, symlinkTarget }) => ({
+        name,
+        isPlainFile: type === FileType.FILE && symlinkTarget === undefined,
+        sizeBytes: size,
+      }))
+    } catch (error) {
+      if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
+      throw error
+    }
+  }
+
+  async exists(path: string, { signal }: CallOptions = {}): Promise<boolean> {
+    return this.#call(`look for ${path}`, signal, (options) => this.#sandbox.files.exists(path, options))
   }
 
   async run(command: string, options: CommandOptions = {}): Promise<CommandOutcome> {

@@ -7,6 +7,14 @@ export interface SandboxFile {
   readonly data: string | Uint8Array
 }
 
+/** What lies in a folder. */
+export interface FolderEntry {
+  readonly name: string
+  /** Neither a folder, nor a link, nor anything that is no file on a disk. */
+  readonly isPlainFile: boolean
+  readonly sizeBytes: number
+}
+
 /** How to start a command. */
 export interface CommandOptions extends CallOptions {
   readonly cwd?: string | undefined
@@ -48,6 +56,10 @@ export interface RemoteSandbox {
   writeFiles(files: readonly SandboxFile[], options?: CallOptions): Promise<void>
   /** Rejects with `NOT_FOUND` before the first byte. */
   openFile(path: string, options?: CallOptions): Promise<ReadableStream<Uint8Array>>
+  /** What lies in a folder itself; undefined where there is no such folder. */
+  listFolder(path: string, options?: CallOptions): Promise<readonly FolderEntry[] | undefined>
+  /** Whether there is anything at a path. */
+  exists(path: string, options?: CallOptions): Promise<boolean>
   /** Runs to the end, whatever the exit code. */
   run(command: string, options?: CommandOptions): Promise<CommandOutcome>
   /** Starts in the background. */

@@ -102,7 +102,7 @@ export class SpoolStore implements ResultStore {
 }
 
 /** A record, provided that it speaks of the file it lies beside: a worker may write anything anywhere in its spool. */
-function readOwnRecord(taskId: string, fileName: string, text: string): ResultRecord | undefined {
+export function readOwnRecord(taskId: string, fileName: string, text: string): ResultRecord | undefined {
   try {
     const record = parseRecord(text)
     const own = record.task_id === taskId && spoolFileName(record.timestamp, record.name) === fileName

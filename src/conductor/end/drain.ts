@@ -1,14 +1,14 @@
+import { randomBytes } from 'node:crypto'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError } from '../../errors.js'
-import type { DrainReport } from '../../protocol/drain.js'
-import { parseDrainReport } from '../../protocol/parse.js'
-import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
-import { quote } from '../../sandbox/quote.js'
-import type { CommandOutcome, RemoteSandbox } from '../../sandbox/remote-sandbox.js'
-import { isQuickDrain, parseQuickDrain, quickDrainScript } from './quick-drain.js'
-
-/** How long a drain waits for another; each of its uploads has a deadline of its own. */
-const WAIT_SECONDS = 60
+import type { DrainReport, OutputReport } from '../../protocol/drain.js'
+import { MAX_SPOOL_RECORD_BYTES, parseDrainReport } from '../../protocol/parse.js'
+import { spoolFileName } from '../../protocol/spool-layout.js'
+import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { NO_PROFILE, type RunBounds, runBounded } from '../../sandbox/run-bounded.js'
+import { drainScript, resolveOutput } from './drain-script.js'
+import { isQuickDrain, parseQuickDrain } from './quick-drain.js'
+import { replaceTools, toolsFolder } from './tools.js'
 
 /** What to drain. */
 export interface DrainSpec {
@@ -23,61 +23,64 @@ export interface DrainSpec {
   readonly seal: string | undefined
 }
 
+/** What a drain came to. */
+export interface DrainOutcome {
+  readonly report: DrainReport
+  /** File names of results that lie in the spool and that the report does not tell of. */
+  readonly unreported: readonly string[]
+}
+
+/** How a drain is run. */
+export interface DrainOptions extends CallOptions {
+  /** Has the program put there again first, and none of the worker's login files read. */
+  readonly repair: boolean
+  /** How long it may go without getting on, and how long in all. */
+  readonly bounds: Omit<RunBounds, 'maxBytes'>
+}
+
 /** Has the sandbox persist its declared outputs, deliver what is pending, and tell all it holds: one command. */
 export async function drainSandbox(
   sandbox: RemoteSandbox,
   spec: DrainSpec,
-  options: CallOptions = {},
-): Promise<DrainReport> {
-  const program = `${workerFolder(spec.localDir, spec.taskId)}/${WORKER_FILES.bin}/persist-result`
-  const words = [
-    'sh',
-    program,
-    'drain',
-    '--json',
-    '--task-id',
-    spec.taskId,
-    ...(spec.seal === undefined ? [] : ['--seal', spec.seal]),
-    ...spec.outputs.flatMap((path) => ['--output', path]),
-  ]
-  const lock = `${workerFolder(spec.localDir, spec.taskId)}/${WORKER_FILES.draining}`
-  const full = oneAtATime(lock, words.map(quote).join(' '))
-  const run = (script: string): Promise<CommandOutcome> =>
-    sandbox.run(script, { cwd: spec.cwd, signal: options.signal })
-  // Nothing declared is to be stored first, and nothing in the spool is to outlive the sandbox.
-  const { seal } = spec
-  const mayBeQuick = seal !== undefined && spec.outputs.length === 0
-  let outcome = await run(mayBeQuick ? `${quickDrainScript({ ...spec, seal })}\n${full}` : full)
-  if (mayBeQuick && isQuickDrain(outcome.stdout)) {
-    const report = parseQuickDrain(outcome.stdout)
-    if (report !== undefined) return onlyOf(spec.taskId, report)
-    outcome = await run(full)
+  { repair, bounds, signal }: DrainOptions,
+): Promise<DrainOutcome> {
+  const mark = randomBytes(16).toString('hex')
+  const tools = repair ? await replaceTools(sandbox, spec, { signal }) : toolsFolder(spec)
+  const script = drainScript(spec, { mark, tools, isReplaced: repair })
+  const { stdout, stderr, exitCode } = await runBounded(
+    sandbox,
+    script,
+    { ...bounds, maxBytes: MAX_SPOOL_RECORD_BYTES },
+    { cwd: '/', signal, ...(repair ? { envs: NO_PROFILE } : {}) },
+  )
+  if (isQuickDrain(stdout, mark)) {
+    const report = parseQuickDrain(stdout, mark)
+    if (report !== undefined) return { report: onlyOf(spec, report), unreported: [] }
   }
-  const { exitCode, stdout, stderr } = outcome
-  if (exitCode !== 0) {
-    throw new ConductorError(
-      'COMMAND_FAILED',
-      `draining ${spec.taskId} failed with status ${exitCode}: ${stderr.trim().slice(-2000)}`,
-    )
+  const [, body, status, names] =
+    new RegExp(`^${mark} report\\n([^]*?)\\n${mark} end (\\d+)\\n([^]*?)^${mark}$`, 'm').exec(stdout) ?? []
+  if (body === undefined || status !== '0') {
+    const why = stdout.includes(`\n${mark} unfit`)
+      ? 'its tools were removed or changed'
+      : `status ${status ?? exitCode}: ${stderr.trim().slice(-2000)}`
+    throw new ConductorError('COMMAND_FAILED', `draining ${spec.taskId} failed: ${why}`)
   }
-  return onlyOf(spec.taskId, parseDrainReport(stdout))
+  const report = onlyOf(spec, parseDrainReport(body))
+  const told = new Set(report.records.map(({ timestamp, name }) => spoolFileName(timestamp, name)))
+  const lying = (names ?? '').split('\n').filter((name) => name !== '')
+  return { report, unreported: lying.filter((name) => !told.has(name)) }
 }
 
-/** The sandbox's word about another task is worth nothing. */
-function onlyOf(taskId: string, report: DrainReport): DrainReport {
-  return { ...report, records: report.records.filter(({ task_id }) => task_id === taskId) }
-}
-
-/**
- * Shell that runs a command when no other runs under the same lock. The drain of a conductor that was killed goes on without it,
- * and two at once would each find an output that nobody has stored yet. Where there is no flock, as in a few small images, or
- * one drain takes very long, an output may so be stored under two keys; nothing is lost by that.
- */
-function oneAtATime(lock: string, command: string): string {
-  const file = quote(lock)
-  return `if command -v flock >/dev/null && { : >>${file}; } 2>/dev/null; then
-  exec 9>>${file}
-  timeout ${WAIT_SECONDS} flock 9 2>/dev/null || :
-fi
-exec ${command}`
+/** The sandbox's word about another task is worth nothing, and what it says nothing of is not as good as stored. */
+function onlyOf({ taskId, outputs, cwd }: DrainSpec, report: DrainReport): DrainReport {
+  const said = new Map(report.outputs.map((output) => [resolveOutput(output.path, cwd), output]))
+  return {
+    ...report,
+    outputs: outputs.map((path): OutputReport => {
+      const output = said.get(resolveOutput(path, cwd))
+      if (output !== undefined) return { ...output, path }
+      return { path, status: 'failed', key: null, error: 'the sandbox did not say what became of it' }
+    }),
+    records: report.records.filter(({ task_id }) => task_id === taskId),
+  }
 }

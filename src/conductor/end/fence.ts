@@ -4,6 +4,7 @@ import { ConductorError, isConductorError } from '../../errors.js'
 import { FENCE_SECONDS, RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 import type { CommandOutcome, RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { NO_PROFILE } from '../../sandbox/run-bounded.js'
 import { withinLimit } from '../../sandbox/within-limit.js'
 import { FIND_SUPERVISOR } from '../command/inspect.js'
 import { fenceIdsOf } from '../command/run-fence.js'
@@ -168,7 +169,9 @@ async function putUp(
   const path = fencePath(spec, id)
   const [file, folder] = [quote(path), quote(workerFolder(localDir, taskId))]
   // The fence first, and only then whether anything runs.
-  const script = `mkdir -p -- ${folder} && cd -- ${folder} && : >${file} || exit 1
+  const script = `mkdir -p -- ${folder}
+chmod u+rwx -- ${folder} 2>/dev/null
+cd -- ${folder} && : >${file} || exit 1
 ${noteUptime(path)}
 looks=0
 while :; do
@@ -204,7 +207,7 @@ echo "fence taken $under"`
 
 /** Wherever the worker's own folder has gone. */
 function ask(sandbox: RemoteSandbox, script: string, { signal }: CallOptions = {}): Promise<CommandOutcome> {
-  return sandbox.run(script, { cwd: '/', timeoutMs: ASK_LIMIT_MS, signal })
+  return sandbox.run(script, { cwd: '/', envs: NO_PROFILE, timeoutMs: ASK_LIMIT_MS, signal })
 }
 
 function fencePath({ taskId, localDir }: FenceSpec, id: string): string {

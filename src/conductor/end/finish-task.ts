@@ -6,10 +6,10 @@ import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import type { SpoolStore } from '../../stores/spool-store.js'
 import { LEASE_MS } from '../lease.js'
 import { type Delivery, deliverAll } from './deliver.js'
-import { drainSandbox } from './drain.js'
 import type { Fence } from './fence.js'
 import type { LateSeal } from './late-seals.js'
 import type { DeliveredResult, Receipt, WorkerExit } from './receipt.js'
+import { takeStock } from './take-stock.js'
 import { keepUndeclared, UNDECLARED_NAME } from './undeclared.js'
 import {
   closeIntent,
@@ -125,8 +125,8 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
   return { receipt, close, lateSeal: isLeft ? lateSeal : undefined, isOpen: isLeft && gone }
 
   async function drain(from: RemoteSandbox, { record, spool, onRecord }: FinishOptions): Promise<Drained> {
-    const undeclared = await keepUndeclared(from, { record, localDir: places.localDir }, { signal })
-    const report = await drainSandbox(
+    const undeclared = await keepUndeclared(from, { record, localDir: places.localDir, force }, { signal })
+    const report = await takeStock(
       from,
       {
         taskId,
@@ -135,7 +135,7 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
         cwd: record.cwd,
         seal: places.volume === undefined ? options.fence?.id : undefined,
       },
-      { signal },
+      { force, signal },
     )
     for (const record of report.records) onRecord(record)
     const deliveries = await deliverAll(

@@ -5,8 +5,6 @@ import { parseDrainReport } from '../../protocol/parse.js'
 import { CLAIMS_FOLDER, SPOOL_FOLDERS, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 
-/** First line of what a quick drain prints. */
-const MARK = '#quick-drain'
 /** Honest records are far smaller, and more of them are as well read by the program. */
 const MAX_RECORD_CHARS = 65_536
 const MAX_RECORDS = 64
@@ -20,7 +18,7 @@ export interface QuickDrainSpec {
 }
 
 /**
- * Bash that seals a spool and prints the report of a drain where there is nothing to do: every result is noted as stored remotely,
+ * Bash that seals a spool and prints the report of a drain, between `$mark` and `quick` and `$mark`, where there is nothing to do: every result is noted as stored remotely,
  * none is marked as pending, and none lies outside the spool. It then ends the shell; in any other case it falls through, for the
  * program to find out. Without a single process of its own, since most drains are like that.
  *
@@ -31,6 +29,10 @@ export function quickDrainScript({ taskId, localDir, seal }: QuickDrainSpec): st
   const suffix = RECORD_SUFFIX
   return `quick() {
   local f name text n=0 all=
+  # What cannot be looked into may hold anything.
+  for f in "$spool" "$spool"/${SPOOL_FOLDERS.pending} "$spool"/${SPOOL_FOLDERS.uploads}; do
+    if [ -e "$f" ] || [ -L "$f" ] || [ "$f" = "$spool" ]; then [ -d "$f" ] && [ -r "$f" ] && [ -x "$f" ] || return 1; fi
+  done
   for f in "$spool"/${SPOOL_FOLDERS.pending}/* "$spool"/${SPOOL_FOLDERS.uploads}/*; do
     if [ -e "$f" ] || [ -L "$f" ]; then return 1; fi
   done
@@ -48,20 +50,22 @@ export function quickDrainScript({ taskId, localDir, seal }: QuickDrainSpec): st
 }
 task=${quote(taskId)} spool=${quote(`${localDir}/${taskId}`)}
 if { quick && [ -e ${quote(`${worker}/${WORKER_FILES.finishing}${seal}`)} ] && : >${quote(`${worker}/${WORKER_FILES.sealed}${seal}`)} && quick; } 2>/dev/null; then
-  printf '%s\\n' ${quote(MARK)} "$report"
+  printf '\\n%s quick\\n%s\\n%s\\n' "$mark" "$report" "$mark"
   exit 0
 fi`
 }
 
 /** Whether a quick drain printed this, and not the program. */
-export function isQuickDrain(printed: string): boolean {
-  return printed.startsWith(`${MARK}\n`)
+export function isQuickDrain(printed: string, mark: string): boolean {
+  return printed.includes(`\n${mark} quick\n`)
 }
 
 /** The report of a quick drain, in key order; undefined when it holds what is no record, which the program passes over. */
-export function parseQuickDrain(printed: string): DrainReport | undefined {
+export function parseQuickDrain(printed: string, mark: string): DrainReport | undefined {
+  const begin = `\n${mark} quick\n`
+  const from = printed.indexOf(begin) + begin.length
   try {
-    const report = parseDrainReport(printed.slice(MARK.length))
+    const report = parseDrainReport(printed.slice(from, printed.indexOf(`\n${mark}\n`, from)))
     return { ...report, records: report.records.toSorted((a, b) => compareKeys(a.key, b.key)) }
   } catch (error) {
     if (!isConductorError(error) || error.code !== 'PROTOCOL') throw error

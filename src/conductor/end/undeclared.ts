@@ -4,7 +4,9 @@ import { isConductorError } from '../../errors.js'
 import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import type { UndeclaredRecord, WorkerRecord } from '../../protocol/worker-record.js'
 import { quote } from '../../sandbox/quote.js'
-import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import type { CommandOutcome, RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { runBounded } from '../../sandbox/run-bounded.js'
+import { replaceTools, toolsAreFit, toolsFolder } from './tools.js'
 
 /** Which files count that a worker made or changed and nobody persisted. */
 export interface UndeclaredOptions {
@@ -17,6 +19,21 @@ export interface UndeclaredOptions {
   /** File and folder names to leave out besides caches and what usually holds secrets; `*` and `?` are wildcards. */
   readonly exclude?: readonly string[] | undefined
 }
+
+/** Whose files. */
+export interface UndeclaredSpec {
+  readonly record: WorkerRecord
+  readonly localDir: string
+  /** Whether its sandbox goes in any case, and soon. */
+  readonly force: boolean
+}
+
+/** The script says nothing while it works; archives of this size take far less. */
+const LIMIT_MS = 1_800_000
+const FORCED_LIMIT_MS = 30_000
+const MAX_PRINTED_BYTES = 1 << 20
+/** Of a script whose program is not what it was; no shell gives it for a signal. */
+const UNFIT_STATUS = 198
 
 /** Name of the archive that they are stored as. */
 export const UNDECLARED_NAME = 'undeclared-outputs.tar.gz'
@@ -61,25 +78,29 @@ export function toUndeclaredRecord(options: z.output<typeof undeclaredSchema>): 
  */
 export async function keepUndeclared(
   sandbox: RemoteSandbox,
-  { record, localDir }: { readonly record: WorkerRecord; readonly localDir: string },
+  { record, localDir, force }: UndeclaredSpec,
   { signal }: CallOptions = {},
 ): Promise<string | undefined> {
   const wanted = record.undeclared
   if (wanted === null) return undefined
+  const spec = { taskId: record.task_id, localDir }
+  const bounds = { maxBytes: MAX_PRINTED_BYTES, quietMs: force ? FORCED_LIMIT_MS : LIMIT_MS }
+  const run = (tools: string): Promise<CommandOutcome> =>
+    runBounded(sandbox, script(record, wanted, localDir, tools), bounds, { cwd: '/', signal })
   try {
-    const { exitCode, stderr } = await sandbox.run(script(record, wanted, localDir), {
-      cwd: record.cwd,
-      signal,
-    })
+    let outcome = await run(toolsFolder(spec))
+    if (outcome.exitCode === UNFIT_STATUS) outcome = await run(await replaceTools(sandbox, spec, { signal }))
+    const { exitCode, stderr } = outcome
     return exitCode === 0 ? undefined : stderr.trim().slice(-500) || `status ${exitCode}`
   } catch (error) {
+    signal?.throwIfAborted()
     if (!isConductorError(error) || error.code === 'SANDBOX_GONE' || error.code === 'SANDBOX_PAUSED')
       throw error
     return error.message
   }
 }
 
-function script(record: WorkerRecord, wanted: UndeclaredRecord, localDir: string): string {
+function script(record: WorkerRecord, wanted: UndeclaredRecord, localDir: string, tools: string): string {
   const { task_id: taskId, cwd, outputs } = record
   const folder = workerFolder(localDir, taskId)
   const declared = outputs.map((path) => (path.startsWith('/') ? path : `${cwd}/${path}`))
@@ -91,7 +112,10 @@ function script(record: WorkerRecord, wanted: UndeclaredRecord, localDir: string
   const named = [...EXCLUDED, ...wanted.exclude].flatMap((pattern) => ['-name', quote(pattern), '-o'])
   // Sizes first, so that no more is read than will be kept; then digests, to leave out what is a result already. Once that is
   // kept only what changes later counts, since a worker's end may have to be tried again.
+  const spec = { taskId, localDir }
+  const check = tools === toolsFolder(spec) ? `{ ${toolsAreFit(spec)}; } || exit ${UNFIT_STATUS}` : ''
   return `set -u
+${check}
 t=$(mktemp -d) || exit 1
 trap 'rm -rf -- "$t"' EXIT
 : >"$t/now"
@@ -114,7 +138,7 @@ n=$(wc -l <"$t/new")
 tar -C / -czf "$t/archive" -T "$t/new" 2>"$t/warnings" ||
   { gzip -t "$t/archive" && tar -tzf "$t/archive" >/dev/null; } 2>>"$t/warnings" ||
   { cat -- "$t/warnings" >&2; exit 1; }
-sh ${quote(`${folder}/${WORKER_FILES.bin}/persist-result`)} --quiet --task-id ${quote(taskId)} --name ${UNDECLARED_NAME} \\
+sh ${quote(`${tools}/persist-result`)} --quiet --task-id ${quote(taskId)} --name ${UNDECLARED_NAME} \\
   --metadata "{\\"undeclared\\":true,\\"files\\":$((n)),\\"left_out\\":$(cat "$t/skipped")}" - <"$t/archive" >/dev/null || exit
 touch -r "$t/now" -- ${quote(`${folder}/${WORKER_FILES.born}`)}`
 }

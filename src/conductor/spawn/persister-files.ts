@@ -7,14 +7,19 @@ export interface PersisterFile {
   readonly data: Uint8Array
 }
 
-/** With a package.json of its own: that of a project around it may say that all its files are ES modules. */
-const NAMES = ['persist-result', 'persist-result.js', 'persist-result.sh', 'package.json'] as const
+/** Names of its files. With a package.json of its own: that of a project around it may say that all its files are ES modules. */
+export const PERSISTER_FILES = [
+  'persist-result',
+  'persist-result.js',
+  'persist-result.sh',
+  'package.json',
+] as const
 
 let files: Promise<readonly PersisterFile[]> | undefined
 
 /** Reads the bundled persister, once per process. It lies in `dist/persist-result/`, beside the compiled SDK. */
 export function readPersister(): Promise<readonly PersisterFile[]> {
-  files ??= Promise.all(NAMES.map(readOne)).catch((error: unknown) => {
+  files ??= Promise.all(PERSISTER_FILES.map(readOne)).catch((error: unknown) => {
     files = undefined
     throw error
   })

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
 import { drainSandbox } from '../../../src/conductor/end/drain.js'
 import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
+import { runBounded } from '../../../src/sandbox/run-bounded.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { makeTempDir } from '../../support/temp-dir.js'
 
@@ -126,11 +127,22 @@ describe('a worker’s life', () => {
     const sandbox = await sandboxes.connect(worker.sandboxId, 600_000)
     const localDir = '/workspace/.results'
     const spec = { taskId: 'drained', localDir, outputs: ['out'], cwd: '/workspace', seal: undefined }
-    const [one, other] = await Promise.all([drainSandbox(sandbox, spec), drainSandbox(sandbox, spec)])
-    expect([one, other].flatMap(({ outputs }) => outputs.map(({ status }) => status)).sort()).toEqual([
-      'stored',
-      'unchanged',
-    ])
+    const drain = (quietMs = 60_000) => drainSandbox(sandbox, spec, { repair: false, bounds: { quietMs } })
+    const both = await Promise.all([drain(), drain()])
+    const statuses = both.flatMap(({ report }) => report.outputs.map(({ status }) => status))
+    expect(statuses.sort()).toEqual(['stored', 'unchanged'])
+    // One that is stuck, or prints without end, is given up and ended.
+    const program = `${localDir}/.worker/drained/bin/persist-result`
+    await stack.inSandbox(
+      worker.sandboxId,
+      `echo 'sleep 1234567' >${program}; touch -d '1 hour ago' ${program}`,
+    )
+    await expect(drain(1_500)).rejects.toMatchObject({ code: 'TIMEOUT' })
+    const flood = runBounded(sandbox, 'yes 1234567', { maxBytes: 1_000_000, quietMs: 60_000 })
+    await expect(flood).rejects.toMatchObject({ code: 'TOO_LARGE' })
+    const isLeft = "tr '\\0' ' ' </proc/$p/cmdline 2>/dev/null | grep -q '^[a-z]* 1234567'"
+    const wait = `for i in $(seq 200); do l=; for p in $(cd /proc; echo [0-9]*); do if ${isLeft}; then l=1; fi; done; [ $l ] || exit 0; sleep 0.05; done; exit 1`
+    await stack.inSandbox(worker.sandboxId, wait)
     expect((await worker.terminate()).results).toHaveLength(1)
   })
 

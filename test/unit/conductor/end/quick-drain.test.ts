@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, rm, stat, writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 import { isQuickDrain, parseQuickDrain, quickDrainScript } from '../../../../src/conductor/end/quick-drain.js'
@@ -39,7 +39,7 @@ it('a drain is quick where all is stored remotely, and left to the program where
     await writeFile(`${spool}/${file}.meta.json`, `${JSON.stringify(record)}\n`)
   }
   const drain = async (): Promise<string> => {
-    const script = `${quickDrainScript({ taskId: 'a-task', localDir, seal: 'me' })}\necho the program; pwd`
+    const script = `mark=mark\n${quickDrainScript({ taskId: 'a-task', localDir, seal: 'me' })}\necho the program; pwd`
     const env = { PATH: process.env.PATH, TMPDIR: dir.path }
     return (await run('bash', ['-c', script], { env, cwd: dir.path })).stdout
   }
@@ -77,11 +77,16 @@ it('a drain is quick where all is stored remotely, and left to the program where
   // Nobody's fence, nobody's seal.
   expect(await drain()).toBe(left)
   await writeFile(`${worker}/finishing-me`, '')
+  // Without this, an empty report, and the sandbox gone with all that it hides.
+  await chmod(spool, 0o000)
+  if (process.getuid?.() !== 0) expect(await drain()).toBe(left)
+  await chmod(spool, 0o755)
+
   const printed = await drain()
-  expect(isQuickDrain(printed)).toBe(true)
-  expect(parseQuickDrain(printed)).toEqual({ v: 1, outputs: [], records: records.toReversed() })
+  expect(isQuickDrain(printed, 'mark')).toBe(true)
+  expect(parseQuickDrain(printed, 'mark')).toEqual({ v: 1, outputs: [], records: records.toReversed() })
   expect(await seal()).toBe(true)
   await writeFile(`${spool}/20260102-030405-d`, '.')
   await writeFile(`${spool}/20260102-030405-d.meta.json`, '{"key":"a-task/20260102-030405-d"')
-  expect(parseQuickDrain(await drain())).toBeUndefined()
+  expect(parseQuickDrain(await drain(), 'mark')).toBeUndefined()
 })

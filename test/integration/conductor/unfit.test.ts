@@ -1,0 +1,70 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Conductor } from '../../../src/conductor/conductor.js'
+import { startTestStack, type TestStack } from '../../support/stack.js'
+
+/** Nothing that the worker stores reaches S3 by itself, and what it stored is acknowledged. */
+const FAR = `mv /workspace/.results/.worker/*/grant.json /tmp/grant
+export AWS_ENDPOINT_URL_S3=http://127.0.0.1:1 WORKER_RESULTS_DEADLINE_SECONDS=1 WORKER_RESULTS_ENDPOINT=http://127.0.0.1:1
+echo precious >/workspace/kept; persist-result --quiet /workspace/kept >/dev/null 2>&1 || exit 9; cd /
+BIN=$(echo /workspace/.results/.worker/*/bin)
+`
+
+describe('a worker that spoiled its own sandbox', () => {
+  let stack: TestStack
+  let conductor: Conductor
+  beforeAll(async () => {
+    stack = await startTestStack()
+    conductor = stack.conductor()
+  })
+  afterAll(async () => {
+    await conductor?.close()
+    await stack?.[Symbol.asyncDispose]()
+  })
+
+  const lie = `cat >$BIN/persist-result <<'END'
+echo '{"v":1,"outputs":[],"records":[]}'
+END
+`
+  const spoils: Readonly<Record<string, string>> = {
+    'cwd-gone': 'rm -rf /workspace/in',
+    'profile-prints':
+      'for f in .profile .bash_profile .bashrc; do echo "echo Now using node v20" >>~/$f; done',
+    'profile-ends': 'echo "exit 3" >~/.bash_profile',
+    'tools-gone': 'rm -rf $BIN',
+    'tools-in-the-way': 'rm -rf $BIN; echo >$BIN',
+    'tools-sleep': 'printf "sleep 1000000\\n" >$BIN/persist-result',
+    'tools-lie': lie,
+    'tools-lie-well': `${lie}touch -d "1 hour ago" $BIN/*`,
+    'tools-fail-well': `echo "exit 4" >$BIN/persist-result; touch -d "1 hour ago" $BIN/*`,
+    'spool-shut': 'chmod 000 /workspace/.results/*/',
+  }
+
+  it('delivers what lies there all the same', async () => {
+    const failed: unknown[] = []
+    await Promise.all(
+      Object.entries(spoils).map(async ([taskId, spoil]) => {
+        try {
+          const worker = await conductor.spawnWorker({
+            taskId,
+            cwd: '/workspace/in',
+            files: { '/workspace/in/x': '' },
+            outputs: taskId.includes('lie') ? [] : ['/workspace/out', 'never'],
+            command: `${FAR}echo out >/workspace/out\n${spoil}`,
+          })
+          expect(await worker.wait()).toMatchObject({ exitCode: 0 })
+          const receipt = await worker.terminate()
+          expect(receipt).toMatchObject({ sealed: true, failedOutputs: [], undelivered: [] })
+          const wanted = taskId.includes('lie') ? ['kept'] : ['kept', 'out']
+          expect(receipt.results.map(({ key, tiers, verified }) => [key.slice(-4), tiers, verified])).toEqual(
+            wanted.map((name) => [expect.stringContaining(name), ['s3'], true]),
+          )
+          expect(await (await conductor.results(taskId).latest('kept'))?.text()).toBe('precious\n')
+        } catch (error) {
+          failed.push([taskId, error instanceof Error ? error.message.slice(0, 600) : error])
+        }
+      }),
+    )
+    expect(failed).toEqual([])
+    expect(await stack.sandboxCount()).toBe(0)
+  })
+})
