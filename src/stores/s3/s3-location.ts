@@ -60,6 +60,9 @@ export function openS3Location(options: S3Options): S3Location {
   }
 }
 
+const say = (): void => {}
+const SILENT = { debug: say, info: say, warn: say, error: say }
+
 function makeClient(options: S3Options, region: string): S3Client {
   const client = new S3Client({
     region,
@@ -67,6 +70,8 @@ function makeClient(options: S3Options, region: string): S3Client {
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     maxAttempts: 5,
+    // Without one it tells the console of every stream that it cannot send twice; the error itself is thrown.
+    logger: SILENT,
     // Without bounds the SDK waits for ever on a peer that accepts a connection and says nothing.
     requestHandler: {
       connectionTimeout: 10_000,
