@@ -15,12 +15,13 @@ export interface LeaseEvents {
 /** Keeps a sandbox alive while its worker may run, a lease at a time, so that one whose conductor is gone is soon paused. */
 export class Lease {
   readonly #timer: NodeJS.Timeout
-  readonly #sandbox: RemoteSandbox
+  readonly #sandbox: Pick<RemoteSandbox, 'extend'>
   #endsAt: number
+  #isHeld = false
   readonly #on: LeaseEvents
 
-  /** @param endsAt when the worker's own time is up; the lease is not renewed past it */
-  constructor(sandbox: RemoteSandbox, endsAt: Date, on: LeaseEvents) {
+  /** @param endsAt when the worker's own time is up; the lease is not renewed past it, unless it is held */
+  constructor(sandbox: Pick<RemoteSandbox, 'extend'>, endsAt: Date, on: LeaseEvents) {
     this.#sandbox = sandbox
     this.#endsAt = endsAt.getTime()
     this.#on = on
@@ -36,13 +37,31 @@ export class Lease {
     this.#on.extended(LEASE_MS)
   }
 
+  /** Renews also past the worker's time, while somebody finishes it; at once where it is past that. */
+  async hold(): Promise<void> {
+    this.#isHeld = true
+    if (Date.now() <= this.#endsAt) return
+    try {
+      await this.#sandbox.extend(LEASE_MS)
+      this.#on.extended(LEASE_MS)
+    } catch (error) {
+      // Whoever finishes it finds out what became of it.
+      if (!isConductorError(error)) throw error
+    }
+  }
+
+  /** Renews until the worker's time is up, and no longer. */
+  release(): void {
+    this.#isHeld = false
+  }
+
   /** Stops renewing. */
   end(): void {
     clearInterval(this.#timer)
   }
 
   async #renew(): Promise<void> {
-    if (Date.now() > this.#endsAt) return
+    if (Date.now() > this.#endsAt && !this.#isHeld) return
     try {
       await this.#sandbox.extend(LEASE_MS)
       this.#on.extended(LEASE_MS)

@@ -19,6 +19,8 @@ export interface ManifestAttempt {
   readonly volume?: string | undefined
   /** Keys of what this sandbox held when it was drained, or, gone before that, of what was found elsewhere and no other had left. */
   readonly keys: readonly string[]
+  /** Results that it was known to hold and that were given up, and why. */
+  readonly undelivered?: readonly { readonly key: string; readonly reason: string }[] | undefined
 }
 
 /** What the conductor writes when a task is sealed; lies where no worker can write. */

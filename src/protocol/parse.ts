@@ -141,6 +141,7 @@ const manifest = z.object({
       cause: deathCause.nullable(),
       volume: z.string().min(1).optional(),
       keys: z.array(z.string()),
+      undelivered: z.array(z.object({ key: z.string(), reason: z.string() })).optional(),
     }),
   ),
   deleting: z.union([z.literal('all'), z.array(z.string())]).optional(),

@@ -171,7 +171,10 @@ export class E2bSandbox implements RemoteSandbox {
         cause: error,
       })
     }
-    return new ConductorError('SANDBOX_PAUSED', `${doing}: sandbox ${this.id} is paused`, { cause: error })
+    return new ConductorError('SANDBOX_PAUSED', `${doing}: sandbox ${this.id} is paused`, {
+      retryable: true,
+      cause: error,
+    })
   }
 }
 

@@ -1,4 +1,5 @@
 import { ConductorError } from '../errors.js'
+import { untilAborted } from '../until-aborted.js'
 
 /**
  * Calls what has to be done within so many milliseconds, and gives it up with a retryable `TIMEOUT` otherwise. For files that a
@@ -20,4 +21,17 @@ export async function withinLimit<T>(
   } finally {
     clearTimeout(timer)
   }
+}
+
+/** {@link withinLimit}, also of a call that does not heed its signal; what it is at then goes on unheard. */
+export async function cutOff<T>(
+  limitMs: number,
+  doing: string,
+  call: (signal: AbortSignal) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  return withinLimit(limitMs, doing, (limit) => {
+    const either = signal === undefined ? limit : AbortSignal.any([signal, limit])
+    return untilAborted(call(either), either)
+  })
 }

@@ -4,6 +4,7 @@ import { isConductorError } from '../../errors.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import type { ResultStore, StoreTier } from '../../stores/result-store.js'
 import type { SpoolStore } from '../../stores/spool-store.js'
+import { untilAborted } from '../../until-aborted.js'
 import { type CarryStore, carryTo, holds } from './carry.js'
 
 const CONCURRENT_DELIVERIES = 8
@@ -16,6 +17,12 @@ export interface DeliveryPlaces {
   readonly http: CarryStore | undefined
   /** Whether the spool itself outlives the sandbox. */
   readonly spoolIsVolume: boolean
+}
+
+/** How results are delivered. */
+export interface DeliverOptions extends CallOptions {
+  /** What is not delivered once this aborts stays where it is; its reason, a `ConductorError`, says why. */
+  readonly enough?: AbortSignal | undefined
 }
 
 /** What became of one result. */
@@ -35,10 +42,24 @@ export interface Delivery {
 export async function deliverAll(
   records: readonly ResultRecord[],
   places: DeliveryPlaces,
-  options: CallOptions = {},
+  { enough, signal }: DeliverOptions = {},
 ): Promise<readonly Delivery[]> {
   const limit = pLimit(CONCURRENT_DELIVERIES)
-  return Promise.all(records.map((record) => limit(() => deliver(record, places, options))))
+  const either =
+    enough === undefined || signal === undefined ? (signal ?? enough) : AbortSignal.any([signal, enough])
+  return Promise.all(
+    records.map((record) =>
+      limit(async () => {
+        try {
+          return await untilAborted(deliver(record, places, { signal: either }), either)
+        } catch (error) {
+          signal?.throwIfAborted()
+          if (!enough?.aborted || !isConductorError(enough.reason)) throw error
+          return { record, tiers: [], verified: false, undelivered: enough.reason.message }
+        }
+      }),
+    ),
+  )
 }
 
 async function deliver(

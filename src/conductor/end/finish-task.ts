@@ -1,16 +1,17 @@
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
-import type { DrainReport } from '../../protocol/drain.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { withinLimit } from '../../sandbox/within-limit.js'
 import type { SpoolStore } from '../../stores/spool-store.js'
 import { LEASE_MS } from '../lease.js'
-import { type Delivery, deliverAll } from './deliver.js'
+import type { Delivery } from './deliver.js'
+import { type Drained, drainWaking, NOTHING } from './drain-and-deliver.js'
 import type { Fence } from './fence.js'
+import { findGivenUp, type KnownResult, tellGivenUp } from './given-up.js'
 import type { LateSeal } from './late-seals.js'
-import type { DeliveredResult, Receipt, WorkerExit } from './receipt.js'
-import { takeStock } from './take-stock.js'
-import { keepUndeclared, UNDECLARED_NAME } from './undeclared.js'
+import type { DeliveredResult, GivenUp, Receipt, WorkerExit } from './receipt.js'
+import { UNDECLARED_NAME } from './undeclared.js'
 import {
   closeIntent,
   type End,
@@ -35,6 +36,8 @@ export interface FinishOptions extends EndedWorker {
   readonly lost: () => WorkerExit
   /** Told of every result the sandbox holds. */
   readonly onRecord: (record: ResultRecord) => void
+  /** Results that the sandbox was seen to hold. */
+  readonly known: () => Iterable<KnownResult>
 }
 
 /** What came of finishing a worker. */
@@ -48,64 +51,87 @@ export interface FinishedTask {
   readonly isOpen: boolean
 }
 
-interface Drained {
-  readonly report: DrainReport
-  readonly deliveries: readonly Delivery[]
-  /** Why undeclared outputs were not kept, if they were to be. */
-  readonly undeclared?: string | undefined
-}
-
-const NOTHING: Drained = { report: { v: 1, outputs: [], records: [] }, deliveries: [] }
+/** In which the end of a worker whose sandbox goes in any case is written down, or left to later. */
+const SEAL_LIMIT_MS = 60_000
 
 /**
  * Drains the sandbox, delivers and seals the task, in this order; only then its sandbox may be killed. Rejects with `UNDELIVERED`, nothing
  * destroyed, when a result would be lost and `force` is not set.
  */
 export async function finishTask(options: FinishOptions): Promise<FinishedTask> {
-  const { taskId, sandbox, places, force, signal } = options
+  const { taskId, sandbox, force } = options
   let exit = options.exit
   let drained = NOTHING
   let gone = sandbox === undefined
-  let isAll = true
   if (sandbox !== undefined) {
     try {
-      drained = await drain(sandbox, options).catch(async (error: unknown) => {
-        if (!isConductorError(error) || error.code !== 'SANDBOX_PAUSED') throw error
-        // Its time ran out before anybody asked for what it holds, and it holds it still.
-        await sandbox.resume(LEASE_MS, { signal })
-        return await drain(sandbox, options)
-      })
+      drained = await drainWaking(sandbox, options)
+      const left = drained.deliveries.filter(isUndelivered)
+      if (left.length > 0 && !force) {
+        // A sandbox that went meanwhile was not left alive.
+        await sandbox.extend(LEASE_MS, options)
+        throw refusal(taskId, left)
+      }
     } catch (error) {
+      options.signal?.throwIfAborted()
       if (!isConductorError(error)) throw error
       if (error.code === 'SANDBOX_GONE') {
         gone = true
         exit = options.lost()
       } else if (!force) {
         throw error
+      } else {
+        drained = { ...NOTHING, unaccounted: error.message }
       }
     }
   }
-  const undelivered = drained.deliveries.filter((delivery) => delivery.undelivered !== undefined)
-  if (undelivered.length > 0 && !force) throw refusal(taskId, undelivered)
-  const kept = drained.deliveries.filter((delivery) => delivery.undelivered === undefined)
-  if (gone) {
+  if (!force) return writeDown(options, exit, drained, gone)
+  // What S3 does not take in this time is left to later; so nothing is cut off here that heeds its signal.
+  return withinLimit(SEAL_LIMIT_MS, `to write down the end of ${taskId}`, (limit) => {
+    const signal = options.signal === undefined ? limit : AbortSignal.any([options.signal, limit])
+    return writeDown({ ...options, signal }, exit, drained, gone)
+  })
+}
+
+async function writeDown(
+  options: FinishOptions,
+  exit: WorkerExit,
+  drained: Drained,
+  gone: boolean,
+): Promise<FinishedTask> {
+  const { taskId, sandbox, places, signal } = options
+  const kept = drained.deliveries.filter((delivery) => !isUndelivered(delivery))
+  const told = drained.deliveries.map(({ record }) => record)
+  let where = gone ? 'its sandbox is gone' : 'its sandbox could not be read any more'
+  let isAll = true
+  const givenUp = (accounted: readonly KnownResult[]): readonly GivenUp[] => [
+    ...drained.deliveries.flatMap(({ record, undelivered: reason }) =>
+      reason === undefined ? [] : [{ key: record.key, reason }],
+    ),
+    ...findGivenUp(options.known(), [...accounted, ...told], where),
+  ]
+  if (gone || drained.unaccounted !== undefined) {
     const manifest = await readManifest(options)
-    const before = endOf(options, manifest)
+    const before = gone ? endOf(options, manifest) : undefined
     if (before !== undefined) {
-      const receipt = receiptOf(taskId, before, drained, kept, sealedWith(options, manifest))
+      const given = givenUp(manifest?.results ?? [])
+      const receipt = receiptOf(taskId, before, drained, kept, given, sealedWith(options, manifest))
       return { receipt, close: async () => {}, lateSeal: undefined, isOpen: false }
     }
-    const { found, problem } = await findLeft(options, manifest)
+    const { found, problem } = await findLeft(options, manifest, kept)
     kept.push(...found)
     isAll = problem === undefined
+    if (!isAll) where += ', and not every place could be asked'
   }
-  const certificate = await options.certify(exit, { signal })
+  const given = givenUp(kept.map(({ record }) => record))
+  const certificate = await options.certify(exit, { evidence: tellGivenUp(given), signal })
   const isNew = kept.every(({ record }) => record.key !== certificate?.record.key)
   if (certificate !== undefined && isNew) kept.push(certificate)
   const end: End = {
     exit,
     kept,
-    drained: !gone && drained !== NOTHING,
+    givenUp: given,
+    drained: !gone && drained.unaccounted === undefined,
     isCertified: certificate !== undefined,
   }
   // A manifest that lacks a result would say that there was none; it is written once all tiers have answered.
@@ -119,39 +145,18 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
   const isLeft = manifest === undefined && places.manifests !== undefined
   const lateSeal: LateSeal = { taskId, write: (call) => sealLate(options, end, call) }
   // Another conductor may have come first, and have seen more.
-  const told = (gone ? endOf(options, manifest) : undefined) ?? exit
+  const ended = (gone ? endOf(options, manifest) : undefined) ?? exit
   const written = { certificateKey: certificate?.record.key, ...sealedWith(options, manifest) }
-  const receipt = receiptOf(taskId, told, drained, kept, written)
+  const receipt = receiptOf(taskId, ended, drained, kept, given, written)
   return { receipt, close, lateSeal: isLeft ? lateSeal : undefined, isOpen: isLeft && gone }
-
-  async function drain(from: RemoteSandbox, { record, spool, onRecord }: FinishOptions): Promise<Drained> {
-    const undeclared = await keepUndeclared(from, { record, localDir: places.localDir, force }, { signal })
-    const report = await takeStock(
-      from,
-      {
-        taskId,
-        localDir: places.localDir,
-        outputs: record.outputs,
-        cwd: record.cwd,
-        seal: places.volume === undefined ? options.fence?.id : undefined,
-      },
-      { force, signal },
-    )
-    for (const record of report.records) onRecord(record)
-    const deliveries = await deliverAll(
-      report.records,
-      { spool, s3: places.s3, http: places.http, spoolIsVolume: places.volume !== undefined },
-      { signal },
-    )
-    return { report, deliveries, undeclared }
-  }
 }
 
 function receiptOf(
   taskId: string,
   exit: WorkerExit,
-  { report: { outputs }, deliveries, undeclared }: Drained,
+  { report: { outputs }, undeclared, unaccounted }: Drained,
   kept: readonly Delivery[],
+  undelivered: readonly GivenUp[],
   written: Pick<Receipt, 'sealed' | 'certificateKey'>,
 ): Receipt {
   return {
@@ -166,15 +171,18 @@ function receiptOf(
         .map(({ path, error }) => ({ path, reason: error ?? 'unknown' })),
       ...(undeclared === undefined ? [] : [{ path: UNDECLARED_NAME, reason: undeclared }]),
     ],
-    undelivered: deliveries.flatMap(({ record, undelivered: reason }) =>
-      reason === undefined ? [] : [{ key: record.key, reason }],
-    ),
+    undelivered,
+    ...(unaccounted === undefined ? {} : { unaccounted }),
   }
 }
 
 /** As a receipt tells it. */
 export function toDeliveredResult({ record, tiers, verified }: Delivery): DeliveredResult {
   return { key: record.key, sizeBytes: record.size, sha256: record.sha256, tiers, verified }
+}
+
+function isUndelivered({ undelivered }: Delivery): boolean {
+  return undelivered !== undefined
 }
 
 function refusal(taskId: string, undelivered: readonly Delivery[]): ConductorError {

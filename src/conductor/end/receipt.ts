@@ -23,6 +23,12 @@ export interface DeliveredResult {
   readonly verified: boolean
 }
 
+/** One result that was given up. */
+export interface GivenUp {
+  readonly key: string
+  readonly reason: string
+}
+
 /** What `terminate()` did, per result and output. */
 export interface Receipt extends WorkerExit {
   readonly taskId: string
@@ -35,8 +41,13 @@ export interface Receipt extends WorkerExit {
   readonly missingOutputs: readonly string[]
   /** Declared outputs that could not be persisted, and why. */
   readonly failedOutputs: readonly { readonly path: string; readonly reason: string }[]
-  /** Results given up; only with `force`, or when the sandbox was lost. */
-  readonly undelivered: readonly { readonly key: string; readonly reason: string }[]
+  /** Results given up, as far as they are known; only with `force`, or when the sandbox was lost. */
+  readonly undelivered: readonly GivenUp[]
+  /**
+   * Why nobody knows all that the sandbox held, although it was there; only with `force`. It may have held results that this
+   * names nowhere, and its manifest is not `complete`.
+   */
+  readonly unaccounted?: string | undefined
   /** Of the worker's sandboxes before this one, which were lost: what each of them left, the oldest first. */
   readonly earlier?: readonly Receipt[] | undefined
 }

@@ -4,10 +4,15 @@ import { compareKeys, splitKey } from '../../protocol/key.js'
 import type { Manifest, ManifestAttempt } from '../../protocol/manifest.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import type { ManifestStore } from '../../stores/manifest-store.js'
-import type { WorkerExit } from './receipt.js'
+import type { GivenUp, WorkerExit } from './receipt.js'
+
+/** More of them would make a manifest too large to read; the receipt names all. */
+const MAX_GIVEN_UP = 1000
 
 /** What one sandbox of a task came to. */
 export interface SealOptions extends CallOptions {
+  /** Known results that were given up. */
+  readonly undelivered?: readonly GivenUp[] | undefined
   readonly taskId: string
   readonly attempt: number
   /** Empty where nobody lived to see which it was; the spawn then tells. */
@@ -64,7 +69,7 @@ function isOf(
 }
 
 function addAttempt(present: Manifest | undefined, options: SealOptions): Manifest | undefined {
-  const { taskId, sandboxId, spawnId, beganAt, exit, records, drained, volume } = options
+  const { taskId, sandboxId, spawnId, beganAt, exit, records, drained, volume, undelivered = [] } = options
   const before = present?.attempts ?? []
   const own = before.find((other) => isOf(other, options))
   if (!drained && own !== undefined) return undefined
@@ -87,6 +92,7 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     keys: [...new Set([...(own?.keys ?? []), ...left.map(({ key }) => key)])].filter(
       (key) => !attributed.has(key),
     ),
+    ...(undelivered.length === 0 ? {} : { undelivered: undelivered.slice(0, MAX_GIVEN_UP) }),
   }
   const attempts = [...others, mine]
   // The end of an earlier sandbox may be written down after that of the last, which is the task's.

@@ -6,8 +6,14 @@ import type { OpenIntent } from '../open-intent.js'
 import type { TaskPlaces } from '../places.js'
 import type { Delivery } from './deliver.js'
 import { type FoundResults, findDelivered } from './found-results.js'
-import type { Receipt, WorkerExit } from './receipt.js'
+import { tellGivenUp } from './given-up.js'
+import type { GivenUp, Receipt, WorkerExit } from './receipt.js'
 import { attributedKeys, certificateOf, findAttempt, type SealOptions, sealTask } from './seal.js'
+
+/** What a certificate is to say besides. */
+export interface CertifyOptions extends CallOptions {
+  readonly evidence: readonly string[]
+}
 
 /** Whose end it is, and where it is written down. */
 export interface EndedWorker extends CallOptions {
@@ -22,14 +28,16 @@ export interface EndedWorker extends CallOptions {
   /** When its sandbox was found to be gone, if it was. */
   readonly lostAt: () => Date | undefined
   /** Stores what is known of its death, once; undefined when it ended by itself, or nothing takes it. */
-  readonly certify: (exit: WorkerExit, options: CallOptions) => Promise<Delivery | undefined>
+  readonly certify: (exit: WorkerExit, options: CertifyOptions) => Promise<Delivery | undefined>
 }
 
 /** What is to be written of a worker's end. */
 export interface End {
   readonly exit: WorkerExit
   readonly kept: readonly Delivery[]
-  /** False when the sandbox was gone before anybody asked what it holds. */
+  /** Known results that were given up. */
+  readonly givenUp: readonly GivenUp[]
+  /** False when the sandbox was gone before anybody asked what it holds, or could not be asked. */
   readonly drained: boolean
   readonly isCertified: boolean
 }
@@ -49,7 +57,7 @@ export async function sealEnd(options: EndedWorker, end: End): Promise<Manifest 
 
 function attemptOf(
   { taskId, sandboxId, record, places }: EndedWorker,
-  { exit, kept, drained }: End,
+  { exit, kept, givenUp: undelivered, drained }: End,
   signal: AbortSignal | undefined,
 ): SealOptions {
   const { attempt, spawn_id: spawnId } = record
@@ -57,7 +65,7 @@ function attemptOf(
   // A spool on a volume holds what earlier sandboxes left as well.
   const beganAt = places.volume === undefined || attempt === 1 ? undefined : record.created_at
   const { volume } = places
-  return { taskId, sandboxId, spawnId, attempt, volume, beganAt, exit, records, drained, signal }
+  return { taskId, sandboxId, spawnId, attempt, volume, beganAt, exit, records, undelivered, drained, signal }
 }
 
 /** What could not be done when the worker was finished: its certificate, what it is known to have left, the seal. */
@@ -71,9 +79,12 @@ export async function sealLate(options: EndedWorker, end: End, { signal }: CallO
     if (problem !== undefined) throw problem
     kept.push(...found)
   }
-  const certificate = end.isCertified ? undefined : await options.certify(end.exit, { signal })
+  const keys = new Set(kept.map(({ record }) => record.key))
+  const givenUp = end.givenUp.filter(({ key }) => !keys.has(key))
+  const evidence = tellGivenUp(givenUp)
+  const certificate = end.isCertified ? undefined : await options.certify(end.exit, { evidence, signal })
   if (certificate !== undefined) kept.push(certificate)
-  await sealTask(places.manifests, attemptOf(options, { ...end, kept }, signal))
+  await sealTask(places.manifests, attemptOf(options, { ...end, kept, givenUp }, signal))
   await closeIntent(options, { signal })
 }
 

@@ -4,6 +4,7 @@ import { Result } from '../../results/result.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { describeRecord } from '../../stores/result-store.js'
 import type { SpoolStore } from '../../stores/spool-store.js'
+import type { KnownResult } from '../end/given-up.js'
 import type { TaskPlaces } from '../places.js'
 import { watchResults } from './watch-results.js'
 
@@ -20,7 +21,7 @@ export interface AnnouncerOptions {
 /** Tells of each result of a worker once, whoever brings the news first: the watch on its spool, or draining it. */
 export class Announcer {
   readonly #options: AnnouncerOptions
-  readonly #seen = new Set<string>()
+  readonly #known = new Map<string, KnownResult>()
   #stop: Promise<() => Promise<void>> | undefined
 
   constructor(options: AnnouncerOptions) {
@@ -38,10 +39,17 @@ export class Announcer {
     })
   }
 
+  /** All that it heard of, as it was heard last. */
+  get known(): Iterable<KnownResult> {
+    return this.#known.values()
+  }
+
   /** Tells of a result unless it was told of before. */
   announce(record: ResultRecord): void {
-    if (this.#seen.has(record.key)) return
-    this.#seen.add(record.key)
+    const { key, name, sha256, stored } = record
+    const isNew = !this.#known.has(key)
+    this.#known.set(key, { key, name, sha256, stored })
+    if (!isNew) return
     const { places, spool, results, onResult } = this.#options
     const inS3 = record.stored.some(({ tier }) => tier === 's3')
     onResult(

@@ -167,6 +167,15 @@ export class Attempt {
 
   /** Delivers what it holds, seals it and kills the sandbox; what was lost is certified and sealed once. */
   async finish(exit: WorkerExit, { force, isLost, signal }: FinishAttemptOptions): Promise<Receipt> {
+    try {
+      return await this.#finishOnce(exit, { force, isLost, signal })
+    } catch (error) {
+      this.#lease.release()
+      throw error
+    }
+  }
+
+  async #finishOnce(exit: WorkerExit, { force, isLost, signal }: FinishAttemptOptions): Promise<Receipt> {
     let finished = this.#finished
     // What was taken stock of stays so: a sandbox that is gone at the next go was killed, and only the answer lost.
     if (finished === undefined || finished.isOpen) {
@@ -188,6 +197,7 @@ export class Attempt {
     const { localDir } = this.#places
     const taskId = this.#record.task_id
     await this.#fence?.lift()
+    if (!isLost) await this.#lease.hold()
     const fence = isLost ? undefined : await Fence.take(this.sandbox, { taskId, localDir, force }, { signal })
     this.#fence = fence
     const finishing = finishTask({
@@ -205,6 +215,7 @@ export class Attempt {
       lost: () => this.signs.lost(),
       certify: (end, call) => this.signs.certify(end, call),
       onRecord: (record) => this.#announcer.announce(record),
+      known: () => this.#announcer.known,
       signal,
     })
     return finishing.catch(async (error: unknown) => {

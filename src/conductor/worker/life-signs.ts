@@ -1,4 +1,3 @@
-import type { CallOptions } from '../../call-options.js'
 import type { DeathCertificate } from '../../protocol/death-certificate.js'
 import type { DeathCause } from '../../protocol/outcome.js'
 import type { WorkerRecord } from '../../protocol/worker-record.js'
@@ -8,6 +7,7 @@ import type { RunResult } from '../command/supervised-command.js'
 import { storeCertificate } from '../end/death-certificate.js'
 import type { Delivery } from '../end/deliver.js'
 import type { WorkerExit } from '../end/receipt.js'
+import type { CertifyOptions } from '../end/write-end.js'
 import { LEASE_MS } from '../lease.js'
 import type { TaskPlaces } from '../places.js'
 
@@ -87,8 +87,8 @@ export class LifeSigns {
   }
 
   /** Stores the certificate, once; undefined when the worker ended by itself or no tier takes it. */
-  async certify(exit: WorkerExit, options: CallOptions = {}): Promise<Delivery | undefined> {
-    const certificate = this.certificate(exit)
+  async certify(exit: WorkerExit, { evidence, ...options }: CertifyOptions): Promise<Delivery | undefined> {
+    const certificate = this.certificate(exit, evidence)
     if (certificate === undefined) return undefined
     this.#stored ??= storeCertificate(
       certificate,
@@ -102,7 +102,10 @@ export class LifeSigns {
   }
 
   /** All that is known of its death; undefined when it ended by itself. */
-  certificate({ outcome, exitCode, signal }: WorkerExit): DeathCertificate | undefined {
+  certificate(
+    { outcome, exitCode, signal }: WorkerExit,
+    evidence: readonly string[] = [],
+  ): DeathCertificate | undefined {
     const death = this.#death
     if (death === undefined) return undefined
     // The same at each go, and so is its key: an earlier one may have got through unheard.
@@ -120,7 +123,7 @@ export class LifeSigns {
       last_heartbeat_at: death.lastHeartbeatAt?.toISOString() ?? null,
       last_seen_at: new Date(this.#lastSeenMs).toISOString(),
       taken_over: takenOver,
-      evidence: death.evidence,
+      evidence: [...death.evidence, ...evidence],
       log_tail: { ...this.#tail },
     }
   }

@@ -7,6 +7,7 @@ import type { TierProblem } from '../../results/result.js'
 import { taskSource } from '../../results/result-source.js'
 import { createResults, type Results } from '../../results/results.js'
 import { isGone } from '../../sandbox/map-sandbox-error.js'
+import { cutOff } from '../../sandbox/within-limit.js'
 import type { ResultStore } from '../../stores/result-store.js'
 import { untilAborted } from '../../until-aborted.js'
 import type { LogOffsets } from '../command/follow-log.js'
@@ -43,6 +44,8 @@ export interface WorkerParts extends AttemptParts {
 }
 
 const FROM_START = { stdout: 0, stderr: 0 }
+/** How much longer than its grace a command of a worker that is killed may take to be seen to end. */
+const STOP_MARGIN_MS = 60_000
 const UNSEEN_KILL: WorkerExit = { outcome: 'killed', exitCode: null, signal: null, cause: 'stopped' }
 
 /** One task in a sandbox, or with `retries.lost` in one after the other. Made by `conductor.spawnWorker()` or `attach()`; ends with `terminate()`. */
@@ -63,6 +66,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   /** Whether nobody knows how the last command ended, if it has. */
   #isUnseen = false
   #terminating: Promise<Receipt> | undefined
+  /** Ends a patient end of it in favour of a forced one. */
+  #hurry = new AbortController()
 
   /** @internal */
   constructor({ places, onClosed, found, ...parts }: WorkerParts) {
@@ -228,10 +233,21 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     const { force, signal } = checkOptions('terminate', terminateOptionsSchema, options)
     this.#life.assertMayEnd()
     // Whoever began it may have more time.
+    if (force) this.#hurry.abort(new ConductorError('CLOSED', `${this.taskId} was to be killed meanwhile`))
     if (this.#terminating !== undefined) return untilAborted(this.#terminating, signal)
-    this.#terminating = this.#terminate(force, signal).catch((error: unknown) => {
+    const hurry = this.#hurry.signal
+    const patient = signal === undefined ? hurry : AbortSignal.any([signal, hurry])
+    const ending = force
+      ? this.#terminate(true, signal)
+      : this.#terminate(false, patient).catch((error: unknown) => {
+          // Somebody has no more patience; whoever had gets the same receipt.
+          if (hurry.aborted) return this.#terminate(true, undefined)
+          throw error
+        })
+    this.#terminating = ending.catch((error: unknown) => {
       // A refusal or a failure leaves the sandbox as it is; the next call tries again.
       this.#terminating = undefined
+      this.#hurry = new AbortController()
       throw error
     })
     return this.#terminating
@@ -266,8 +282,9 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {
     this.#attempts.stop()
     try {
-      if (this.#isUnseen) await this.#lookAgain(signal)
-      if (this.state === 'running' || this.state === 'retrying') await this.#slot.stop('killed', { signal })
+      const stop = (limited: AbortSignal | undefined): Promise<void> => this.#stop(limited)
+      if (!force) await stop(signal)
+      else await cutOff(this.#graceMs + STOP_MARGIN_MS, `stop ${this.taskId}`, stop, signal)
     } catch (error) {
       // Whoever had no more time for it has seen no end of it.
       signal?.throwIfAborted()
@@ -287,6 +304,15 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       if (!isLost) this.#life.to('exited')
       throw error
     }
+  }
+
+  async #stop(signal: AbortSignal | undefined): Promise<void> {
+    if (this.#isUnseen) await this.#lookAgain(signal)
+    if (this.state === 'running' || this.state === 'retrying') await this.#slot.stop('killed', { signal })
+  }
+
+  get #graceMs(): number {
+    return this.#attempts.current.record.grace_ms
   }
 
   /** Takes up the last command again, whose end could not be seen while E2B was out of reach; what has ended is waited for. */

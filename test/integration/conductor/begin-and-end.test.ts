@@ -5,7 +5,12 @@ import { pipeline } from 'node:stream/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { ConductorOptions } from '../../../src/conductor/options.js'
 import type { Worker } from '../../../src/conductor/worker/worker.js'
+import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
+
+/** Nothing that is stored from then on reaches S3, and all of it is acknowledged. */
+const OUT_OF_REACH = `mv /workspace/.results/.worker/*/grant.json /tmp/grant
+  export AWS_ENDPOINT_URL_S3=http://127.0.0.1:1 WORKER_RESULTS_ENDPOINT=http://127.0.0.1:1 WORKER_RESULTS_DEADLINE_SECONDS=1`
 
 describe('a worker that is being started, or ended', () => {
   let stack: TestStack
@@ -139,6 +144,32 @@ describe('a worker that is being started, or ended', () => {
     await (await conductor.spawnWorker(spawn)).terminate()
   })
 
+  it('is killed though nothing in its sandbox can be asked: what it was seen to hold is told as given up', async () => {
+    await using conductor = stack.conductor(options())
+    const worker = await conductor.spawnWorker({
+      taskId: 'mute',
+      command: `until [ -e go ]; do sleep 0.02; done; echo far | persist-result --quiet --name far - >/dev/null; ${OUT_OF_REACH}
+        echo near | persist-result --quiet --name near - >/dev/null; sleep 1000`,
+    })
+    const heard = new Promise<string>((told) => {
+      worker.on('result', ({ name, key }) => {
+        if (name === 'near') told(key)
+      })
+    })
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    const near = await heard
+    between.loseSandboxes()
+    await expect(worker.terminate()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    const receipt = await worker.kill()
+    const undelivered = [{ key: near, reason: expect.stringContaining('could not be read') }]
+    expect(receipt).toMatchObject({ outcome: 'killed', undelivered, unaccounted: expect.any(String) })
+    expect(receipt.results.map(({ key }) => key.slice(21))).toContain('far')
+    between.letGo()
+    expect(await stack.sandboxCount()).toBe(0)
+    const manifest = await new S3Manifests(stack.at).read('mute')
+    expect(manifest).toMatchObject({ complete: false, attempts: [{ undelivered }] })
+  })
+
   it('is killed, and not lost, also when nobody hears that it was and S3 is away', async () => {
     const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
     const s3 = { bucket, region, credentials, endpoint: 'http://127.0.0.1:1' }
@@ -164,6 +195,8 @@ interface Between extends AsyncDisposable {
   letGo(): void
   /** The next kill is carried out, and from its answer on nothing comes through until it is let. */
   loseKill(): void
+  /** From now on nothing gets through to any sandbox; what E2B itself is asked does. */
+  loseSandboxes(): void
   /** The same of the next command. */
   loseStart(): void
 }
@@ -174,12 +207,14 @@ async function startBetween(target: string): Promise<Between> {
   let losesCreate = false
   let holds: 'watch' | 'create' = 'watch'
   let isCut = false
+  let losesSandboxes = false
   let held: Promise<void> | undefined
   let letGo = (): void => {}
   let ask = (): void => {}
   let asked = Promise.resolve()
   const server = createServer((incoming, answer) => {
-    if (isCut) {
+    const isForSandbox = /^\/(process|filesystem|files)\b/.test(incoming.url ?? '')
+    if (isCut || (losesSandboxes && isForSandbox)) {
       incoming.socket.destroy()
       return
     }
@@ -237,12 +272,16 @@ async function startBetween(target: string): Promise<Between> {
     loseStart: () => {
       losesStart = true
     },
+    loseSandboxes: () => {
+      losesSandboxes = true
+    },
     loseKill: () => {
       losesKill = true
     },
     letGo: () => {
       losesKill = false
       losesStart = false
+      losesSandboxes = false
       losesCreate = false
       isCut = false
       held = undefined

@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
+import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
+import { thorough } from '../../support/thorough.js'
 
 /** Nothing that the worker stores reaches S3 by itself, and what it stored is acknowledged. */
 const FAR = `mv /workspace/.results/.worker/*/grant.json /tmp/grant
@@ -67,4 +69,47 @@ END
     expect(failed).toEqual([])
     expect(await stack.sandboxCount()).toBe(0)
   })
+
+  it('and whose sandbox then vanishes has what it was seen to hold named as lost', async () => {
+    const worker = await conductor.spawnWorker({
+      taskId: 'vanishing',
+      command: `until [ -e go ]; do sleep 0.02; done; ${FAR}sleep 1000`,
+    })
+    const heard = new Promise<string>((told) => worker.on('result', ({ key }) => told(key)))
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    const key = await heard
+    await stack.killSandbox(worker.sandboxId)
+    const receipt = await worker.terminate()
+    const undelivered = [{ key, reason: 'its sandbox is gone' }]
+    expect(receipt).toMatchObject({ outcome: 'lost', undelivered })
+    const certificate = await conductor.results('vanishing').latest('death-certificate.json')
+    expect(await certificate?.json()).toMatchObject({
+      evidence: expect.arrayContaining([
+        expect.stringContaining(`1 result(s) that it held were given up: ${key}`),
+      ]),
+    })
+    const manifest = await new S3Manifests(stack.at).read('vanishing')
+    expect(manifest).toMatchObject({ complete: false, attempts: [{ undelivered }] })
+  })
+
+  it.runIf(thorough)(
+    'is killed in time though its tools hang, also where somebody waits for them',
+    async () => {
+      const worker = await conductor.spawnWorker({
+        taskId: 'hanging',
+        outputs: ['/workspace/kept'],
+        command: `${FAR}echo "sleep 1000000" >$BIN/persist-result; touch -d "1 hour ago" $BIN/*`,
+      })
+      await worker.wait()
+      const patient = worker.terminate()
+      const receipt = await worker.kill()
+      expect(await patient).toBe(receipt)
+      expect(receipt).toMatchObject({
+        sealed: true,
+        undelivered: [],
+        failedOutputs: [{ path: '/workspace/kept' }],
+      })
+      expect(receipt.results.map(({ key }) => key.slice(-4))).toEqual(['kept'])
+    },
+  )
 })
