@@ -19,6 +19,8 @@ const FORCED_DELIVERY_MS = 300_000
 export interface Drained {
   readonly report: DrainReport
   readonly deliveries: readonly Delivery[]
+  /** Whether it may have held more than it holds. */
+  readonly isSpoiled: boolean
   /** Why undeclared outputs were not kept, if they were to be. */
   readonly undeclared?: string | undefined
   /** Why nobody could find out what it holds, where it goes all the same. */
@@ -26,7 +28,11 @@ export interface Drained {
 }
 
 /** What is known of a sandbox that was not asked. */
-export const NOTHING: Drained = { report: { v: 1, outputs: [], records: [] }, deliveries: [] }
+export const NOTHING: Drained = {
+  report: { v: 1, outputs: [], records: [] },
+  deliveries: [],
+  isSpoiled: false,
+}
 
 /** Takes stock of a sandbox and delivers all that it holds; one that sleeps is woken: its time ran out, and it holds it still. */
 export async function drainWaking(sandbox: RemoteSandbox, options: FinishOptions): Promise<Drained> {
@@ -47,12 +53,12 @@ async function drain(sandbox: RemoteSandbox, options: FinishOptions): Promise<Dr
   const { outputs, cwd } = record
   const seal = places.volume === undefined ? fence?.id : undefined
   const spec = { taskId, localDir, outputs, cwd, seal }
-  const look = async (limited: AbortSignal | undefined): Promise<Pick<Drained, 'report' | 'undeclared'>> => {
+  const look = async (limited: AbortSignal | undefined): Promise<Omit<Drained, 'deliveries'>> => {
     const undeclared = await keepUndeclared(sandbox, { record, localDir, force }, { signal: limited })
-    return { undeclared, report: await takeStock(sandbox, spec, { force, signal: limited }) }
+    return { undeclared, ...(await takeStock(sandbox, spec, { force, signal: limited })) }
   }
   const stock = force ? cutOff(FORCED_STOCK_MS, `take stock of ${taskId}`, look, signal) : look(signal)
-  const { report, undeclared } = await stock
+  const { report, ...found } = await stock
   for (const known of report.records) onRecord(known)
   const to = { spool, s3: places.s3, http: places.http, spoolIsVolume: places.volume !== undefined }
   const enough = new AbortController()
@@ -60,7 +66,7 @@ async function drain(sandbox: RemoteSandbox, options: FinishOptions): Promise<Dr
   const timer = force ? setTimeout(() => enough.abort(late), FORCED_DELIVERY_MS) : undefined
   try {
     const deliveries = await deliverAll(report.records, to, { enough: enough.signal, signal })
-    return { report, deliveries, undeclared }
+    return { report, deliveries, ...found }
   } finally {
     clearTimeout(timer)
   }

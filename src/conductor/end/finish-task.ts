@@ -102,15 +102,18 @@ async function writeDown(
   const { taskId, sandbox, places, signal } = options
   const kept = drained.deliveries.filter((delivery) => !isUndelivered(delivery))
   const told = drained.deliveries.map(({ record }) => record)
-  let where = gone ? 'its sandbox is gone' : 'its sandbox could not be read any more'
+  const isUnseen = gone || drained.unaccounted !== undefined
+  let where = 'its sandbox holds it no more'
+  if (isUnseen) where = gone ? 'its sandbox is gone' : 'its sandbox could not be read any more'
   let isAll = true
   const givenUp = (accounted: readonly KnownResult[]): readonly GivenUp[] => [
     ...drained.deliveries.flatMap(({ record, undelivered: reason }) =>
       reason === undefined ? [] : [{ key: record.key, reason }],
     ),
-    ...findGivenUp(options.known(), [...accounted, ...told], where),
+    // Of one that nobody tampered with, what is not there any more was deleted.
+    ...(isUnseen || drained.isSpoiled ? findGivenUp(options.known(), [...accounted, ...told], where) : []),
   ]
-  if (gone || drained.unaccounted !== undefined) {
+  if (isUnseen || drained.isSpoiled) {
     const manifest = await readManifest(options)
     const before = gone ? endOf(options, manifest) : undefined
     if (before !== undefined) {
@@ -120,8 +123,8 @@ async function writeDown(
     }
     const { found, problem } = await findLeft(options, manifest, kept)
     kept.push(...found)
-    isAll = problem === undefined
-    if (!isAll) where += ', and not every place could be asked'
+    isAll = problem === undefined || !isUnseen
+    if (problem !== undefined) where += ', and not every place could be asked'
   }
   const given = givenUp(kept.map(({ record }) => record))
   const certificate = await options.certify(exit, { evidence: tellGivenUp(given), signal })

@@ -17,6 +17,13 @@ const FORCED_QUIET_MS = 20_000
 /** and how long it may then take in all. */
 const FORCED_LIMIT_MS = 60_000
 
+/** What a sandbox was found to hold. */
+export interface Stock {
+  readonly report: DrainReport
+  /** Whether what a conductor puts there was changed or removed: results may have been, too. */
+  readonly isSpoiled: boolean
+}
+
 /** How stock is taken. */
 export interface TakeStockOptions extends CallOptions {
   /** Whether the sandbox goes in any case, and soon. */
@@ -31,16 +38,16 @@ export async function takeStock(
   sandbox: RemoteSandbox,
   spec: DrainSpec,
   { force, signal }: TakeStockOptions,
-): Promise<DrainReport> {
+): Promise<Stock> {
   const bounds = force ? { quietMs: FORCED_QUIET_MS, limitMs: FORCED_LIMIT_MS } : { quietMs: QUIET_MS }
   let problem: ConductorError | undefined
   for (const repair of [false, true]) {
     try {
       const drain = { repair, bounds, signal }
       const { report, unreported } = await drainSandbox(sandbox, spec, drain)
-      if (unreported.length === 0) return report
+      if (unreported.length === 0) return { report, isSpoiled: repair }
       // A program that passes over a result may be another's; what is no result is passed over here as well.
-      return merge(report, await readSpool(sandbox, spec, { signal }))
+      return { report: merge(report, await readSpool(sandbox, spec, { signal })), isSpoiled: true }
     } catch (error) {
       signal?.throwIfAborted()
       if (!isConductorError(error) || isBeyondRepair(error, force)) throw error
@@ -50,7 +57,8 @@ export async function takeStock(
     }
   }
   try {
-    return await salvage(sandbox, spec, problem as ConductorError, { force, signal })
+    const report = await salvage(sandbox, spec, problem as ConductorError, { force, signal })
+    return { report, isSpoiled: true }
   } catch (error) {
     signal?.throwIfAborted()
     if (!isConductorError(error) || isBeyondRepair(error, force)) throw error

@@ -70,6 +70,17 @@ END
     expect(await stack.sandboxCount()).toBe(0)
   })
 
+  it('has what it delivered told though it removed all that its sandbox had of it', async () => {
+    const worker = await conductor.spawnWorker({
+      taskId: 'wiped',
+      command: 'echo far | persist-result --quiet --name far - >/dev/null; rm -rf /workspace/.results',
+    })
+    const receipt = await worker.wait().then(() => worker.terminate())
+    expect(receipt.undelivered).toEqual([])
+    expect(receipt.results.map(({ key }) => key.slice(22))).toEqual(['far', 'death-certificate.json'])
+    expect(await new S3Manifests(stack.at).read('wiped')).toMatchObject({ complete: true })
+  })
+
   it('and whose sandbox then vanishes has what it was seen to hold named as lost', async () => {
     const worker = await conductor.spawnWorker({
       taskId: 'vanishing',
