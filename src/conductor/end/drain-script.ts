@@ -8,7 +8,7 @@ import { toolsAreFit } from './tools.js'
 /** How long a drain waits for another; each of its uploads has a deadline of its own. */
 const WAIT_SECONDS = 60
 /** How often somebody looks whether a drain gets on. */
-export const LOOK_SECONDS = 5
+const LOOK_SECONDS = 5
 
 /** How a drain is asked for. */
 export interface DrainCall {
