@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { isConductorError } from '../../errors.js'
@@ -45,8 +46,9 @@ export async function deliverAll(
   { enough, signal }: DeliverOptions = {},
 ): Promise<readonly Delivery[]> {
   const limit = pLimit(CONCURRENT_DELIVERIES)
-  const either =
-    enough === undefined || signal === undefined ? (signal ?? enough) : AbortSignal.any([signal, enough])
+  const either = AbortSignal.any([signal, enough].filter((one) => one !== undefined))
+  // All deliveries of a moment listen to it.
+  setMaxListeners(0, either)
   return Promise.all(
     records.map((record) =>
       limit(async () => {
