@@ -78,7 +78,7 @@ export function resolveOutput(path: string, cwd: string): string {
  * and two at once would each find an output that nobody has stored yet. Where there is no flock, as in a few small images, or
  * one drain takes very long, an output may so be stored under two keys; nothing is lost by that.
  */
-function oneAtATime(lock: string): string {
+export function oneAtATime(lock: string): string {
   const file = quote(lock)
   return `if command -v flock >/dev/null && { : >>${file}; } 2>/dev/null; then
     exec 9>>${file}

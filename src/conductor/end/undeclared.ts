@@ -6,6 +6,7 @@ import type { UndeclaredRecord, WorkerRecord } from '../../protocol/worker-recor
 import { quote } from '../../sandbox/quote.js'
 import type { CommandOutcome, RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { runBounded } from '../../sandbox/run-bounded.js'
+import { oneAtATime } from './drain-script.js'
 import { replaceTools, toolsAreFit, toolsFolder } from './tools.js'
 
 /** Which files count that a worker made or changed and nobody persisted. */
@@ -96,6 +97,8 @@ export async function keepUndeclared(
     signal?.throwIfAborted()
     if (!isConductorError(error) || error.code === 'SANDBOX_GONE' || error.code === 'SANDBOX_PAUSED')
       throw error
+    // Out of reach for a moment is no reason to give them up.
+    if (error.code === 'UNAVAILABLE' && error.retryable && !force) throw error
     return error.message
   }
 }
@@ -116,6 +119,7 @@ function script(record: WorkerRecord, wanted: UndeclaredRecord, localDir: string
   const check = tools === toolsFolder(spec) ? `{ ${toolsAreFit(spec)}; } || exit ${UNFIT_STATUS}` : ''
   return `set -u
 ${check}
+${oneAtATime(`${folder}/${WORKER_FILES.draining}`)}
 t=$(mktemp -d) || exit 1
 trap 'rm -rf -- "$t"' EXIT
 : >"$t/now"
