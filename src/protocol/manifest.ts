@@ -32,7 +32,7 @@ export interface Manifest {
   readonly outcome: Outcome
   /** Exit of the last command; null when none ran or nobody saw its end. */
   readonly exit: ExitStatus | null
-  /** True when no result can follow: everything in the sandbox was accounted for, and the sandbox is gone. */
+  /** True when no result is to follow: everything that the sandboxes held was accounted for, nothing of it was given up, and they are gone. */
   readonly complete: boolean
   /** Every sandbox that the task had, in the order in which they were sealed. */
   readonly attempts: readonly ManifestAttempt[]

@@ -9,6 +9,8 @@ import type { TierProblem } from './read-tiers.js'
 import { Result } from './result.js'
 
 const CONCURRENT_HEADS = 16
+/** Results at the end of a manifest's list that S3 lists all the same: what came late sorts among them, and a request yields 1,000. */
+const LISTED_AGAIN = 900
 
 /** What a listing reads. */
 export interface ListingOptions extends CallOptions {
@@ -53,7 +55,7 @@ export async function* listResults(
     const result = new Result({
       key,
       size: description?.size ?? size,
-      stores: group.map(({ store }) => store),
+      stores: [...new Set(group.map(({ store }) => store))],
       description,
       context,
     })
@@ -139,7 +141,7 @@ async function readManifest(context: ResultsContext, options: ListingOptions): P
   }
 }
 
-/** A store's own listing; for a completely sealed task the manifest stands for everything up to its last key in S3. */
+/** A store's own listing; of a completely sealed task that left thousands, the manifest stands for all but the last of them. */
 function listStore(
   store: ResultStore,
   taskId: string,
@@ -151,7 +153,7 @@ function listStore(
     return [guard(store, store.list(taskId, { signal }), onUnavailable)]
   }
   const held = manifest.results.filter(({ stored }) => stored.some(({ tier }) => tier === 's3'))
-  const startAfter = held.at(-1)?.key
+  const startAfter = held.at(-LISTED_AGAIN - 1)?.key
   return [
     guard(store, fromManifest(held), onUnavailable),
     guard(store, store.list(taskId, { signal, startAfter }), onUnavailable),

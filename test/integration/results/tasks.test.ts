@@ -107,6 +107,22 @@ describeEachS3(
       expect(() => conductor.tasks({ limt: 1 } as never)).toThrow(/unknown option "limt"/)
     })
 
+    it('that are sealed show what came late, whatever its key, for a request to list', async () => {
+      await plant('late', { a: 'x', z: 'y' }, { outcome: 'succeeded' })
+      await plant('late', { b: 'of the same second' })
+      await plant('late', { early: 'of a second before' }, { timestamp: '20200101-000000' })
+      await using proxy = await startFaultProxy(server().url, () => undefined)
+      await using counted = new Conductor({ env: {}, s3: { ...options, endpoint: proxy.url } })
+      const list = await counted.results('late').list({ strict: true, metadata: false })
+      expect(list.map(({ name, locations }) => [name, locations.length])).toEqual([
+        ['early', 1],
+        ['a', 1],
+        ['b', 1],
+        ['z', 1],
+      ])
+      expect(proxy.requests).toHaveLength(2)
+    })
+
     it('cost what is promised, and no request for what is not read', async () => {
       for (let i = 0; i < 40; i++) await plant(`task-${i}`, { a: 'x' }, { outcome: 'succeeded' })
       await plant('open', { a: 'x' })
