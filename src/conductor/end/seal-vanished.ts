@@ -3,7 +3,7 @@ import { DEATH_CERTIFICATE_NAME, type DeathCertificate } from '../../protocol/de
 import type { SandboxIntent } from '../../protocol/intent.js'
 import type { ManifestStore } from '../../stores/manifest-store.js'
 import type { TaskPlaces } from '../places.js'
-import { storeCertificate } from './death-certificate.js'
+import { drawCertificate, storeCertificate } from './death-certificate.js'
 import { toDeliveredResult } from './finish-task.js'
 import { findDelivered } from './found-results.js'
 import type { Receipt, WorkerExit } from './receipt.js'
@@ -59,7 +59,8 @@ export async function sealVanished(
     log_tail: { stdout: '', stderr: '' },
   }
   // Whoever certified it before may have seen it die.
-  const certified = before ?? (await storeCertificate(certificate, spawnId, places, { signal }))
+  const drawn = drawCertificate(certificate, spawnId, places)
+  const certified = before ?? (await storeCertificate(drawn, places, { signal }))
   if (certified !== undefined && certified !== before) kept.push(certified)
   const records = kept.map(({ record }) => record)
   const { volume } = sandbox

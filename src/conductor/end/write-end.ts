@@ -74,7 +74,7 @@ export async function sealLate(options: EndedWorker, end: End, { signal }: CallO
   if (places.manifests === undefined) return
   const manifest = await places.manifests.read(options.taskId, { signal })
   const kept = [...end.kept]
-  if (!end.drained) {
+  if (!end.drained || end.givenUp.length > 0) {
     const { found, problem } = await findLeft(options, manifest, kept)
     if (problem !== undefined) throw problem
     kept.push(...found)

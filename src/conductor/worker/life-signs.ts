@@ -4,7 +4,7 @@ import type { WorkerRecord } from '../../protocol/worker-record.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { examineEnd, type PostMortem } from '../command/post-mortem.js'
 import type { RunResult } from '../command/supervised-command.js'
-import { storeCertificate } from '../end/death-certificate.js'
+import { type DrawnCertificate, drawCertificate, storeCertificate } from '../end/death-certificate.js'
 import type { Delivery } from '../end/deliver.js'
 import type { WorkerExit } from '../end/receipt.js'
 import type { CertifyOptions } from '../end/write-end.js'
@@ -32,7 +32,8 @@ export class LifeSigns {
   #death: PostMortem | undefined
   #loss: WorkerExit | undefined
   #lostAt: Date | undefined
-  #certifiedAt: Date | undefined
+  #certificate: DeathCertificate | undefined
+  #drawn: DrawnCertificate | undefined
   #stored: Promise<Delivery | undefined> | undefined
 
   constructor(options: LifeSignsOptions) {
@@ -86,30 +87,32 @@ export class LifeSigns {
     return this.#lostAt
   }
 
-  /** Stores the certificate, once; undefined when the worker ended by itself or no tier takes it. */
+  /**
+   * Stores the certificate, once; undefined when the worker ended by itself or no tier takes it. What it says is settled at the
+   * first go, which may have got through unheard.
+   */
   async certify(exit: WorkerExit, { evidence, ...options }: CertifyOptions): Promise<Delivery | undefined> {
-    const certificate = this.certificate(exit, evidence)
-    if (certificate === undefined) return undefined
-    this.#stored ??= storeCertificate(
-      certificate,
-      this.#options.record.spawn_id,
-      this.#options.places,
-      options,
-    )
+    this.#certificate ??= this.#draw(exit, evidence)
+    if (this.#certificate === undefined) return undefined
+    const { record, places } = this.#options
+    this.#drawn ??= drawCertificate(this.#certificate, record.spawn_id, places)
+    this.#stored ??= storeCertificate(this.#drawn, places, options)
     const stored = await this.#stored
     if (stored === undefined) this.#stored = undefined
     return stored
   }
 
   /** All that is known of its death; undefined when it ended by itself. */
-  certificate(
+  certificate(exit: WorkerExit): DeathCertificate | undefined {
+    return this.#certificate ?? this.#draw(exit, [])
+  }
+
+  #draw(
     { outcome, exitCode, signal }: WorkerExit,
-    evidence: readonly string[] = [],
+    evidence: readonly string[],
   ): DeathCertificate | undefined {
     const death = this.#death
     if (death === undefined) return undefined
-    // The same at each go, and so is its key: an earlier one may have got through unheard.
-    this.#certifiedAt ??= new Date()
     const { sandbox, record, takenOver } = this.#options
     return {
       v: 1,
@@ -117,7 +120,7 @@ export class LifeSigns {
       attempt: record.attempt,
       sandbox_id: sandbox.id,
       cause: death.cause,
-      at: this.#certifiedAt.toISOString(),
+      at: new Date().toISOString(),
       outcome,
       exit: exitCode === null && signal === null ? null : { code: exitCode, signal },
       last_heartbeat_at: death.lastHeartbeatAt?.toISOString() ?? null,

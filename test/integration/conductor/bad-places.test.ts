@@ -2,6 +2,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
 import type { Worker } from '../../../src/conductor/worker/worker.js'
 import { startLocalS3 } from '../../../src/local/s3/index.js'
+import { openS3Location } from '../../../src/stores/s3/s3-location.js'
+import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { makeTempDir } from '../../support/temp-dir.js'
 
@@ -78,5 +80,23 @@ describe('a conductor whose S3', () => {
       undelivered: [],
     })
     expect(await (await conductor.results('was-down').latest('r'))?.text()).toBe('x\n')
+  })
+
+  it('is away while a worker is ended by force has what it took told once it is back', async () => {
+    await using dir = await makeTempDir()
+    const options = { dataDir: dir.path, buckets: ['kept'], credentials: [stack.s3.credentials] }
+    const first = await startLocalS3(options)
+    const { port, url } = first
+    const conductor = stack.conductor({ s3: s3({ bucket: 'kept', endpoint: url }) })
+    const worker = await storeOne(conductor, 'taken')
+    await first.close()
+    const receipt = await worker.kill()
+    expect(receipt).toMatchObject({ sealed: false, undelivered: [{ key: expect.stringMatching(/-r$/) }] })
+    await using _back = await startLocalS3({ ...options, port })
+    await conductor.close({ timeoutMs: 60_000 })
+    const at = openS3Location(s3({ bucket: 'kept', endpoint: url }))
+    const manifest = await new S3Manifests(at).read('taken').finally(() => at.close())
+    expect(manifest).toMatchObject({ complete: true, results: [{ name: 'r' }] })
+    expect(manifest?.attempts[0]).not.toHaveProperty('undelivered')
   })
 })

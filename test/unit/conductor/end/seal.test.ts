@@ -67,3 +67,9 @@ it('takes the word of who saw it for that of who only missed it', async () => {
     { sandbox_id: 'a', outcome: 'succeeded', cause: null },
   ])
 })
+
+it('does not call complete what was given up: a store may have taken it without a word', async () => {
+  const undelivered = [{ key: record('near').key, reason: 'S3 is away' }]
+  expect(await sealTask(memoryManifests(), { ...SECOND, undelivered })).toMatchObject({ complete: false })
+  expect(await sealTask(memoryManifests(), { ...SECOND, undelivered: [] })).toMatchObject({ complete: true })
+})
