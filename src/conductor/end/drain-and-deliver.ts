@@ -1,12 +1,15 @@
 import { ConductorError, isConductorError } from '../../errors.js'
 import type { DrainReport } from '../../protocol/drain.js'
+import type { ResultRecord } from '../../protocol/record.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { cutOff } from '../../sandbox/within-limit.js'
+import type { SpoolStore } from '../../stores/spool-store.js'
 import { LEASE_MS } from '../lease.js'
 import { type Delivery, deliverAll } from './deliver.js'
-import type { FinishOptions } from './finish-task.js'
+import type { Fence } from './fence.js'
 import { takeStock } from './take-stock.js'
 import { keepUndeclared } from './undeclared.js'
+import type { EndedWorker } from './write-end.js'
 
 /** How often a sandbox is woken that was paused while it was being drained. */
 const MAX_WAKES = 3
@@ -14,6 +17,15 @@ const MAX_WAKES = 3
 const FORCED_STOCK_MS = 240_000
 /** and for taking its results to where they are safe. */
 const FORCED_DELIVERY_MS = 300_000
+
+/** A sandbox of which stock is taken. */
+export interface DrainedWorker extends EndedWorker {
+  /** Around the sandbox, from before anything is asked of it; undefined with `force` where none could be put up. */
+  readonly fence: Fence | undefined
+  readonly spool: SpoolStore
+  /** Told of every result the sandbox holds. */
+  readonly onRecord: (record: ResultRecord) => void
+}
 
 /** What a sandbox was found to hold, and what became of that. */
 export interface Drained {
@@ -35,7 +47,7 @@ export const NOTHING: Drained = {
 }
 
 /** Takes stock of a sandbox and delivers all that it holds; one that sleeps is woken: its time ran out, and it holds it still. */
-export async function drainWaking(sandbox: RemoteSandbox, options: FinishOptions): Promise<Drained> {
+export async function drainWaking(sandbox: RemoteSandbox, options: DrainedWorker): Promise<Drained> {
   for (let wakes = 0; ; wakes++) {
     try {
       return await drain(sandbox, options)
@@ -47,7 +59,7 @@ export async function drainWaking(sandbox: RemoteSandbox, options: FinishOptions
   }
 }
 
-async function drain(sandbox: RemoteSandbox, options: FinishOptions): Promise<Drained> {
+async function drain(sandbox: RemoteSandbox, options: DrainedWorker): Promise<Drained> {
   const { taskId, places, record, spool, fence, force, onRecord, signal } = options
   const { localDir } = places
   const { outputs, cwd } = record

@@ -1,9 +1,21 @@
 import { RECORD_SUFFIX } from '../../protocol/key.js'
 import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
-import type { DrainSpec } from './drain.js'
 import { quickDrainScript } from './quick-drain.js'
 import { toolsAreFit } from './tools.js'
+
+/** What to drain. */
+export interface DrainSpec {
+  readonly taskId: string
+  readonly localDir: string
+  readonly outputs: readonly string[]
+  readonly cwd: string
+  /**
+   * Fence under which from then on is refused what only the spool would have: the sandbox, and its spool with it, is about to go.
+   * Undefined where the spool stays.
+   */
+  readonly seal: string | undefined
+}
 
 /** How long a drain waits for another; each of its uploads has a deadline of its own. */
 const WAIT_SECONDS = 60

@@ -6,22 +6,9 @@ import { MAX_SPOOL_RECORD_BYTES, parseDrainReport } from '../../protocol/parse.j
 import { spoolFileName } from '../../protocol/spool-layout.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { NO_PROFILE, type RunBounds, runBounded } from '../../sandbox/run-bounded.js'
-import { drainScript, resolveOutput } from './drain-script.js'
+import { type DrainSpec, drainScript, resolveOutput } from './drain-script.js'
 import { isQuickDrain, parseQuickDrain } from './quick-drain.js'
 import { replaceTools, toolsFolder } from './tools.js'
-
-/** What to drain. */
-export interface DrainSpec {
-  readonly taskId: string
-  readonly localDir: string
-  readonly outputs: readonly string[]
-  readonly cwd: string
-  /**
-   * Fence under which from then on is refused what only the spool would have: the sandbox, and its spool with it, is about to go.
-   * Undefined where the spool stays.
-   */
-  readonly seal: string | undefined
-}
 
 /** What a drain came to. */
 export interface DrainOutcome {

@@ -1,13 +1,10 @@
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
-import type { ResultRecord } from '../../protocol/record.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { withinLimit } from '../../sandbox/within-limit.js'
-import type { SpoolStore } from '../../stores/spool-store.js'
 import { LEASE_MS } from '../lease.js'
 import type { Delivery } from './deliver.js'
-import { type Drained, drainWaking, NOTHING } from './drain-and-deliver.js'
-import type { Fence } from './fence.js'
+import { type Drained, type DrainedWorker, drainWaking, NOTHING } from './drain-and-deliver.js'
 import { findGivenUp, type KnownResult, tellGivenUp } from './given-up.js'
 import type { LateSeal } from './late-seals.js'
 import type { DeliveredResult, GivenUp, Receipt, WorkerExit } from './receipt.js'
@@ -15,7 +12,6 @@ import { UNDECLARED_NAME } from './undeclared.js'
 import {
   closeIntent,
   type End,
-  type EndedWorker,
   endOf,
   findLeft,
   readManifest,
@@ -25,17 +21,12 @@ import {
 } from './write-end.js'
 
 /** A worker whose command has ended, and what is to become of it. */
-export interface FinishOptions extends EndedWorker {
+export interface FinishOptions extends DrainedWorker {
   /** Undefined when it was lost before. */
   readonly sandbox: RemoteSandbox | undefined
-  /** Around the sandbox, from before anything is asked of it; undefined with `force` where none could be put up. */
-  readonly fence: Fence | undefined
-  readonly spool: SpoolStore
   readonly exit: WorkerExit
   /** Called when the sandbox turns out to be gone: what that means for the worker's end. */
   readonly lost: () => WorkerExit
-  /** Told of every result the sandbox holds. */
-  readonly onRecord: (record: ResultRecord) => void
   /** Results that the sandbox was seen to hold. */
   readonly known: () => Iterable<KnownResult>
 }

@@ -7,8 +7,8 @@ import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { readRecordsByFileApi } from '../../sandbox/spool-by-file-api.js'
 import { readOwnRecord } from '../../stores/spool-store.js'
-import { type DrainSpec, drainSandbox } from './drain.js'
-import { resolveOutput } from './drain-script.js'
+import { drainSandbox } from './drain.js'
+import { type DrainSpec, resolveOutput } from './drain-script.js'
 
 /** How long a drain may go without getting on before it counts as stuck, */
 const QUIET_MS = 120_000
