@@ -79,7 +79,7 @@ export class E2bSandbox implements RemoteSandbox {
   }
 
   async start(command: string, options: CommandOptions = {}): Promise<RunningCommand> {
-    const { cwd, envs, onStdout, onStderr, timeoutMs = 0, signal } = options
+    const { cwd, envs, onStdout, onStderr, keepsOutput = true, timeoutMs = 0, signal } = options
     const handle = await this.#call('start a command', signal, (call) =>
       this.#sandbox.commands.run(command, {
         background: true,
@@ -91,6 +91,7 @@ export class E2bSandbox implements RemoteSandbox {
         ...call,
       }),
     )
+    if (!keepsOutput) keepNothing(handle)
     return this.#running(handle, signal)
   }
 
@@ -182,6 +183,16 @@ export class E2bSandbox implements RemoteSandbox {
 function notForCertain(error: unknown): unknown {
   if (!isGone(error)) return error
   return new ConductorError('UNAVAILABLE', error.message, { retryable: true, cause: error.cause })
+}
+
+/**
+ * Has a handle forget what its command prints: the SDK adds all of it to one string, up to the longest that there can be, as long
+ * as the command runs. There is no option for it; where the fields had other names, it would do nothing.
+ */
+function keepNothing(handle: CommandHandle): void {
+  for (const field of ['_stdout', '_stderr']) {
+    Object.defineProperty(handle, field, { get: () => '', set: () => {} })
+  }
 }
 
 /** What the SDK takes; a copy only of a view into something larger, since the persister goes into every sandbox. */

@@ -22,6 +22,8 @@ export interface CommandOptions extends CallOptions {
   /** Called in order; text as decoded by the SDK. */
   readonly onStdout?: ((text: string) => void) | undefined
   readonly onStderr?: ((text: string) => void) | undefined
+  /** False where nobody asks the outcome for the output, which may be more than fits into memory. @default true */
+  readonly keepsOutput?: boolean | undefined
   /** Ends the command when it takes longer; 0 means no limit. */
   readonly timeoutMs?: number | undefined
 }
@@ -30,6 +32,7 @@ export interface CommandOptions extends CallOptions {
 export interface CommandOutcome {
   /** -1 when a signal ended it. */
   readonly exitCode: number
+  /** Empty, as is the other, where {@link CommandOptions.keepsOutput} is false. */
   readonly stdout: string
   readonly stderr: string
 }

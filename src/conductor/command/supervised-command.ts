@@ -110,6 +110,7 @@ export class SupervisedCommand {
           envs: spec.env,
           onStdout: streams.stdout.takeText,
           onStderr: streams.stderr.takeText,
+          keepsOutput: false,
           signal: options.signal,
         })
         return new SupervisedCommand(sandbox, spec, running.pid, streams, running)

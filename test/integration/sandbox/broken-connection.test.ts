@@ -27,6 +27,20 @@ it('says of a call whose connection broke that it may be repeated, and of a sand
 
   proxy.restore()
   expect(await sandbox.run('echo still here')).toMatchObject({ exitCode: 0, stdout: 'still here\n' })
+  // Of a command that prints for days the SDK keeps nothing that was passed on, and misses nothing of how it ended.
+  let heard = ''
+  const talking = await sandbox.start(
+    'echo a; echo b >&2; until [ -e /tmp/go ]; do sleep 0.01; done; echo c; exit 3',
+    {
+      onStdout: (text) => {
+        heard += text
+      },
+      keepsOutput: false,
+    },
+  )
+  await sandbox.writeFiles([{ path: '/tmp/go', data: '' }])
+  expect(await talking.wait()).toEqual({ exitCode: 3, stdout: '', stderr: '' })
+  expect(heard).toBe('a\nc\n')
   const second = await sandbox.start('sleep 60')
   const secondEnded = second.wait()
   secondEnded.catch(() => {})
