@@ -20,19 +20,22 @@ export class OpenIntent {
   #etag: string | undefined
   /** Whether the store may have it. */
   #isThere: boolean
+  /** Whether nobody but this can have written of its task, so that there is nothing to read first. */
+  #isFirst: boolean
   #telling: Promise<void> | undefined
   #tried: Promise<void> | undefined
 
-  /** @param written where the store has it already; its tag only while the intent tells of nothing else */
+  /** @param known `first` of a task that nobody else knows; or that the store has it, with its tag while the intent tells of nothing else */
   constructor(
     intents: S3Intents,
     sandbox: SandboxIntent,
-    written?: { readonly etag: string | undefined } | undefined,
+    known?: 'first' | { readonly etag: string | undefined } | undefined,
   ) {
     this.#intents = intents
     this.#sandbox = sandbox
-    this.#etag = written?.etag
-    this.#isThere = written !== undefined
+    this.#isFirst = known === 'first'
+    this.#isThere = typeof known === 'object'
+    if (typeof known === 'object') this.#etag = known.etag
   }
 
   /**
@@ -88,15 +91,19 @@ export class OpenIntent {
     const { signal } = this.#stopping
     for (let tries = 0; tries < MAX_TRIES && !signal.aborted; tries++) {
       const told = this.#sandbox
+      const isFirst = this.#isFirst
       try {
         this.#isThere = true
-        this.#etag = await this.#intents.note(told, { etag: this.#etag })
+        this.#isFirst = false
+        this.#etag = isFirst
+          ? await this.#intents.write(told, null)
+          : await this.#intents.note(told, { etag: this.#etag })
         if (told === this.#sandbox) return
         tries = 0
       } catch (error) {
         if (!isConductorError(error)) throw error
-        // What is closed to us stays so.
-        if (!error.retryable) return
+        // What is closed to us stays so; what is there already got through unheard.
+        if (!error.retryable && !(isFirst && error.code === 'EXISTS')) return
         // It may have been written all the same.
         this.#etag = undefined
         onTried()

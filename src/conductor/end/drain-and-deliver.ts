@@ -6,6 +6,7 @@ import { cutOff } from '../../sandbox/within-limit.js'
 import type { SpoolStore } from '../../stores/spool-store.js'
 import { LEASE_MS } from '../lease.js'
 import { type Delivery, deliverAll } from './deliver.js'
+import { onlyOf } from './drain.js'
 import type { Fence } from './fence.js'
 import { takeStock } from './take-stock.js'
 import { keepUndeclared } from './undeclared.js'
@@ -65,7 +66,9 @@ async function drain(sandbox: RemoteSandbox, options: DrainedWorker): Promise<Dr
   const { outputs, cwd } = record
   const seal = places.volume === undefined ? fence?.id : undefined
   const spec = { taskId, localDir, outputs, cwd, seal }
+  const taken = fence?.stock
   const look = async (limited: AbortSignal | undefined): Promise<Omit<Drained, 'deliveries'>> => {
+    if (taken !== undefined) return { report: onlyOf(spec, taken), isSpoiled: false }
     const undeclared = await keepUndeclared(sandbox, { record, localDir, force }, { signal: limited })
     return { undeclared, ...(await takeStock(sandbox, spec, { force, signal: limited })) }
   }

@@ -59,7 +59,7 @@ export async function drainSandbox(
 }
 
 /** The sandbox's word about another task is worth nothing, and what it says nothing of is not as good as stored. */
-function onlyOf({ taskId, outputs, cwd }: DrainSpec, report: DrainReport): DrainReport {
+export function onlyOf({ taskId, outputs, cwd }: DrainSpec, report: DrainReport): DrainReport {
   const said = new Map(report.outputs.map((output) => [resolveOutput(output.path, cwd), output]))
   return {
     ...report,

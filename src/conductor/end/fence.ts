@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
+import type { DrainReport } from '../../protocol/drain.js'
 import { FENCE_SECONDS, RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 import type { CommandOutcome, RemoteSandbox } from '../../sandbox/remote-sandbox.js'
@@ -9,6 +10,7 @@ import { withinLimit } from '../../sandbox/within-limit.js'
 import { FIND_SUPERVISOR } from '../command/inspect.js'
 import { fenceIdsOf } from '../command/run-fence.js'
 import { LEASE_MS } from '../lease.js'
+import { isQuickDrain, parseQuickDrain, quickDrainScript } from './quick-drain.js'
 
 const RENEW_EVERY_MS = 20_000
 /** A sandbox whose fence was renewed so lately is killed without asking again. */
@@ -26,6 +28,8 @@ export interface FenceSpec {
   readonly localDir: string
   /** Puts it up whatever runs there. */
   readonly force: boolean
+  /** Whether the spool goes with the sandbox, and nothing is to be stored before stock of it is taken. */
+  readonly takesStock?: boolean | undefined
 }
 
 /**
@@ -43,6 +47,8 @@ export interface FenceSpec {
  */
 export class Fence {
   readonly id: string
+  /** What the spool held once the fence stood, where nothing was left to do about it; sealed since. One request does for both. */
+  readonly stock: DrainReport | undefined
   readonly #sandbox: RemoteSandbox
   readonly #spec: FenceSpec
   readonly #file: string
@@ -52,8 +58,14 @@ export class Fence {
   #isKilled = false
   #lifting: Promise<void> | undefined
 
-  private constructor(sandbox: RemoteSandbox, spec: FenceSpec, id: string, heldSince: Moment) {
+  private constructor(
+    sandbox: RemoteSandbox,
+    spec: FenceSpec,
+    id: string,
+    { heldSince, stock }: { readonly heldSince: Moment; readonly stock: DrainReport | undefined },
+  ) {
     this.id = id
+    this.stock = stock
     this.#sandbox = sandbox
     this.#spec = spec
     this.#file = fencePath(spec, id)
@@ -78,8 +90,8 @@ export class Fence {
     const id = `${fenceIdsOf(sandbox.id)}${randomBytes(8).toString('hex')}`
     const put = async (): Promise<Fence> => {
       const heldSince = moment()
-      await putUp(sandbox, spec, id, { signal })
-      return new Fence(sandbox, spec, id, heldSince)
+      const stock = await putUp(sandbox, spec, id, { signal })
+      return new Fence(sandbox, spec, id, { heldSince, stock })
     }
     try {
       return await put().catch(async (error: unknown) => {
@@ -164,8 +176,9 @@ async function putUp(
   spec: FenceSpec,
   id: string,
   options: CallOptions,
-): Promise<void> {
-  const { taskId, localDir, force } = spec
+): Promise<DrainReport | undefined> {
+  const { taskId, localDir, force, takesStock = false } = spec
+  const mark = randomBytes(16).toString('hex')
   const path = fencePath(spec, id)
   const [file, folder] = [quote(path), quote(workerFolder(localDir, taskId))]
   // The fence first, and only then whether anything runs.
@@ -189,7 +202,10 @@ while :; do
   sleep 0.1 2>/dev/null || sleep 1
 done
 ${force ? '' : `if [ -n "$under" ]; then rm -f -- ${file}; fi`}
-echo "fence taken $under"`
+echo "fence taken $under"
+if [ -n "$under" ]; then exit 0; fi
+${takesStock ? `mark=${mark}\n${quickDrainScript({ taskId, localDir, seal: id })}` : ''}
+exit 0`
   const { exitCode, stdout, stderr } = await ask(sandbox, script, options)
   const said = /^fence taken (\d*)$/m.exec(stdout)
   if (said === null) {
@@ -203,6 +219,7 @@ echo "fence taken $under"`
       { retryable: true },
     )
   }
+  return isQuickDrain(stdout, mark) ? parseQuickDrain(stdout, mark) : undefined
 }
 
 /** Wherever the worker's own folder has gone. */

@@ -71,9 +71,17 @@ export async function claimTask(options: ClaimOptions): Promise<Claim | readonly
   }
 }
 
-/** Goes on without a claim where none can be made, or need be: its sandbox is written down as soon as there is one. */
+/** Goes on without a claim where none can be made: its sandbox is written down as soon as there is one. */
 export function unclaimed(intents: S3Intents, intent: SandboxIntent, attempt: number): Claim {
-  const open = new OpenIntent(intents, { ...intent, attempt })
+  return told(new OpenIntent(intents, { ...intent, attempt }), attempt)
+}
+
+/** The same for a task of which nobody else can know, so that there is nobody to claim it from. */
+export function unrivalled(intents: S3Intents, intent: SandboxIntent): Claim {
+  return told(new OpenIntent(intents, { ...intent, attempt: 1 }, 'first'), 1)
+}
+
+function told(open: OpenIntent, attempt: number): Claim {
   return { attempt, intent: open, confirm: async (news) => void open.tell(news) }
 }
 

@@ -17,7 +17,7 @@ import { identityOf } from '../sandbox-metadata.js'
 import type { AttemptParts } from '../worker/attempt.js'
 import type { RenewOptions, Repetition } from '../worker/retrier.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
-import { type Claim, claimTask, EQUIP_WINDOW_MS, unclaimed } from './claim-task.js'
+import { type Claim, claimTask, EQUIP_WINDOW_MS, unclaimed, unrivalled } from './claim-task.js'
 import { discard, Equipper } from './equipper.js'
 import type { ResolvedSpawn } from './spawn-options.js'
 
@@ -124,7 +124,7 @@ export class Spawner {
   #note(taskId: string, spawnId: string, places: TaskPlaces): Claim | undefined {
     const { intents } = places
     if (intents === undefined) return undefined
-    return unclaimed(intents, this.#intentOf(taskId, spawnId, places), 1)
+    return unrivalled(intents, this.#intentOf(taskId, spawnId, places))
   }
 
   #intentOf(taskId: string, spawnId: string, { volume }: TaskPlaces): SandboxIntent {

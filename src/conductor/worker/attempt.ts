@@ -194,11 +194,13 @@ export class Attempt {
   }
 
   async #finish(exit: WorkerExit, { force, isLost, signal }: FinishAttemptOptions): Promise<FinishedTask> {
-    const { localDir } = this.#places
-    const taskId = this.#record.task_id
+    const { localDir, volume } = this.#places
+    const { task_id: taskId, outputs, undeclared } = this.#record
     await this.#fence?.lift()
     if (!isLost) await this.#lease.hold()
-    const fence = isLost ? undefined : await Fence.take(this.sandbox, { taskId, localDir, force }, { signal })
+    const takesStock = volume === undefined && outputs.length === 0 && undeclared === null
+    const spec = { taskId, localDir, force, takesStock }
+    const fence = isLost ? undefined : await Fence.take(this.sandbox, spec, { signal })
     this.#fence = fence
     const finishing = finishTask({
       taskId,

@@ -159,8 +159,10 @@ describe('a conductor that comes after another', () => {
     const spec = { taskId: 'fenced', localDir: '/workspace/.results', force: false }
     // Its own status is no less one for being the same.
     expect(await worker.run('exit 199')).toMatchObject({ runId: '1', exitCode: 199 })
-    const fence = await Fence.take(sandbox, spec)
+    const fence = await Fence.take(sandbox, { ...spec, takesStock: true })
+    expect(fence?.stock).toEqual({ v: 1, outputs: [], records: [] })
     const other = await Fence.take(sandbox, spec)
+    expect(other?.stock).toBeUndefined()
     const refused = { code: 'EXISTS', retryable: true }
     for (let i = 0; i < 2; i++)
       await expect(worker.run('touch /workspace/ran')).rejects.toMatchObject(refused)
@@ -181,7 +183,11 @@ describe('a conductor that comes after another', () => {
       'echo r >r; persist-result r; until [ -e go ]; do sleep 0.02; done; exit 5',
     )
     await heard
-    await expect(Fence.take(sandbox, spec)).rejects.toMatchObject(refused)
+    await expect(Fence.take(sandbox, { ...spec, takesStock: true })).rejects.toMatchObject(refused)
+    // Nobody takes stock of what still runs, even where it is to be ended.
+    const forced = await Fence.take(sandbox, { ...spec, force: true, takesStock: true })
+    expect(forced?.stock).toBeUndefined()
+    await forced?.lift()
     await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
     expect(await running.ended).toMatchObject({ exitCode: 5 })
     // There is only the spool, so that it is refused, and may go on.
