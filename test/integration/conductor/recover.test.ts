@@ -267,6 +267,44 @@ describe('a conductor that comes after another', () => {
     },
   )
 
+  it('gives nobody a worker while it is at recovering it', async () => {
+    await using held = await holdManifests(stack.s3.url)
+    const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
+    await using first = stack.conductor({ id: 'meanwhile' })
+    const wait = 'echo 1; until [ -e go ]; do sleep 0.02; done; exit 7'
+    const running = await first.spawnWorker({ taskId: 'meanwhile-running', command: wait })
+    const ended = await first.spawnWorker({ taskId: 'meanwhile-ended', command: 'exit 3' })
+    await ended.wait()
+    await Promise.all([running.detach(), ended.detach()])
+    await using second = stack.conductor({
+      id: 'meanwhile',
+      s3: { bucket, region, credentials, endpoint: held.url },
+    })
+    using _open = { [Symbol.dispose]: held.release }
+    const recovering = second.recover()
+    await held.asked
+    // Until both are seen to: of one the end is being written down, of the other the command is not followed yet.
+    for (const { taskId } of [running, ended]) {
+      await expect(second.attach(taskId)).rejects.toMatchObject({ code: 'EXISTS', retryable: true })
+      expect(second.workers.get(taskId)).toBeUndefined()
+    }
+    held.release()
+    const { workers, receipts, failures } = await recovering
+    expect([workers.length, receipts.length, failures]).toEqual([1, 1, []])
+    const worker = await second.attach('meanwhile-running')
+    expect([worker, worker.state]).toEqual([workers[0], 'running'])
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    expect(await worker.wait()).toEqual({ outcome: 'failed', exitCode: 7, signal: null })
+    // What a recovery has taken up by the time that its conductor is closed is ended with everything else.
+    await worker.detach()
+    const third = stack.conductor({ id: 'meanwhile' })
+    const cut = expect(third.recover()).rejects.toMatchObject({ code: 'CLOSED' })
+    await third.close()
+    await cut
+    await second.attach('meanwhile-running').then((left) => left.terminate())
+    expect(await stack.sandboxCount()).toBe(0)
+  })
+
   it('may be two at once: each sandbox is finished once, and its manifest tells how', async () => {
     await using first = stack.conductor({ id: 'twice' })
     for (const n of [1, 2, 3, 4]) {
