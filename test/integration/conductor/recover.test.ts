@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Fence } from '../../../src/conductor/end/fence.js'
+import { sealTask } from '../../../src/conductor/end/seal.js'
 import { trustedRecord } from '../../../src/conductor/recovery/trusted-record.js'
 import { type Claim, claimTask } from '../../../src/conductor/spawn/claim-task.js'
 import type { Intent } from '../../../src/protocol/intent.js'
@@ -502,6 +503,46 @@ describe('sandboxes whose conductor was killed while S3 was away', () => {
       [2, 'lost', '', expect.arrayContaining(['late', 'death-certificate.json'])],
     ])
     expect(await a.results(task_id).list({ strict: true })).toHaveLength(4)
+  })
+
+  it('are told with what lies on a volume, also after that of one that came later', async () => {
+    const [intents, manifests] = [new S3Intents(stack.at), new S3Manifests(stack.at)]
+    const taskId = 'on-disk'
+    await using conductor = stack.conductor({ id: 'disk' })
+    const worker = await conductor.spawnWorker({ taskId, volume: 'of-{taskId}' })
+    const { exitCode } = await worker.run(
+      `persist() { echo $1 | persist-result -q --name $1 -; }; persist both && rm .results/.worker/${taskId}/grant.json && persist spooled`,
+    )
+    expect(exitCode).toBe(0)
+    await worker.detach()
+    await stack.killSandbox(worker.sandboxId)
+    const intent = (await intents.read(taskId))?.intent as Intent
+    await intents.write({ ...intent, created_at: agoMs(130_000) }, undefined)
+    const body = Buffer.from('{}')
+    const record = recordFor({ taskId, name: 'last', timestamp: '20990101-000000' }, body)
+    await plantInS3(stack.at, [{ record, body }])
+    const exit = { outcome: 'succeeded', exitCode: 0, signal: null } as const
+    const next = {
+      taskId,
+      attempt: 2,
+      sandboxId: 'two',
+      spawnId: 's2',
+      exit,
+      records: [record],
+      drained: true,
+    }
+    const sealed = await sealTask(manifests, next)
+    // As one is that a conductor wrote which knew of no other.
+    await manifests.update(taskId, () => ({ ...sealed, complete: true }))
+    expect((await conductor.recover()).failures).toEqual([])
+    const names = ['both', 'spooled', 'death-certificate.json']
+    expect(await endsOf(taskId)).toEqual([
+      [2, 'succeeded', 'two', ['last']],
+      [1, 'lost', worker.sandboxId, expect.arrayContaining(names)],
+    ])
+    const spooled = (await manifests.read(taskId))?.results.find(({ name }) => name === 'spooled')
+    expect(spooled?.stored).toEqual([])
+    expect(await (await conductor.results(taskId).latest('spooled'))?.text()).toBe('spooled\n')
   })
 
   it('are written down as soon as S3 is back, also beside one that was lost before', async () => {
