@@ -9,6 +9,7 @@ import type { PruneOptions, PruneReport } from '../results/prune.js'
 import type { Results } from '../results/results.js'
 import type { Tasks, TasksOptions } from '../results/tasks.js'
 import { openS3Location, type S3Location } from '../stores/s3/s3-location.js'
+import type { LogOffsets } from './command/follow-log.js'
 import {
   type AttachOptions,
   attachOptionsSchema,
@@ -113,7 +114,7 @@ export class Conductor implements AsyncDisposable {
   /**
    * Takes up the worker of a task that another process started, waking it if it is paused: its output is told from the given
    * bytes on, its end and its results like a worker's of one's own. Rejects with `NOT_FOUND` when the task has no sandbox, and
-   * with `EXISTS`, retryable, while it has one that is not ready for a worker.
+   * with `EXISTS`, retryable, while it has one that is not ready for a worker, or `recover()` is at it here.
    */
   async attach(taskId: string, options: AttachOptions = {}): Promise<Worker> {
     assertTaskId(taskId)
@@ -133,14 +134,7 @@ export class Conductor implements AsyncDisposable {
         bare = summary.id
         continue
       }
-      const worker = await this.#adopt(found, signal)
-      if (worker === undefined) {
-        throw new ConductorError('EXISTS', `task ${taskId} is being taken up here already`, {
-          retryable: true,
-        })
-      }
-      worker.follow(found.inspection, { stdout: stdoutOffsetBytes, stderr: stderrOffsetBytes })
-      return worker
+      return this.#adopt(found, { stdout: stdoutOffsetBytes, stderr: stderrOffsetBytes }, signal)
     }
     if (bare === undefined) throw new ConductorError('NOT_FOUND', `task ${taskId} has no sandbox`)
     const what = `task ${taskId} is being started; if its conductor is no more, sandbox ${bare} is left to recover()`
@@ -154,9 +148,15 @@ export class Conductor implements AsyncDisposable {
   async recover(options: RecoverOptions = {}): Promise<Recovery> {
     const { signal, onWorker } = checkOptions('recover', recoverOptionsSchema, options)
     this.#closing.signal.throwIfAborted()
-    this.#recovery ??= this.#recover({ signal, onWorker }).finally(() => {
-      this.#recovery = undefined
-    })
+    const stop = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal])
+    // Every request of every worker that is found listens to it.
+    setMaxListeners(0, stop)
+    // What it has taken up by then is ended along with all others.
+    this.#recovery ??= this.#roster
+      .noteStart(() => this.#recover({ signal: stop, onWorker }))
+      .finally(() => {
+        this.#recovery = undefined
+      })
     return this.#recovery
   }
 
@@ -169,7 +169,7 @@ export class Conductor implements AsyncDisposable {
       foundWorkers: this.#foundWorkers,
       isKnown: (taskId) => this.#roster.isKnown(taskId),
       isUnsealed: (taskId) => this.#lateSeals.has(taskId),
-      adopt: (found) => this.#adopt(found, signal),
+      reserve: (taskId) => this.#roster.reserve(taskId),
       onClosed: (lateSeals) => this.#lateSeals.add(lateSeals),
       onWorker,
       signal,
@@ -239,11 +239,24 @@ export class Conductor implements AsyncDisposable {
     await this.close()
   }
 
-  /** Makes a found worker this conductor's own, unless it already is. */
-  async #adopt(found: EquippedWorker, signal: AbortSignal | undefined): Promise<Worker | undefined> {
-    return this.#roster.adopt(found.inspection.record.task_id, (onClosed) =>
-      this.#foundWorkers.takeOver(found, { signal, onClosed }),
-    )
+  /** Makes a found worker this conductor's own, and follows it. */
+  async #adopt(found: EquippedWorker, from: LogOffsets, signal: AbortSignal | undefined): Promise<Worker> {
+    const { task_id: taskId } = found.inspection.record
+    const reservation = this.#roster.reserve(taskId)
+    if (reservation === undefined) {
+      throw new ConductorError('EXISTS', `task ${taskId} is being taken up here already`, { retryable: true })
+    }
+    const { onClosed, admit, release } = reservation
+    try {
+      const worker = await this.#foundWorkers.takeOver(found, { signal, onClosed })
+      // Whoever else asks for it from now on finds it followed.
+      admit(worker)
+      worker.follow(found.inspection, from)
+      return worker
+    } catch (error) {
+      release()
+      throw error
+    }
   }
 }
 

@@ -13,6 +13,16 @@ export interface Admission<Elsewhere> {
   readonly stop: AbortSignal
 }
 
+/** A task for which nobody else here makes or takes up a worker. */
+export interface Reservation {
+  /** For the worker that is taken up: the task is free again once that is over. */
+  readonly onClosed: WorkerParts['onClosed']
+  /** From now on it is one of the conductor's workers, who whoever asks for it gets: to be called once it is what it says. */
+  readonly admit: (worker: Worker) => void
+  /** Nothing came of it. */
+  readonly release: () => void
+}
+
 /** The workers of one conductor: a task has one at most, and no more than so many are made that live side by side. */
 export class Roster {
   readonly #limit: ReturnType<typeof pLimit>
@@ -70,7 +80,7 @@ export class Roster {
             this.#onClosed(lateSeals)
             closed()
           }
-          const made = await this.#noteStart(async () => {
+          const made = await this.noteStart(async () => {
             const worker = await make(onClosed)
             if (worker instanceof Worker) this.#workers.set(taskId, worker)
             return worker
@@ -92,26 +102,20 @@ export class Roster {
     })
   }
 
-  /** Takes in a worker that was found, beyond the number of those that are made; undefined when the task has one here. */
-  async adopt(
-    taskId: string,
-    takeOver: (onClosed: WorkerParts['onClosed']) => Promise<Worker>,
-  ): Promise<Worker | undefined> {
+  /**
+   * Keeps a task for whoever is about to take up a worker of it that was found, beyond the number of those that are made; undefined
+   * when the task has one here.
+   */
+  reserve(taskId: string): Reservation | undefined {
     if (this.isKnown(taskId)) return undefined
+    this.#taken.add(taskId)
+    const release = (): void => void this.#taken.delete(taskId)
     const onClosed = (lateSeals: readonly LateSeal[]): void => {
       this.#workers.delete(taskId)
-      this.#taken.delete(taskId)
+      release()
       this.#onClosed(lateSeals)
     }
-    this.#taken.add(taskId)
-    try {
-      const worker = await takeOver(onClosed)
-      this.#workers.set(taskId, worker)
-      return worker
-    } catch (error) {
-      onClosed([])
-      throw error
-    }
+    return { onClosed, release, admit: (worker) => void this.#workers.set(taskId, worker) }
   }
 
   /**
@@ -134,8 +138,8 @@ export class Roster {
     return ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []))
   }
 
-  /** Has ending wait for what is being started. */
-  async #noteStart<T>(start: () => Promise<T>): Promise<T> {
+  /** Has ending wait for what is being started or taken up. */
+  async noteStart<T>(start: () => Promise<T>): Promise<T> {
     const starting = start()
     this.#starting.add(starting)
     try {

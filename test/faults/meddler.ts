@@ -57,6 +57,7 @@ export class Meddler {
       env,
       conductorOptions,
       (event: ConductorEvent) => {
+        this.#book.note(event, 'second conductor: ')
         if (event.event === 'obeyed') obeyed(event.well)
         else if (event.event === 'problem') this.#book.complain(event.taskId, event.problem)
       },

@@ -71,6 +71,7 @@ export async function checkRemains(
 ): Promise<
   Pick<RoundReport, 'verdict' | 'openUploads' | 'unfinishedFiles' | 'encrypted'> & {
     readonly found: PlainlyFound
+    readonly manifests: ReadonlyMap<string, string>
   }
 > {
   const manifests = new Map<string, string>()
@@ -99,7 +100,7 @@ export async function checkRemains(
     const verdict = checker.conclude()
     verdict.corrupt.push(...problems)
     const openUploads = await countOpenUploads(client, s3.bucket)
-    return { verdict, openUploads, unfinishedFiles, encrypted, found: checker.found }
+    return { verdict, openUploads, unfinishedFiles, encrypted, found: checker.found, manifests }
   } finally {
     client.destroy()
   }

@@ -132,16 +132,29 @@ class Round {
     const readBack = await readBackAll(this.#world)
     for (const leak of await findLeaks(this.#world)) leaked.add(leak)
     const { outcomes } = this.#world.ledger
-    const { verdict, openUploads, unfinishedFiles, encrypted, found } = await checkRemains(this.#world, {
-      seed,
-      outcomes,
-      receipts,
-      outputs,
-      vanished,
-      forced,
-      meddled,
-    })
+    const { verdict, openUploads, unfinishedFiles, encrypted, found, manifests } = await checkRemains(
+      this.#world,
+      {
+        seed,
+        outcomes,
+        receipts,
+        outputs,
+        vanished,
+        forced,
+        meddled,
+      },
+    )
     verdict.contradictions.push(...unrecovered, ...compareReadings(readBack, found))
+    this.#tellJournal(
+      [
+        ...wrongOutputs,
+        ...verdict.mistold,
+        ...verdict.duplicated,
+        ...verdict.contradictions,
+        ...verdict.lost,
+      ],
+      manifests,
+    )
     const persisters = countPersisterFaults(seed, outcomes)
     const faults = { ...this.#adversary.faults, ...this.#world.connectionFaults, ...persisters.felt }
     const byChance = { ...this.#world.plannedConnectionFaults, ...persisters.planned }
@@ -167,6 +180,20 @@ class Round {
       unstored: checkRefusals({ seed, outcomes, done: this.#world.ledger.done }),
       unfelt,
       notDone: [...this.#adversary.notDone].map(([action, why]) => `${action}: ${why}`),
+    }
+  }
+
+  /** How what is wrong came about, as far as it was seen. */
+  #tellJournal(problems: readonly string[], manifests: ReadonlyMap<string, string>): void {
+    const { seed, log } = this.#options
+    const name = new RegExp(`w\\d+-${seed}`)
+    for (const taskId of new Set(problems.flatMap((problem) => name.exec(problem)?.[0] ?? []))) {
+      log(`journal of ${taskId}\n  ${(this.#book.journal.get(taskId) ?? []).join('\n  ')}`)
+      const manifest = manifests.get(taskId)
+      if (manifest === undefined) continue
+      const { attempts, results, complete } = JSON.parse(manifest)
+      log(`  manifest, ${results.length} result(s), ${complete ? '' : 'not '}complete`)
+      for (const { keys, ...rest } of attempts) log(`  ${JSON.stringify({ ...rest, keys: keys.length })}`)
     }
   }
 

@@ -50,6 +50,8 @@ export class TaskBook {
   /** Sandboxes that a conductor said it had to leave to another's recovery. */
   readonly left = new Set<string>()
   readonly problems: Record<string, number> = {}
+  /** By task: all that conductors have said of it but what it printed, for whoever asks how something came about. */
+  readonly journal = new Map<string, string[]>()
   /** Problems that another attempt does not solve. */
   readonly unexpected: string[] = []
   readonly wrongOutputs: string[] = []
@@ -99,6 +101,7 @@ export class TaskBook {
       if (event.event === 'problem') this.complain('', event.problem)
       return
     }
+    this.note(event)
     const task = this.#tasks.get(event.taskId)
     if (task === undefined) {
       // A sandbox whose end was told by a conductor that was killed over it may be finished once more.
@@ -107,6 +110,17 @@ export class TaskBook {
     }
     this.#take(task, event)
     this.#options.onChange()
+  }
+
+  /** Writes down what was said of a task; of output only how much, and once for what comes in a row. */
+  note(event: ConductorEvent, by = ''): void {
+    if (!('taskId' in event)) return
+    const { taskId, ...said } = event
+    const at = `${new Date().toISOString().slice(11, 23)} ${by}`
+    const lines = this.journal.get(taskId) ?? []
+    if (said.event === 'output') lines.push(`${at}${said.stream} ${said.text.length}`)
+    else lines.push(`${at}${JSON.stringify(said)}`.slice(0, 300))
+    this.journal.set(taskId, lines)
   }
 
   #take(task: Task, event: Exclude<ConductorEvent, { readonly event: 'started' | 'obeyed' }>): void {

@@ -1,3 +1,4 @@
+import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { type ConductorError, isConductorError } from '../../errors.js'
 import { DEATH_CERTIFICATE_NAME } from '../../protocol/death-certificate.js'
@@ -7,6 +8,8 @@ import { taskSource } from '../../results/result-source.js'
 import { createResults } from '../../results/results.js'
 import type { TaskPlaces } from '../places.js'
 import type { Delivery } from './deliver.js'
+
+const CONCURRENT_LOADS = 16
 
 /** A result's record as its stores tell it; undefined when none of them knows its digest. Says of no store that it holds it. */
 export async function recordOf(result: Result, options: CallOptions = {}): Promise<ResultRecord | undefined> {
@@ -52,36 +55,47 @@ export interface FoundResults {
 /** Looks for what a sandbox that is gone has left beyond itself. Tiers that do not answer are passed over, and told of. */
 export async function findDelivered(
   taskId: string,
-  { stores, manifests, s3, http }: Pick<TaskPlaces, 'stores' | 'manifests' | 's3' | 'http'>,
+  { stores, s3, http }: Pick<TaskPlaces, 'stores' | 's3' | 'http'>,
   gone: GoneSandbox,
   { signal }: CallOptions = {},
 ): Promise<FoundResults> {
   const found: Delivery[] = []
   let problem: ConductorError | undefined
+  const note = (error: unknown): void => {
+    if (!isConductorError(error)) throw error
+    if (error.retryable) problem ??= error
+  }
+  const toDelivery = (result: Result, record: ResultRecord): Delivery => {
+    const at = new Date().toISOString()
+    const stored: StoredAt[] = []
+    for (const store of [s3, http]) {
+      if (store === undefined || !result.locations.includes(store.name)) continue
+      stored.push({ tier: store.tier, location: `${store.name}/${result.key}`, at })
+    }
+    // Nobody saw what the worker stored, so that there is nothing to compare with what is there.
+    return { record: { ...record, stored }, tiers: result.tiers, verified: false, undelivered: undefined }
+  }
   try {
-    const results = createResults(taskSource({ taskId, manifests, stores: async () => stores }))
-    const listed = await results.list({ signal })
-    problem = listed.unavailable.find(({ error }) => error.retryable)?.error
-    for (const result of listed) {
-      const record = gone.others.has(result.key) ? undefined : await recordOf(result, { signal })
-      if (record === undefined || !isOf(record, gone)) continue
-      const at = new Date().toISOString()
-      const stored: StoredAt[] = []
-      for (const store of [s3, http]) {
-        if (store === undefined || !result.locations.includes(store.name)) continue
-        stored.push({ tier: store.tier, location: `${store.name}/${result.key}`, at })
+    // Stores are asked, and no manifest: one stands for what came before it only as far as its writer knew of that.
+    const results = createResults(taskSource({ taskId, manifests: undefined, stores: async () => stores }))
+    const listed = await results.list({ metadata: false, signal })
+    for (const { error } of listed.unavailable) note(error)
+    const limit = pLimit(CONCURRENT_LOADS)
+    const load = async (result: Result): Promise<Delivery | undefined> => {
+      try {
+        const record = await recordOf(result, { signal })
+        return record === undefined || !isOf(record, gone) ? undefined : toDelivery(result, record)
+      } catch (error) {
+        note(error)
+        return undefined
       }
-      // Nobody saw what the worker stored, so that there is nothing to compare with what is there.
-      found.push({
-        record: { ...record, stored },
-        tiers: result.tiers,
-        verified: false,
-        undelivered: undefined,
-      })
+    }
+    const left = listed.filter(({ key }) => !gone.others.has(key))
+    for (const delivery of await Promise.all(left.map((result) => limit(() => load(result))))) {
+      if (delivery !== undefined) found.push(delivery)
     }
   } catch (error) {
-    if (!isConductorError(error)) throw error
-    if (error.retryable) problem = error
+    note(error)
   }
   return { found, problem }
 }

@@ -104,8 +104,13 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     sealed_at: now,
     outcome: last.outcome,
     exit: last.exit,
-    // What was given up may turn up: S3 may have taken it without a word. What another sandbox may have left unseen stays so.
-    complete: drained && undelivered.length === 0 && (others.length === 0 || present?.complete === true),
+    // What was given up may turn up: S3 may have taken it without a word. What another sandbox may have left unseen stays so, also
+    // while the end of one that came before is not written down yet.
+    complete:
+      drained &&
+      undelivered.length === 0 &&
+      last.attempt === attempts.length &&
+      (others.length === 0 || present?.complete === true),
     attempts,
     ...(present?.deleting === undefined ? {} : { deleting: present.deleting }),
     results: [...byKey.values()].sort((a, b) => compareKeys(a.key, b.key)),

@@ -77,7 +77,9 @@ async function recoverOne(
       isAlive ??= findAlive(taskId, lookup, { signal })
       if ((await isAlive)(one)) continue
       const next = there[there.indexOf(one) - 1]
-      const receipt = await sealVanished(one, { ...places, manifests }, { next, signal })
+      // Its spool may be a volume of its own, and results lie nowhere else.
+      const own = { ...lookup.placesOf(taskId, one.volume), manifests }
+      const receipt = await sealVanished(one, own, { next, signal })
       if (receipt !== undefined) receipts.push(receipt)
     }
     await intents.close(one, { signal })

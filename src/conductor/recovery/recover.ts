@@ -4,6 +4,7 @@ import type { CallOptions } from '../../call-options.js'
 import { type ConductorError, isConductorError } from '../../errors.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
 import type { Receipt } from '../end/receipt.js'
+import type { Reservation } from '../roster.js'
 import { identityOf, METADATA } from '../sandbox-metadata.js'
 import { EQUIP_WINDOW_MS } from '../spawn/claim-task.js'
 import type { TaskLookup } from '../task-lookup.js'
@@ -36,7 +37,8 @@ export interface Recovery {
 }
 
 interface Progress {
-  readonly running: { readonly worker: Worker; readonly found: EquippedWorker }[]
+  /** Each becomes the conductor's own, and is followed, when all are told of. */
+  readonly running: { readonly worker: Worker; readonly start: () => void }[]
   readonly receipts: Receipt[]
   readonly failures: Recovery['failures'][number][]
 }
@@ -57,12 +59,12 @@ export interface RecoveryParts extends RecoverOptions {
   readonly foundWorkers: FoundWorkers
   /** Whether the conductor has, or is making, a worker for the task. */
   readonly isKnown: (taskId: string) => boolean
-  /** Whether an end of the task is known here and only not written down yet: it did not vanish. */
-  readonly isUnsealed: (taskId: string) => boolean
   /** Told of each worker that is over by then. */
   readonly onClosed: WorkerParts['onClosed']
-  /** Makes a worker the conductor's own; undefined when it is so already. */
-  readonly adopt: (found: EquippedWorker) => Promise<Worker | undefined>
+  /** Whether an end of the task is known here and only not written down yet: it did not vanish. */
+  readonly isUnsealed: (taskId: string) => boolean
+  /** Keeps a task from everybody else here; undefined when the conductor has, or is making, a worker for it. */
+  readonly reserve: (taskId: string) => Reservation | undefined
 }
 
 /**
@@ -81,23 +83,29 @@ export async function recoverWorkers(options: RecoveryParts): Promise<Recovery> 
   const limit = pLimit(CONCURRENT_SANDBOXES)
   let unlisted: ConductorError | undefined
   try {
-    await Promise.all(
+    const ends = await Promise.allSettled(
       [...byTask].map(([taskId, summaries]) =>
         limit(async () => {
-          if (!(await recoverTask(taskId, summaries, options, done))) byTask.delete(taskId)
+          const reservation = options.reserve(taskId)
+          // Somebody here has come to it since.
+          if (reservation === undefined) return
+          try {
+            if (!(await recoverTask(taskId, summaries, { ...options, reservation }, done)))
+              byTask.delete(taskId)
+          } finally {
+            if (done.running.every(({ worker }) => worker.taskId !== taskId)) reservation.release()
+          }
         }),
       ),
     )
     signal?.throwIfAborted()
+    for (const end of ends) if (end.status === 'rejected') throw end.reason
     const isSeenTo = (taskId: string): boolean => byTask.has(taskId) || isKnown(taskId) || isUnsealed(taskId)
     unlisted = await findVanished(options, isSeenTo, done)
   } finally {
     // Last of all, so that whoever awaits this can listen before the first of their output is told; also when it was cut short,
     // since these are the conductor's own by now.
-    for (const { worker, found } of done.running) {
-      options.onWorker?.(worker)
-      worker.follow(found.inspection, FROM_START)
-    }
+    for (const { start } of done.running) start()
   }
   const workers = done.running.map(({ worker }) => worker)
   const found = { workers, receipts: done.receipts, failures: done.failures }
@@ -121,13 +129,16 @@ async function findVanished(
   }
 }
 
+type TaskParts = RecoveryParts & { readonly reservation: Reservation }
+
 /** Resolves with false when there was nothing of the task's to go on with. */
 async function recoverTask(
   taskId: string,
   summaries: readonly SandboxSummary[],
-  options: RecoveryParts,
+  options: TaskParts,
   done: Progress,
 ): Promise<boolean> {
+  const { foundWorkers, reservation, onWorker, signal } = options
   let isFollowed = false
   let isSeenTo = false
   // Where a task has several, the first one made is the one that others gave way to.
@@ -140,17 +151,22 @@ async function recoverTask(
       const runs = found.inspection.pid !== undefined
       if (runs && !isFollowed) {
         isFollowed = true
-        const worker = await options.adopt(found)
-        if (worker !== undefined) done.running.push({ worker, found })
+        const worker = await foundWorkers.takeOver(found, { signal, onClosed: reservation.onClosed })
+        const start = (): void => {
+          reservation.admit(worker)
+          onWorker?.(worker)
+          worker.follow(found.inspection, FROM_START)
+        }
+        done.running.push({ worker, start })
         continue
       }
       const worker = await takeToFinish(found, options)
       try {
-        options.onWorker?.(worker)
-        if (runs || options.onWorker !== undefined) worker.follow(found.inspection, FROM_START)
+        onWorker?.(worker)
+        if (runs || onWorker !== undefined) worker.follow(found.inspection, FROM_START)
         // What has ended is only told of; what runs is stopped.
-        if (!runs) await worker.wait({ signal: options.signal })
-        done.receipts.push(await worker.terminate({ signal: options.signal }))
+        if (!runs) await worker.wait({ signal })
+        done.receipts.push(await worker.terminate({ signal }))
       } catch (error) {
         await worker.detach()
         throw error

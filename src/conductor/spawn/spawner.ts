@@ -95,7 +95,8 @@ export class Spawner {
         previous,
         bury: async (vanished, next) => {
           if (this.#lateSeals.has(taskId)) return false
-          return buryVanished(vanished, { ...wanted.places, manifests }, { next, signal })
+          const places = this.#means.lookup.placesOf(taskId, vanished.volume)
+          return buryVanished(vanished, { ...places, manifests }, { next, signal })
         },
         signal,
       })

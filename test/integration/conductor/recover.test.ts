@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Fence } from '../../../src/conductor/end/fence.js'
+import { sealTask } from '../../../src/conductor/end/seal.js'
 import { trustedRecord } from '../../../src/conductor/recovery/trusted-record.js'
 import { type Claim, claimTask } from '../../../src/conductor/spawn/claim-task.js'
 import type { Intent } from '../../../src/protocol/intent.js'
@@ -273,6 +274,44 @@ describe('a conductor that comes after another', () => {
     },
   )
 
+  it('gives nobody a worker while it is at recovering it', async () => {
+    await using held = await holdManifests(stack.s3.url)
+    const { bucket, region, credentials } = { ...stack.s3, bucket: stack.at.bucket }
+    await using first = stack.conductor({ id: 'meanwhile' })
+    const wait = 'echo 1; until [ -e go ]; do sleep 0.02; done; exit 7'
+    const running = await first.spawnWorker({ taskId: 'meanwhile-running', command: wait })
+    const ended = await first.spawnWorker({ taskId: 'meanwhile-ended', command: 'exit 3' })
+    await ended.wait()
+    await Promise.all([running.detach(), ended.detach()])
+    await using second = stack.conductor({
+      id: 'meanwhile',
+      s3: { bucket, region, credentials, endpoint: held.url },
+    })
+    using _open = { [Symbol.dispose]: held.release }
+    const recovering = second.recover()
+    await held.asked
+    // Until both are seen to: of one the end is being written down, of the other the command is not followed yet.
+    for (const { taskId } of [running, ended]) {
+      await expect(second.attach(taskId)).rejects.toMatchObject({ code: 'EXISTS', retryable: true })
+      expect(second.workers.get(taskId)).toBeUndefined()
+    }
+    held.release()
+    const { workers, receipts, failures } = await recovering
+    expect([workers.length, receipts.length, failures]).toEqual([1, 1, []])
+    const worker = await second.attach('meanwhile-running')
+    expect([worker, worker.state]).toEqual([workers[0], 'running'])
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    expect(await worker.wait()).toEqual({ outcome: 'failed', exitCode: 7, signal: null })
+    // What a recovery has taken up by the time that its conductor is closed is ended with everything else.
+    await worker.detach()
+    const third = stack.conductor({ id: 'meanwhile' })
+    const cut = expect(third.recover()).rejects.toMatchObject({ code: 'CLOSED' })
+    await third.close()
+    await cut
+    await second.attach('meanwhile-running').then((left) => left.terminate())
+    expect(await stack.sandboxCount()).toBe(0)
+  })
+
   it('may be two at once: each sandbox is finished once, and its manifest tells how', async () => {
     await using first = stack.conductor({ id: 'twice' })
     for (const n of [1, 2, 3, 4]) {
@@ -470,6 +509,46 @@ describe('sandboxes whose conductor was killed while S3 was away', () => {
       [2, 'lost', '', expect.arrayContaining(['late', 'death-certificate.json'])],
     ])
     expect(await a.results(task_id).list({ strict: true })).toHaveLength(4)
+  })
+
+  it('are told with what lies on a volume, also after that of one that came later', async () => {
+    const [intents, manifests] = [new S3Intents(stack.at), new S3Manifests(stack.at)]
+    const taskId = 'on-disk'
+    await using conductor = stack.conductor({ id: 'disk' })
+    const worker = await conductor.spawnWorker({ taskId, volume: 'of-{taskId}' })
+    const { exitCode } = await worker.run(
+      `persist() { echo $1 | persist-result -q --name $1 -; }; persist both && rm .results/.worker/${taskId}/grant.json && persist spooled`,
+    )
+    expect(exitCode).toBe(0)
+    await worker.detach()
+    await stack.killSandbox(worker.sandboxId)
+    const intent = (await intents.read(taskId))?.intent as Intent
+    await intents.write({ ...intent, created_at: agoMs(130_000) }, undefined)
+    const body = Buffer.from('{}')
+    const record = recordFor({ taskId, name: 'last', timestamp: '20990101-000000' }, body)
+    await plantInS3(stack.at, [{ record, body }])
+    const exit = { outcome: 'succeeded', exitCode: 0, signal: null } as const
+    const next = {
+      taskId,
+      attempt: 2,
+      sandboxId: 'two',
+      spawnId: 's2',
+      exit,
+      records: [record],
+      drained: true,
+    }
+    const sealed = await sealTask(manifests, next)
+    // As one is that a conductor wrote which knew of no other.
+    await manifests.update(taskId, () => ({ ...sealed, complete: true }))
+    expect((await conductor.recover()).failures).toEqual([])
+    const names = ['both', 'spooled', 'death-certificate.json']
+    expect(await endsOf(taskId)).toEqual([
+      [2, 'succeeded', 'two', ['last']],
+      [1, 'lost', worker.sandboxId, expect.arrayContaining(names)],
+    ])
+    const spooled = (await manifests.read(taskId))?.results.find(({ name }) => name === 'spooled')
+    expect(spooled?.stored).toEqual([])
+    expect(await (await conductor.results(taskId).latest('spooled'))?.text()).toBe('spooled\n')
   })
 
   it('are written down as soon as S3 is back, also beside one that was lost before', async () => {
