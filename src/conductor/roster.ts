@@ -55,7 +55,9 @@ export class Roster {
   /** Resolves once a worker is there, after waiting for a place if need be; rejects with `EXISTS` when the task has one here. */
   async admit<Elsewhere>(taskId: string, { make, elsewhere, stop }: Admission<Elsewhere>): Promise<Worker> {
     if (this.isKnown(taskId)) {
-      throw new ConductorError('EXISTS', `a worker for task ${taskId} is already here`)
+      // One that is being made or taken up may be given to whoever asks again, or be nothing.
+      const retryable = !this.#workers.has(taskId)
+      throw new ConductorError('EXISTS', `a worker for task ${taskId} is already here`, { retryable })
     }
     stop.throwIfAborted()
     this.#taken.add(taskId)

@@ -1,3 +1,4 @@
+import type { WorkerRecord } from '../protocol/worker-record.js'
 import type { SandboxSummary } from '../sandbox/remote-sandbox.js'
 import { type Access, isAccess } from './options.js'
 
@@ -59,4 +60,10 @@ export function identityOf({ metadata }: SandboxSummary): SandboxIdentity | unde
   const attempt = /^[1-9]\d{0,3}$/.test(number) ? Number(number) : undefined
   const deadlineAt = Number.isNaN(Date.parse(deadline)) ? undefined : new Date(deadline)
   return { conductorId, taskId, spawnId, attempt, deadlineAt, localDir, volume, access, encryptionKey }
+}
+
+/** Whether a worker's record is of this sandbox: a volume holds that of an earlier one until the conductor has written another. */
+export function isRecordOf({ spawnId, volume }: SandboxIdentity, record: WorkerRecord | undefined): boolean {
+  // What a sandbox has made of its own is no less its own.
+  return record !== undefined && (volume === undefined || record.spawn_id === spawnId)
 }

@@ -73,6 +73,8 @@ export const RUN_FILES = {
   heartbeat: 'heartbeat',
   /** Process id of the supervisor, written before it starts. */
   pid: 'pid',
+  /** Id of the sandbox in which it ran: on a volume lie those of earlier ones. */
+  sandbox: 'sandbox',
   /** How often the kernel had killed for memory before it started, and how long the machine was up: two numbers. */
   before: 'before',
 } as const

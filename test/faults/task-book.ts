@@ -201,7 +201,7 @@ export class TaskBook {
     if (!ledger.finished.has(life)) {
       if (this.#isDisturbed(life)) return
       this.wrongOutputs.push(
-        `${life}: ended (${receipt.outcome}, ${receipt.exitCode}) before its work did: ${output.stderr.slice(-300)}`,
+        `${life}: ended (${receipt.outcome}, ${receipt.exitCode}, ${receipt.cause}) before its work did: ${output.stderr.slice(-300)}`,
       )
       return
     }

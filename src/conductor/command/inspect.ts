@@ -5,6 +5,7 @@ import { type ExitRecord, RUN_FILES, WORKER_FILES, workerFolder } from '../../pr
 import type { WorkerRecord } from '../../protocol/worker-record.js'
 import { quote } from '../../sandbox/quote.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { NUMBERS } from './run-fence.js'
 
 /** Larger ones are nobody's honest records. */
 const MAX_BYTES = 1 << 20
@@ -16,7 +17,7 @@ const LOOK_EVERY_SECONDS = 0.1
 export interface Inspection {
   /** Undefined when the sandbox was never equipped: nothing ran in it. */
   readonly record: WorkerRecord | undefined
-  /** Number of the last command; 0 when none was started. */
+  /** Number of the last command in this sandbox; 0 when none was started. */
   readonly lastRun: number
   /** Supervisor of the last command, while it runs. */
   readonly pid: number | undefined
@@ -28,9 +29,10 @@ export interface Inspection {
 
 /**
  * Shell that leaves the number of the process that supervises run `$n` in `pid`, or of the shell that is about to become it;
- * empty unless it lives: numbers are used again.
+ * empty unless it lives: numbers are used again. To be run in the worker's folder. The spool may have had no room for it.
  */
 export const FIND_SUPERVISOR = `pid=$(head -c 20 "runs/$n/${RUN_FILES.pid}" 2>/dev/null)
+if [ -z "$pid" ]; then pid=$(head -c 20 "${NUMBERS}\${PWD##*/}-$n/${RUN_FILES.pid}" 2>/dev/null); fi
 case $pid in '' | *[!0-9]*) pid= ;; esac
 if [ -n "$pid" ]; then
   case $(tr '\\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
@@ -47,13 +49,27 @@ export async function inspectWorker(
 ): Promise<Inspection> {
   const script = `cd -- ${quote(workerFolder(localDir, taskId))} 2>/dev/null || exit 0
 b() { if [ -f "$1" ] && [ ! -L "$1" ]; then head -c ${MAX_BYTES} -- "$1" | base64 | tr -d '\\n'; fi; }
+# Whether run $n is of this sandbox: on a volume lie those of earlier ones.
+is_own() {
+  by=
+  { read -r by <"runs/$n/${RUN_FILES.sandbox}"; } 2>/dev/null
+  case $by in
+    ${quote(sandbox.id)}) return 0 ;;
+    '') [ -d "${NUMBERS}\${PWD##*/}-$n" ] && return 0 ;;
+  esac
+  ${FIND_SUPERVISOR}
+  [ -n "$pid" ]
+}
 echo "record $(b ${WORKER_FILES.worker})"
-n=0
+last=0
 for d in ${WORKER_FILES.runs}/*/; do
   r=\${d#*/}
   r=\${r%/}
-  case $r in '' | 0* | *[!0-9]* | ?????????*) ;; *) if [ "$r" -gt "$n" ]; then n=$r; fi ;; esac
+  case $r in '' | 0* | *[!0-9]* | ?????????*) continue ;; esac
+  n=$r
+  if [ "$r" -gt "$last" ] && is_own; then last=$r; fi
 done
+n=$last
 echo "run $n"
 # Its folder is there a moment before its number.
 looks=0

@@ -5,6 +5,10 @@ import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 
 /** Status of a command that did not begin because its number was taken or its worker is being finished; no shell gives it for a signal. */
 export const FENCED_STATUS = 199
+/** Status of one whose number somebody else took, for a command of theirs. */
+export const TAKEN_STATUS = 197
+/** How long whoever takes a number may be about to say for which start. */
+const MAX_LOOKS = 20
 
 /** A command of a worker, by its number. */
 export interface FencedRun {
@@ -13,9 +17,21 @@ export interface FencedRun {
   readonly runId: string
 }
 
-/** In the sandbox itself, also where the spool is a volume: a number is taken once in each. */
+/** One request, or several of the same, to begin a command. */
+export interface RunStart extends FencedRun {
+  /** Nobody else's. */
+  readonly startId: string
+}
+
+/** Start of the path of a folder for each number that was taken in a sandbox, also where the spool is a volume: once in each. */
+export const NUMBERS = '/tmp/.worker-run-'
+
 function numberPath({ taskId, runId }: FencedRun): string {
-  return `/tmp/.worker-run-${taskId}-${runId}`
+  return `${NUMBERS}${taskId}-${runId}`
+}
+
+function startPath(run: RunStart): string {
+  return `${numberPath(run)}/by-${run.startId}`
 }
 
 function runFolder({ taskId, localDir, runId }: FencedRun): string {
@@ -36,6 +52,22 @@ export async function hasBegun(
   return (await sandbox.run(`[ -d ${quote(runFolder(run))} ]`, { cwd: '/', signal })).exitCode === 0
 }
 
+/** Whether somebody else took the number. */
+export async function isTaken(
+  sandbox: RemoteSandbox,
+  run: RunStart,
+  { signal }: CallOptions = {},
+): Promise<boolean> {
+  const script = `${findTaker(run)}; false`
+  return (await sandbox.run(script, { cwd: '/', signal })).exitCode === TAKEN_STATUS
+}
+
+/** Shell that ends where somebody else took the number. */
+function findTaker(run: RunStart): string {
+  const [number, start] = [numberPath(run), startPath(run)].map(quote)
+  return `for by in ${number}/by-*; do if [ -d "$by" ] && [ ! -d ${start} ]; then exit ${TAKEN_STATUS}; fi; done`
+}
+
 /**
  * Bash that comes before a command of a worker, in the shell that becomes its supervisor, whichever of the two that is. Ends
  * where the command must not begin: its number is taken, or a fence stands around the sandbox.
@@ -45,16 +77,31 @@ export async function hasBegun(
  * see the fence has been seen, and one that sees it goes. Where both see each other the command goes, and who finishes waits a
  * moment for that.
  */
-export function enterRun(run: FencedRun, sandboxId: string): string {
-  const [number, folder] = [quote(numberPath(run)), quote(runFolder(run))]
-  const pid = quote(`${runFolder(run)}/${RUN_FILES.pid}`)
+export function enterRun(run: RunStart, sandboxId: string): string {
+  const [number, folder, start] = [numberPath(run), runFolder(run), startPath(run)].map(quote)
+  const [pid, owner] = [RUN_FILES.pid, RUN_FILES.sandbox].map((name) => quote(`${runFolder(run)}/${name}`))
   const worker = workerFolder(run.localDir, run.taskId)
   const fences = quote(`${worker}/${WORKER_FILES.finishing}${fenceIdsOf(sandboxId)}`)
   // The folder first: who finds the number taken can tell by it whether that was for a command. The same request, come twice, may
-  // have removed it again.
+  // have removed it again. What is in it when the number was free is of an earlier sandbox with the same volume.
   return `mkdir -p ${folder}
-if ! mkdir ${number} 2>/dev/null && [ -d ${number} ]; then rmdir ${folder} 2>/dev/null; exit ${FENCED_STATUS}; fi
+if ! mkdir ${number} 2>/dev/null && [ -d ${number} ]; then
+  rmdir ${folder} 2>/dev/null
+  looks=0
+  while [ ! -d ${start} ] && [ $looks -lt ${MAX_LOOKS} ]; do
+    ${findTaker(run)}
+    looks=$((looks + 1))
+    sleep 0.1 2>/dev/null || sleep 1
+  done
+  exit ${FENCED_STATUS}
+fi
+mkdir ${start} 2>/dev/null
+by=
+{ read -r by <${owner}; } 2>/dev/null
+if [ "$by" = ${quote(sandboxId)} ]; then exit ${FENCED_STATUS}; fi
+for file in ${folder}/*; do if [ -e "$file" ]; then rm -rf -- ${folder}/*; fi; break; done
 { echo $$ >${pid} || { mkdir -p ${folder} && echo $$ >${pid}; }; } 2>/dev/null
+{ echo $$ >${number}/${RUN_FILES.pid}; echo ${quote(sandboxId)} >${owner}; } 2>/dev/null
 stands() {
   local at= up=
   { read -r at <"$1"; read -r up _ </proc/uptime; } 2>/dev/null
@@ -66,6 +113,6 @@ stands() {
   esac
 }
 for fence in ${fences}*; do
-  if [ -e "$fence" ] && stands "$fence"; then rm -f ${pid}; rmdir ${folder} 2>/dev/null; exit ${FENCED_STATUS}; fi
+  if [ -e "$fence" ] && stands "$fence"; then rm -f ${pid} ${owner}; rmdir ${folder} 2>/dev/null; exit ${FENCED_STATUS}; fi
 done`
 }

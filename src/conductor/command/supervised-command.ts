@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
@@ -13,7 +14,7 @@ import { inspectWorker } from './inspect.js'
 import { KeptText } from './kept-text.js'
 import { noteKills } from './memory-kills.js'
 import { OutputStream, STREAM_MARK } from './output-stream.js'
-import { enterRun, FENCED_STATUS, hasBegun } from './run-fence.js'
+import { enterRun, FENCED_STATUS, hasBegun, isTaken, type RunStart, TAKEN_STATUS } from './run-fence.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
 const MAX_RECONNECTS = 5
@@ -74,14 +75,14 @@ export class SupervisedCommand {
   readonly #printed: Printed['kept']
   readonly #pid: number | undefined
   readonly #left = new AbortController()
-  readonly #running: RunningCommand | undefined
+  readonly #started: Started | undefined
 
   private constructor(
     sandbox: RemoteSandbox,
     spec: CommandSpec,
     pid: number | undefined,
     { stdout, stderr, kept }: Printed,
-    running?: RunningCommand,
+    started?: Started,
   ) {
     this.runId = spec.runId
     this.#sandbox = sandbox
@@ -90,8 +91,8 @@ export class SupervisedCommand {
     this.#stdout = stdout
     this.#stderr = stderr
     this.#printed = kept
-    this.#running = running
-    this.ended = this.#follow(running)
+    this.#started = started
+    this.ended = this.#follow(started)
     // Whoever awaits it hears of a failure; nobody may be awaiting it yet.
     this.ended.catch(() => {})
   }
@@ -103,9 +104,10 @@ export class SupervisedCommand {
     options: CallOptions = {},
   ): Promise<SupervisedCommand> {
     const streams = listen(spec, { stdout: 0, stderr: 0 })
+    const start = { ...spec, startId: randomBytes(8).toString('hex') }
     for (let attempt = 1; ; attempt++) {
       try {
-        const running = await sandbox.start(commandLine(spec, sandbox.id), {
+        const running = await sandbox.start(commandLine(start, sandbox.id), {
           cwd: spec.cwd,
           envs: spec.env,
           onStdout: streams.stdout.takeText,
@@ -113,11 +115,13 @@ export class SupervisedCommand {
           keepsOutput: false,
           signal: options.signal,
         })
-        return new SupervisedCommand(sandbox, spec, running.pid, streams, running)
+        return new SupervisedCommand(sandbox, spec, running.pid, streams, { running, start })
       } catch (error) {
         if (!isConductorError(error) || !error.retryable || attempt === MAX_STARTS) throw error
         const { lastRun, pid } = await inspectWorker(sandbox, spec, options)
-        if (String(lastRun) === spec.runId) return SupervisedCommand.resume(sandbox, spec, pid)
+        if (String(lastRun) !== spec.runId) continue
+        if (await isTaken(sandbox, start, options)) throw taken(spec)
+        return SupervisedCommand.resume(sandbox, spec, pid)
       }
     }
   }
@@ -158,7 +162,7 @@ export class SupervisedCommand {
     reason = new ConductorError('CLOSED', `run ${this.runId} of ${this.#spec.taskId} was left to itself`),
   ): Promise<void> {
     this.#left.abort(reason)
-    await this.#running?.disconnect()
+    await this.#started?.running.disconnect()
   }
 
   /** How far its output was told; of what was left before its end. Where its sandbox cannot be asked, the least that it can be. */
@@ -186,8 +190,10 @@ export class SupervisedCommand {
   }
 
   /** Over the live connection while there is one, and once that broke by the logs that the supervisor keeps. */
-  async #follow(running: RunningCommand | undefined): Promise<RunResult> {
+  async #follow(started: Started | undefined): Promise<RunResult> {
+    const running = started?.running
     let exitCode: number = UNSEEN.exitCode
+    let isOwn = started === undefined
     let isFenced = false
     for (let attempt = 0; ; attempt++) {
       try {
@@ -196,6 +202,9 @@ export class SupervisedCommand {
           this.#stdout.endText()
           this.#stderr.endText()
         }
+        // The command's own status may be the same.
+        isOwn ||= exitCode !== TAKEN_STATUS || !(await this.#isTaken())
+        if (!isOwn) throw taken(this.#spec)
         // An earlier request of this very command has come through after all, or another conductor was about to finish the worker.
         if (exitCode === FENCED_STATUS) {
           isFenced = true
@@ -213,6 +222,11 @@ export class SupervisedCommand {
         if (error.code === 'SANDBOX_PAUSED') await this.#sandbox.resume(LEASE_MS)
       }
     }
+  }
+
+  async #isTaken(): Promise<boolean> {
+    const start = this.#started?.start
+    return start !== undefined && isTaken(this.#sandbox, start, { signal: this.#left.signal })
   }
 
   /** Rejects with `EXISTS` where its number was taken to keep it from beginning. */
@@ -265,6 +279,17 @@ export class SupervisedCommand {
   }
 }
 
+/** How a command was started here. */
+interface Started {
+  readonly running: RunningCommand
+  readonly start: RunStart
+}
+
+function taken({ runId, taskId }: CommandSpec): ConductorError {
+  const what = `run ${runId} of ${taskId} did not begin: another conductor has begun one of that number`
+  return new ConductorError('EXISTS', what, { retryable: true })
+}
+
 /** What a command prints, on its way to whoever hears it. */
 interface Printed {
   readonly stdout: OutputStream
@@ -285,7 +310,7 @@ function listen({ keepsOutput, onStdout, onStderr }: CommandSpec, from: LogOffse
   }
 }
 
-function commandLine(spec: CommandSpec, sandboxId: string): string {
+function commandLine(spec: CommandSpec & RunStart, sandboxId: string): string {
   const folder = workerFolder(spec.localDir, spec.taskId)
   const bin = `${folder}/${WORKER_FILES.bin}`
   const words = [

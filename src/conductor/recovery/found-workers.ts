@@ -8,7 +8,7 @@ import { LEASE_MS } from '../lease.js'
 import type { Means } from '../means.js'
 import { OpenIntent } from '../open-intent.js'
 import { placesOf, type TaskPlaces } from '../places.js'
-import { identityOf, type SandboxIdentity } from '../sandbox-metadata.js'
+import { identityOf, isRecordOf, type SandboxIdentity } from '../sandbox-metadata.js'
 import { grantEnd, issueGrant } from '../worker/issue-grant.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
 import { trustedRecord } from './trusted-record.js'
@@ -54,7 +54,9 @@ export class FoundWorkers {
       { signal },
     )
     const { record } = inspection
-    if (record === undefined) return { sandbox, places, identity, inspection }
+    if (record === undefined || !isRecordOf(identity, record)) {
+      return { sandbox, places, identity, inspection: { ...inspection, record: undefined } }
+    }
     const trusted = await trustedRecord(record, identity, places, { signal })
     return { sandbox, places, identity, inspection: { ...inspection, record: trusted } }
   }

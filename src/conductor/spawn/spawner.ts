@@ -13,7 +13,7 @@ import { LEASE_MS } from '../lease.js'
 import type { Means } from '../means.js'
 import type { SandboxNews } from '../open-intent.js'
 import type { TaskPlaces } from '../places.js'
-import { identityOf } from '../sandbox-metadata.js'
+import { identityOf, isRecordOf } from '../sandbox-metadata.js'
 import type { AttemptParts } from '../worker/attempt.js'
 import type { RenewOptions, Repetition } from '../worker/retrier.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
@@ -114,7 +114,8 @@ export class Spawner {
     const { sandboxes } = this.#means.lookup
     try {
       const sandbox = await sandboxes.connect(summary.id, LEASE_MS, { signal })
-      if ((await inspectWorker(sandbox, identity, { signal })).record !== undefined) return false
+      const { record } = await inspectWorker(sandbox, identity, { signal })
+      if (isRecordOf(identity, record)) return false
       await sandboxes.kill(summary.id, { signal })
     } catch (error) {
       if (!isGone(error)) throw error

@@ -134,7 +134,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   /**
    * Runs one shell command to its end, whatever its exit code. One at a time; the next may follow. Rejects with `SANDBOX_GONE`
    * when the sandbox is lost meanwhile, also with `retries.lost`: what is begun again is only the `command` of `spawnWorker`; with
-   * `EXISTS`, retryable, when it did not begin because another conductor was about to finish the worker.
+   * `EXISTS`, retryable, when it did not begin because another conductor was about to finish the worker, or has begun one.
    */
   async run(command: string, options: RunOptions = {}): Promise<RunResult> {
     const running = await this.start(command, options)
@@ -383,7 +383,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   #noteFailure(error: unknown): void {
     if (isGone(error)) this.#lose(error)
     else if (this.state === 'running') {
-      this.#isUnseen = true
+      // One that did not begin has no end.
+      this.#isUnseen = !(isConductorError(error) && error.code === 'EXISTS')
       this.#life.to('exited')
     }
   }

@@ -19,6 +19,8 @@ type TakenTask = OrderTo<'take over'>['tasks'][number]
 /** How much of each worker's last command was passed on; undefined where that is not to be gone on from. */
 const heard = new Map<string, { stdout: number; stderr: number } | undefined>()
 const workers = new Map<string, Worker>()
+/** Tasks whose output is no text, so that nobody can say how much of it was passed on. */
+const unmeasured = new Set<string>()
 
 const conductor = new Conductor(JSON.parse(process.env.LAB_CONDUCTOR ?? '{}'))
 
@@ -36,12 +38,14 @@ async function obey(order: ConductorOrder): Promise<void> {
   if (order.do === 'spawn') return await spawn(order)
   if (order.do === 'kill') return await kill(order)
   if (order.do === 'meddle') return await meddle(order)
+  for (const { taskId, seen } of order.tasks) if (seen === undefined) unmeasured.add(taskId)
   if (order.how === 'recover') return await recover(order.tasks)
   await Promise.all(order.tasks.map(attach))
 }
 
 async function spawn({ taskId, kind, spawn }: OrderTo<'spawn'>): Promise<void> {
   const lost = spawn.retriesLost ?? 0
+  if (spawn.rereads === true) unmeasured.add(taskId)
   try {
     const worker = await conductor.spawnWorker({
       taskId,
@@ -55,7 +59,7 @@ async function spawn({ taskId, kind, spawn }: OrderTo<'spawn'>): Promise<void> {
       ...(spawn.undeclared === undefined ? {} : { undeclared: spawn.undeclared }),
       ...(lost === 0 ? {} : { command: spawn.command, retries: { lost } }),
     })
-    listen(worker, spawn.rereads === true ? undefined : FROM_START)
+    listen(worker, FROM_START)
     if (worker.state === 'ready') await worker.start(spawn.command, { outputs: spawn.outputs })
     await seeToItsEnd(worker)
   } catch (error) {
@@ -105,11 +109,10 @@ async function untilRecovered(onWorker: (worker: Worker) => void): ReturnType<Co
 }
 
 async function recover(tasks: readonly TakenTask[]): Promise<void> {
-  const rereads = new Set(tasks.filter(({ seen }) => seen === undefined).map(({ taskId }) => taskId))
   const told = new Map<string, Worker>()
   const recovery = await untilRecovered((worker) => {
     told.set(worker.taskId, worker)
-    listen(worker, rereads.has(worker.taskId) ? undefined : FROM_START)
+    listen(worker, FROM_START)
   })
   const { receipts, failures } = recovery
   const found = new Set<string>()
@@ -185,7 +188,7 @@ function listen(worker: Worker, from: SeenBytes | undefined): void {
   workers.set(taskId, worker)
   const isFromStart = from === undefined || from === FROM_START
   tellRunning(worker, isFromStart ? 'start' : 'seen')
-  heard.set(taskId, from && { ...from })
+  heard.set(taskId, unmeasured.has(taskId) ? undefined : { ...(from ?? FROM_START) })
   const pass = (stream: 'stdout' | 'stderr', text: string): void => {
     const bytes = heard.get(taskId)
     if (bytes !== undefined) bytes[stream] += Buffer.byteLength(text)
@@ -195,7 +198,7 @@ function listen(worker: Worker, from: SeenBytes | undefined): void {
   worker.on('state', (state) => {
     if (state === 'retrying') {
       isLost = true
-      if (from !== undefined) heard.set(taskId, { ...FROM_START })
+      if (heard.get(taskId) !== undefined) heard.set(taskId, { ...FROM_START })
       tell({ event: 'retrying', taskId })
     } else if (state === 'running' && isLost) tellRunning(worker, 'start')
   })

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Fence } from '../../../src/conductor/end/fence.js'
 import { sealTask } from '../../../src/conductor/end/seal.js'
 import { trustedRecord } from '../../../src/conductor/recovery/trusted-record.js'
+import { toMetadata } from '../../../src/conductor/sandbox-metadata.js'
 import { type Claim, claimTask } from '../../../src/conductor/spawn/claim-task.js'
 import type { Intent } from '../../../src/protocol/intent.js'
 import { formatTimestamp } from '../../../src/protocol/key.js'
@@ -29,6 +30,11 @@ describe('a conductor that comes after another', () => {
   afterAll(async () => {
     await stack?.[Symbol.asyncDispose]()
   })
+
+  const provider = (): E2bSandboxes => {
+    const { E2B_API_KEY: apiKey } = stack.e2b.env
+    return new E2bSandboxes({ apiKey, apiUrl: stack.e2b.url, sandboxUrl: stack.e2b.url })
+  }
 
   it('attaches to a running worker, and hears all that it prints from the byte it asks for', async () => {
     const first = stack.conductor({ id: 'attach' })
@@ -154,12 +160,18 @@ describe('a conductor that comes after another', () => {
   it('keeps every command from beginning while it finishes a worker, and lets them again where it left off', async () => {
     await using conductor = stack.conductor({ id: 'fence', s3: null })
     const worker = await conductor.spawnWorker({ taskId: 'fenced' })
-    const { E2B_API_KEY: apiKey } = stack.e2b.env
-    const provider = new E2bSandboxes({ apiKey, apiUrl: stack.e2b.url, sandboxUrl: stack.e2b.url })
-    const sandbox = await provider.connect(worker.sandboxId, 60_000)
+    const sandbox = await provider().connect(worker.sandboxId, 60_000)
     const spec = { taskId: 'fenced', localDir: '/workspace/.results', force: false }
     // Its own status is no less one for being the same.
     expect(await worker.run('exit 199')).toMatchObject({ runId: '1', exitCode: 199 })
+    // A number is one command's, of whichever conductor.
+    await using second = stack.conductor({ id: 'fence', s3: null })
+    const same = await second.attach('fenced')
+    await same.wait()
+    expect(await same.run('exit 197')).toMatchObject({ runId: '2', exitCode: 197 })
+    await expect(worker.run('exit 8')).rejects.toMatchObject({ code: 'EXISTS', retryable: true })
+    expect(await worker.run('exit 8')).toMatchObject({ runId: '3', exitCode: 8 })
+    await same.detach()
     const fence = await Fence.take(sandbox, { ...spec, takesStock: true })
     expect(fence?.stock).toEqual({ v: 1, outputs: [], records: [] })
     const other = await Fence.take(sandbox, spec)
@@ -195,6 +207,55 @@ describe('a conductor that comes after another', () => {
     await expect(worker.terminate()).rejects.toMatchObject({ code: 'UNDELIVERED' })
     expect(await worker.run('persist-result -q r')).toMatchObject({ exitCode: 0 })
     expect(await worker.kill()).toMatchObject({ outcome: 'succeeded', undelivered: [{}, {}] })
+  })
+
+  it('tells of no command of an earlier sandbox with the same volume', async () => {
+    const volume = 'shared'
+    const given = { taskId: 'shared', volume }
+    await using first = stack.conductor({ id: 'shared' })
+    const earlier = await first.spawnWorker({ ...given, command: 'echo before; exit 6' })
+    await earlier.wait()
+    await earlier.terminate()
+    await (await first.spawnWorker(given)).detach()
+    await using second = stack.conductor({ id: 'shared' })
+    const worker = await second.attach('shared')
+    expect(worker.state).toBe('ready')
+    expect(await worker.wait()).toEqual({ outcome: 'idle', exitCode: null, signal: null })
+    let printed = ''
+    const heard = new Promise<void>((tell) =>
+      worker.on('stdout', (text) => {
+        printed += text
+        tell()
+      }),
+    )
+    const running = await worker.start('echo on; until [ -e go ]; do sleep 0.02; done; exit 4')
+    await heard
+    // Nor is its end taken for that of this one, also where the volume had no room for the number of a process.
+    await stack.inSandbox(worker.sandboxId, ': >/workspace/.results/.worker/shared/runs/1/pid')
+    const sandbox = await provider().connect(worker.sandboxId, 60_000)
+    const fence = Fence.take(sandbox, { taskId: 'shared', localDir: '/workspace/.results', force: false })
+    await expect(fence).rejects.toMatchObject({ code: 'EXISTS', retryable: true })
+    await using third = stack.conductor({ id: 'shared' })
+    const again = await third.attach('shared')
+    expect(again.state).toBe('running')
+    await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    expect(await running.ended).toMatchObject({ runId: '1', exitCode: 4, stdout: 'on\n' })
+    expect(await again.wait()).toMatchObject({ exitCode: 4 })
+    expect(printed).toBe('on\n')
+    await again.detach()
+    await worker.terminate()
+    // What an earlier conductor wrote there is not the word of one that has not come to it.
+    const identity = { taskId: 'shared', spawnId: 'bare', conductorId: 'shared', attempt: 3, volume } as const
+    const rest = { deadlineAt: undefined, encryptionKey: undefined, access: 'presigned' } as const
+    const localDir = '/workspace/.results'
+    const bare = await provider().create({
+      timeoutMs: 60_000,
+      metadata: toMetadata({ ...identity, ...rest, localDir }),
+      envs: {},
+      volumeMounts: { [localDir]: volume },
+    })
+    await expect(third.attach('shared')).rejects.toMatchObject({ code: 'EXISTS', retryable: true })
+    await bare.kill()
   })
 
   it('believes a sandbox no more time than conductors gave it', async () => {
