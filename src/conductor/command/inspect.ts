@@ -29,7 +29,8 @@ export interface Inspection {
 
 /**
  * Shell that leaves the number of the process that supervises run `$n` in `pid`, or of the shell that is about to become it;
- * empty unless it lives: numbers are used again. To be run in the worker's folder. The spool may have had no room for it.
+ * empty unless it lives: numbers are used again. To be run in the worker's folder. The spool may have had no room for it. While
+ * it becomes another program it has no command line, but a program, which neither a dead process nor one of the kernel's own has.
  */
 export const FIND_SUPERVISOR = `pid=$(head -c 20 "runs/$n/${RUN_FILES.pid}" 2>/dev/null)
 if [ -z "$pid" ]; then pid=$(head -c 20 "${NUMBERS}\${PWD##*/}-$n/${RUN_FILES.pid}" 2>/dev/null); fi
@@ -37,6 +38,7 @@ case $pid in '' | *[!0-9]*) pid= ;; esac
 if [ -n "$pid" ]; then
   case $(tr '\\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) in
     *" run --run-id $n "* | *" 'run' '--run-id' '$n' "*) ;;
+    '') [ -e "/proc/$pid/exe" ] || pid= ;;
     *) pid= ;;
   esac
 fi`

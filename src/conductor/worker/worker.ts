@@ -348,6 +348,8 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   ): Promise<SupervisedCommand> {
     this.#isUnseen = false
     this.#life.to('running')
+    // What begins when its time is up has none either.
+    this.#deadline.move(this.#deadline.at)
     if (this.listenerCount('result') > 0) this.#attempts.current.watchResults()
     this.#runs += 1
     return this.#attempts.current.startCommand(

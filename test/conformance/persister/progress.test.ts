@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { findProgram } from '../../support/find-program.js'
+import { leaveOut } from '../../support/leave-out.js'
 import { type FaultProxy, startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { bareEnvironment, type RunResult, run } from '../../support/persister/program.js'
 import { spoolTarget } from '../../support/persister/targets.js'
@@ -10,8 +11,7 @@ import { makeWorker } from '../../support/persister/worker.js'
 import { implementations } from './implementations.js'
 
 const script = findProgram('script')
-if (script === undefined && process.env.CI) throw new Error('CI must have script, of util-linux, on it')
-if (script === undefined) console.warn('left out: progress on a terminal, because script is not installed')
+if (script === undefined) leaveOut('progress on a terminal', 'script, of util-linux, is not installed')
 
 const ERASE = '\r\u001b[K'
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`

@@ -124,11 +124,14 @@ describe('a conductor with a key', () => {
       taskId: 'sealed-death',
       command: `printf '${SECRET}'; until [ -e go ]; do sleep 0.05; done; kill -9 $$`,
     })
+    // Else it may be stopped before it has printed anything.
+    await new Promise((heard) => left.once('stdout', heard))
     await left.detach()
     await first.close()
     await using keyless = stack.conductor()
     const worker = await keyless.attach('sealed-death')
     await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
+    expect(await worker.wait()).toMatchObject({ signal: 'SIGKILL', cause: 'signal' })
     expect((await worker.terminate()).certificateKey).toBeDefined()
     expect(await stored('sealed-death')).not.toContain(SECRET)
     await using reader = stack.conductor({ encryption })

@@ -39,8 +39,12 @@ describe('a worker’s life', () => {
     expect(after.deadline - before.deadline).toBeGreaterThan(3_500_000)
     expect(after.grant - before.grant).toBeGreaterThan(3_500_000)
     expect(after.mode).toBe('100600')
-    await worker.extend(1_000)
-    await expect(worker.run('sleep 1000')).resolves.toMatchObject({ signal: 'SIGTERM' })
+    const up = new Promise((heard) => worker.once('stdout', heard))
+    const running = worker.run('echo up; exec sleep 1000')
+    // Before, a signal may end what is only about to run it.
+    await up
+    await worker.extend(1)
+    await expect(running).resolves.toMatchObject({ signal: 'SIGTERM' })
     expect(await worker.terminate()).toMatchObject({ outcome: 'timed_out', cause: 'deadline' })
     await expect(worker.extend(1_000)).rejects.toMatchObject({ code: 'CLOSED' })
     await expect(worker.extend(0)).rejects.toMatchObject({ code: 'INVALID_OPTION' })

@@ -120,12 +120,21 @@ describe('a worker', () => {
     await using conductor = stack.conductor()
     const worker = await conductor.spawnWorker({
       taskId: 'too-long',
-      command: 'echo partial > out; trap "" TERM; while true; do sleep 0.05; done',
+      files: { '/workspace/out': 'partial' },
+      command: 'sleep 1000',
       outputs: ['out'],
-      // Time enough for the command to get to its trap, also where much else is going on.
-      timeoutMs: 3_200,
+      timeoutMs: 1,
       graceMs: 200,
     })
+    expect(await worker.wait()).toMatchObject({ outcome: 'timed_out', exitCode: null })
+    // Its time is up for whatever it begins later, too.
+    await worker.run('sleep 1000')
+    await worker.extend(600_000)
+    const up = new Promise((heard) => worker.once('stdout', heard))
+    const stubborn = worker.run('trap "" TERM; echo up; while true; do sleep 0.05; done')
+    await up
+    await worker.extend(1)
+    expect(await stubborn).toMatchObject({ signal: 'SIGKILL' })
     expect(await worker.wait()).toMatchObject({ outcome: 'timed_out', signal: 'SIGKILL' })
     const receipt = await worker.terminate()
     expect(receipt.results.map(({ key }) => key.replace(/.*-/, ''))).toEqual(['out', 'certificate.json'])

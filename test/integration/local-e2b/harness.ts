@@ -2,13 +2,14 @@ import { readdir, readFile } from 'node:fs/promises'
 import { Sandbox, type SandboxOpts, type Volume } from 'e2b'
 import { afterAll, beforeAll, describe } from 'vitest'
 import { type LocalE2b, type LocalE2bOptions, startLocalE2b } from '../../../src/local/e2b/index.js'
+import { leaveOut } from '../../support/leave-out.js'
 import { choose, first } from '../../support/thorough.js'
 
 type CreateOptions = SandboxOpts & { volumeMounts?: Record<string, Volume | string> }
 export type Isolation = 'namespaces' | 'plain'
 
 const missing = await whyNoNamespaces()
-if (missing !== undefined) console.warn(`tests of namespaces are left out: ${missing}`)
+if (missing !== undefined) leaveOut('sandboxes in namespaces', missing)
 /** Kinds of isolation this machine can do; what is left out is said on the console. */
 const isolations: readonly Isolation[] = missing === undefined ? ['namespaces', 'plain'] : ['plain']
 /** The first of them, or all when everything runs. */
@@ -95,7 +96,7 @@ export async function findProcesses(text: string): Promise<number[]> {
   return found
 }
 
-/** Resolves once `check` holds; rejects with the last look when it does not within ten seconds. */
+/** Resolves once `check` holds; rejects with the last look when it does not within half a minute. */
 export async function eventually<T>(look: () => Promise<T> | T, check: (seen: T) => boolean): Promise<T> {
   const until = Date.now() + 30_000
   for (;;) {

@@ -33,7 +33,6 @@ describe.each(ISOLATIONS)('what a kill leaves (%s)', (isolation) => {
   })
 
   it('is no process, however deep, and nothing on disk', async () => {
-    const mounts = await readFile('/proc/mounts', 'utf8')
     const sandbox = await harness.create()
     const sleeps = Array.from({ length: 5 }, uniqueSleep)
     await sandbox.commands.run(`
@@ -51,7 +50,8 @@ describe.each(ISOLATIONS)('what a kill leaves (%s)', (isolation) => {
     // Without namespaces one that has cut every tie cannot be told from a stranger.
     for (const pid of (await running()).flat()) process.kill(pid, 'SIGKILL')
     expect(await readdir(join(dataDir, 'sandboxes'))).toEqual([])
-    expect(await readFile('/proc/mounts', 'utf8')).toBe(mounts)
+    // All that a sandbox mounts, it mounts there; others on this machine mount as they like.
+    expect(await readFile('/proc/self/mountinfo', 'utf8')).not.toContain(dataDir)
   })
 
   it('is nothing of a paused sandbox either', async () => {

@@ -6,12 +6,13 @@ import { promisify } from 'node:util'
 import { GetObjectCommand, type S3Client } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type LocalS3, startLocalS3 } from '../../../src/local/s3/index.js'
+import { leaveOut } from '../../support/leave-out.js'
 import { createClient } from '../../support/s3/client.js'
 
 const run = promisify(execFile)
 const Bucket = 'tools'
 const hasAwsCli = spawnSync('aws', ['--version']).status === 0
-if (!hasAwsCli) console.warn('The cases with the AWS CLI are left out: there is no `aws` on PATH.')
+if (!hasAwsCli) leaveOut('local S3 with the AWS CLI', '`aws` is not on PATH')
 
 describe('local S3: other clients', () => {
   let server: LocalS3

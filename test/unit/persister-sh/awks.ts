@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { findProgram } from '../../support/find-program.js'
+import { leaveOut } from '../../support/leave-out.js'
 import { choose } from '../../support/thorough.js'
 import { SCRIPT } from './shells.js'
 
@@ -18,7 +19,9 @@ export const awks: readonly { readonly name: string; readonly argv: readonly str
     { name: 'busybox', argv: ['awk'] },
   ].flatMap(({ name, argv }) => {
     const path = findProgram(name)
-    return path === undefined ? [] : [{ name, argv: [path, ...argv] }]
+    if (path !== undefined) return [{ name, argv: [path, ...argv] }]
+    leaveOut(`persist-result.sh with ${name}'s awk`, 'it is not installed')
+    return []
   }),
   ({ name }) => name !== 'gawk',
 )
