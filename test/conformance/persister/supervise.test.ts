@@ -1,3 +1,4 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { mkdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -69,7 +70,7 @@ describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({
     expect((await worker.persist(['run', '--grace', 'soon', '--', 'true'])).status).toBe(2)
   })
 
-  it('once drained with --seal, acknowledges nothing that only the spool has, as long as that fence stands', async (test) => {
+  it('once drained with --seal, acknowledges nothing, as long as that fence stands', async (test) => {
     const worker = await makeWorker(test, argv, spoolTarget)
     await writeFile(join(worker.folder, 'f'), 'x')
     expect((await worker.persist(['f'])).status).toBe(0)
@@ -104,6 +105,52 @@ describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({
       expect((await worker.persist(['f'])).status).toBe(0)
       expect((await drain('b')).status).toBe(1)
     }
+  })
+
+  it('acknowledges what was noted before the seal, and nothing else that a remote storage took', async (test) => {
+    const receiver = await startHttpReceiver('t')
+    test.onTestFinished(() => receiver[Symbol.asyncDispose]())
+    const answers: number[] = []
+    const proxy = await startFaultProxy(receiver.url, () => {
+      // Whoever seals does so while the result is on its way.
+      mkdirSync(worker.sealFolder, { recursive: true })
+      for (const name of ['finishing-a', 'sealed-a']) writeFileSync(join(worker.sealFolder, name), '')
+      const status = answers.shift()
+      return status === undefined ? undefined : { kind: 'answer', status }
+    })
+    test.onTestFinished(() => proxy[Symbol.asyncDispose]())
+    const env = { WORKER_RESULTS_ENDPOINT: proxy.url, WORKER_RESULTS_TOKEN: 't' }
+    const made = await makeWorker(test, argv, spoolTarget, env)
+    const worker = { ...made, sealFolder: join(made.localDir, '.worker', made.taskId) }
+    const unseal = () => rm(worker.sealFolder, { recursive: true })
+    await writeFile(join(worker.folder, 'f'), 'x')
+    const noted = await worker.persist(['f'])
+    expect(noted.status).toBe(0)
+    expect(receiver.posts).toEqual([noted.key])
+    const late = await worker.persist(['f'])
+    expect(late).toMatchObject({ status: 1, stdout: '' })
+    expect(late.stderr).toMatch(/is being terminated/)
+    expect(receiver.posts).toEqual([noted.key])
+    // What stores the worker's declared outputs comes before the seal, and seals only then.
+    const report = parseDrainReport(
+      (await worker.persist(['drain', '--json', '--output', 'f', '--seal', 'a'])).stdout,
+    )
+    expect(report.records.map(({ stored }) => stored.length)).toEqual([1, 1])
+    await unseal()
+    // Under another key it is another record, which was written after the seal.
+    answers.push(409)
+    const moved = await worker.persist(['f'])
+    expect(moved).toMatchObject({ status: 1, stdout: '' })
+    expect(moved.stderr).toMatch(/is being terminated/)
+    await unseal()
+    // There is no record where there is no room for one.
+    await rm(join(worker.localDir, worker.taskId), { recursive: true })
+    await writeFile(join(worker.localDir, worker.taskId), '')
+    const before = receiver.posts.length
+    const homeless = await worker.persist(['f'])
+    expect(homeless).toMatchObject({ status: 1, stdout: '' })
+    expect(homeless.stderr).toMatch(/is being terminated/)
+    expect(receiver.posts).toHaveLength(before + 1)
   })
 
   it('in a conductor’s worker, acknowledges no result of another task that only the spool has', async (test) => {
