@@ -1,4 +1,4 @@
-import { ConductorError } from '../errors.js'
+import { ConductorError, isConductorError } from '../errors.js'
 import { removeFile } from '../files/disk.js'
 import { makeFolder } from '../files/durable-file.js'
 import { isSealedType } from '../protocol/encryption/sealed-type.js'
@@ -135,15 +135,31 @@ export async function persist(
     if (!(error instanceof SpoolFailure)) throw error
     const { persistWithoutSpool } = await import('./persist-without-spool.js')
     const how = { requirement, context }
-    return (await persistWithoutSpool(settings, courier, draft, source, error.cause, how)) as ResultRecord
+    const record = await persistWithoutSpool(settings, courier, draft, source, error.cause, how)
+    assertUnsealedIfReadable(settings, draft.taskId)
+    return record as ResultRecord
   } finally {
     for (const line of source.warnings()) settings.warn(line)
   }
-  const record = await deliverCommitted(settings, courier, committed, requirement, context)
-  if (record.stored.length > 0) await catchUp(settings, courier, draft.taskId)
-  else {
-    assertOwnTask(settings.localDir, draft.taskId, settings.env.workerId)
+  try {
     assertUnsealed(settings.localDir, draft.taskId)
+  } catch (error) {
+    committed.marker.release()
+    throw error
   }
+  const record = await deliverCommitted(settings, courier, committed, requirement, context)
+  // Under another key it is another record, which was written later.
+  if (record.key !== committed.record.key) assertUnsealed(settings.localDir, draft.taskId)
+  if (record.stored.length > 0) await catchUp(settings, courier, draft.taskId)
+  else assertOwnTask(settings.localDir, draft.taskId, settings.env.workerId)
   return record
+}
+
+/** For a spool that could not be written: one that cannot be read either nobody can take for sealed. */
+function assertUnsealedIfReadable({ localDir }: Settings, taskId: string): void {
+  try {
+    assertUnsealed(localDir, taskId)
+  } catch (error) {
+    if (isConductorError(error)) throw error
+  }
 }

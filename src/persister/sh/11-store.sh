@@ -249,17 +249,20 @@ store_without_spool() {
   [ $kind = file ] || unstage
   [ -n "$r_tiers" ] || { complain "All storage methods failed: local: $failure; ${e_message:-no remote storage took it}" && return 1; }
   note_elsewhere
+  [ -n "$later" ] || may_tell
 }
 
-# True while a conductor that took stock for the last time may end the sandbox.
-is_sealed() {
+# Whether a result may be acknowledged, wherever it is stored; complains unless. Asked after it was noted where whoever takes stock
+# looks, so that a conductor that seals later has it in its list, which may be complete without one that is not there.
+may_tell() {
   set +f
   set -- "$dir/.worker/$task"/sealed-*
   set -f
   for seal; do
-    fence_stands "$dir/.worker/$task/finishing-${seal##*/sealed-}" && return
+    fence_stands "$dir/.worker/$task/finishing-${seal##*/sealed-}" || continue
+    complain "$task is being terminated, and the result may not be seen"
+    return 1
   done
-  return 1
 }
 
 # Stores path $1 under the name asked for, or its own; the caller has set task, require and the metadata.
@@ -301,18 +304,18 @@ store() {
       release
       sync_folder && return
     else
-      unsynced=''
+      unsynced='' noted_key=$r_key
+      may_tell || { release; return 1; }
       deliver_committed "$require" || { [ -z "$unsynced" ] || withdraw; return 1; }
-      # Asked after the record was written, so that whoever seals later has this result in its list.
+      # Under another key it is another record, which was written later.
+      [ "$r_key" = "$noted_key" ] || may_tell || return 1
       [ -z "$r_tiers" ] || return 0
       # A conductor drains its worker's own task: what lies here for another would go with the sandbox.
       if [ "$task" != "${WORKER_ID:-$task}" ] && [ -d "$dir/.worker/$WORKER_ID/bin" ]; then
         complain "no remote storage took the result, and only results of $WORKER_ID are safe in this spool"
         return 1
       fi
-      is_sealed || return 0
-      complain "$task is being terminated, and no remote storage took the result"
-      return 1
+      return 0
     fi
     # The body is there, but it is a result only with its record, and both safe on disk.
     source=$b_path kind=file

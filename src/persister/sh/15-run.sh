@@ -29,22 +29,23 @@ keep_log() {
 # Puts the start of standard input into file $1, and the end into the one beside it. What the disk does not take of the start is
 # missing there, and what comes then counts as the end, which is in memory until there is no more.
 keep_ends() {
-  half=$((log_limit / 2))
-  # head may read more than it writes; dd does not, where it knows to count bytes.
-  if dd iflag=count_bytes count=0 </dev/null 2>/dev/null; then
-    dd bs=65536 iflag=count_bytes count=$half 2>/dev/null >"$1"
-    tail -c $half >"$1.tail"
-  elif cat >"$1.all"; then
-    rest=$(($(wc -c <"$1.all") - half))
-    dd if="$1.all" of="$1" bs=$half count=1 2>/dev/null
-    if [ $rest -lt $half ]; then kept=$rest; else kept=$half; fi
-    true >"$1.tail"
-    [ $rest -le 0 ] || tail -c $kept "$1.all" >"$1.tail"
-    rm -f -- "$1.all"
-  else
-    mv -f -- "$1.all" "$1"
-    tail -c $half >"$1.tail"
-  fi
+  half=$((log_limit / 2)) here=0
+  true >"$1"
+  # head may read more than it writes; dd does not, and passes on at once what comes. It takes a block that comes in small for
+  # whole, so it is to be called again for what is left, at last byte by byte.
+  while [ $here -lt $half ]; do
+    block=$(((half - here) / 4096))
+    if [ $block -lt 1 ]; then block=1; elif [ $block -gt 65536 ]; then block=65536; fi
+    count=$(((half - here) / block))
+    said=$(dd bs=$block count=$count 2>&1 >>"$1") || break
+    said=${said%% *} whole=${said%+*} short=${said#*+}
+    case $whole:$short in "$count:0") here=$((here + count * block)) && continue ;; esac
+    # Fewer blocks than it was to take: that was the end.
+    is_number "$whole" && is_number "$short" && [ $((whole + short)) -ge $count ] || break
+    here=$(($(wc -c <"$1")))
+  done
+  # A part of it is not the end; then there is none.
+  tail -c $half >"$1.tail" || true >"$1.tail"
 }
 
 # Completes log $1, of which there were $total bytes, and says in it how many are missing.
@@ -58,8 +59,14 @@ join_ends() {
   # Its room is what is lacking if any is.
   rm -f -- "$1.tail"
   [ $joined != 0 ] || return 0
-  missing=$((start + ${#said} + kept - $(wc -c <"$1")))
-  printf '\n[persist-result: %s bytes could not be written]\n' $missing >>"$1"
+  have=$(($(wc -c <"$1") - start))
+  if [ $have -lt ${#said} ]; then
+    # A remark that was begun tells nothing.
+    printf '%s' "$said" | tail -c +$((have + 1)) >>"$1"
+    have=${#said}
+  fi
+  missing=$((${#said} + kept - have))
+  [ $missing = 0 ] || printf '\n[persist-result: %s bytes could not be written]\n' $missing >>"$1"
 }
 
 # Passes a stream of the command through and keeps it: $1 is out or err, $2 the log. Leaves the process ids in tee_pid and log_pid.
@@ -318,7 +325,7 @@ settle_streams() {
     (
       trap - EXIT HUP INT QUIT TERM
       sleep 0.5 || sleep 1
-      kill -KILL $tees
+      for tee_pid in $tees; do end_tee "$tee_pid"; done
     ) </dev/null >/dev/null 2>&1 &
     late=$!
     wait $tees $logs
@@ -326,3 +333,15 @@ settle_streams() {
   } 2>/dev/null
 }
 
+# Ends a tee, process $1, as soon as it waits for more; what was written before it takes, however slow its reader is.
+end_tee() {
+  most=''
+  # It reads from descriptor 0 and writes to all others.
+  while read -r _ descriptor _ <"/proc/$1/syscall" && [ "$descriptor" != 0x0 ] && read -r _ taken <"/proc/$1/io"; do
+    # More than a pipe holds: all of that was written later.
+    : "${most:=$((taken + 1048576))}"
+    [ "$taken" -lt "$most" ] || break
+    sleep 0.1 || sleep 1
+  done
+  kill -KILL "$1"
+}

@@ -28,16 +28,18 @@ export function assertOwnTask(localDir: string, taskId: string, workerId: string
 }
 
 /**
- * Throws `CLOSED` while the spool is sealed. Asked after a result's record was written, a pass means that whoever sealed later
- * has the result in its list; so a result that only the spool has may be acknowledged then, and not otherwise.
+ * Throws `CLOSED` while the spool is sealed. Asked after a result was noted where whoever takes stock looks, a pass means that
+ * whoever seals later has the result in its list, and so it may be acknowledged. Otherwise it may not, wherever it is stored: the
+ * list may be complete without it, and nobody looks for more.
  */
 export function assertUnsealed(localDir: string, taskId: string): void {
   const folder = workerFolder(localDir, taskId)
   const isSealed = namesIn(folder).some(
     (name) => name.startsWith(WORKER_FILES.sealed) && stands(folder, name.slice(WORKER_FILES.sealed.length)),
   )
-  if (!isSealed) return
-  throw new ConductorError('CLOSED', `${taskId} is being terminated, and no remote storage took the result`)
+  if (isSealed) {
+    throw new ConductorError('CLOSED', `${taskId} is being terminated, and the result may not be seen`)
+  }
 }
 
 function fencePath(folder: string, fenceId: string): string {

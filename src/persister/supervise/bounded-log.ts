@@ -1,16 +1,9 @@
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { systemCode } from '../../files/system-code.js'
+import { piecesOf, type Remark, remarkOn } from './log-pieces.js'
 import { takeRoom } from './taken-room.js'
-import { append } from './wait-for-room.js'
-
-/** A remark in the tail, which stands for bytes that the disk did not take. */
-interface Remark {
-  /** Where it ends, by all bytes that the tail ever got. */
-  readonly end: number
-  readonly sizeBytes: number
-  readonly lostBytes: number
-}
+import { type Appended, append } from './wait-for-room.js'
 
 /**
  * A log file that keeps the start and the end of what is written to it. The start is in the file at once; the end lies in
@@ -31,6 +24,8 @@ export class BoundedLog {
   #droppedBytes = 0
   /** Bytes since the last that were written. */
   #lostBytes = 0
+  /** A remark of which the disk took but the start, and how much of it; nothing else is written before the rest. */
+  #begun: { readonly text: Buffer; readonly sizeBytes: number } | undefined
   /** How long a full disk is waited for; undefined as long as anybody waits for one. */
   #patienceMs: number | undefined
   readonly #remarks: Remark[] = []
@@ -59,7 +54,7 @@ export class BoundedLog {
   }
 
   async #append(chunk: Buffer): Promise<void> {
-    if (this.#lostBytes > 0 && !(await this.#remark())) {
+    if (!(await this.#remark())) {
       this.#lostBytes += chunk.length
       return
     }
@@ -110,21 +105,30 @@ export class BoundedLog {
 
   /** Says where something is missing what is; false while there is no room for it either. */
   async #remark(): Promise<boolean> {
-    const text = Buffer.from(remarkOn(this.#lostBytes))
-    const inHead = this.#headBytes < this.#halfBytes
-    try {
-      // In one piece, whatever the limit: a half of it would tell nothing. What of it is there after a failure stays.
-      const file = inHead ? this.#head : await this.#openTail()
-      const { sizeBytes, error } = await append(file, text, this.#patienceMs)
-      if (!inHead) this.#tailBytes += sizeBytes
-      if (error !== undefined) return false
-    } catch {
+    while (this.#begun !== undefined || this.#lostBytes > 0) {
+      const { text, sizeBytes: before } = this.#begun ?? { text: remarkOn(this.#lostBytes), sizeBytes: 0 }
+      const inHead = this.#headBytes < this.#halfBytes
+      let taken: Appended
+      try {
+        // In one piece, whatever the limit: a half of it would tell nothing.
+        const file = inHead ? this.#head : before > 0 ? this.#tail : await this.#openTail()
+        if (file === undefined) throw new Error('a remark was begun nowhere')
+        taken = await append(file, text.subarray(before), this.#patienceMs)
+      } catch (error) {
+        taken = { sizeBytes: 0, error }
+      }
+      const sizeBytes = before + taken.sizeBytes
+      if (sizeBytes === 0) return false
+      if (!inHead) this.#tailBytes += taken.sizeBytes
+      if (before === 0) {
+        const end = this.#droppedBytes + this.#olderBytes + this.#tailBytes + text.length - sizeBytes
+        if (!inHead) this.#remarks.push({ end, sizeBytes: text.length, lostBytes: this.#lostBytes })
+        this.#lostBytes = 0
+      }
+      this.#begun = sizeBytes < text.length ? { text, sizeBytes } : undefined
       // The next write asks again, and the caller has been told of what failed first.
-      return false
+      if (taken.error !== undefined) return false
     }
-    const end = this.#droppedBytes + this.#olderBytes + this.#tailBytes
-    if (!inHead) this.#remarks.push({ end, sizeBytes: text.length, lostBytes: this.#lostBytes })
-    this.#lostBytes = 0
     return true
   }
 
@@ -134,43 +138,55 @@ export class BoundedLog {
     try {
       if (this.#tail !== undefined || this.#olderBytes > 0) await this.#joinTail()
       if (this.#room !== undefined) await rm(this.#room, { force: true })
-      if (this.#lostBytes > 0) {
-        const { error } = await append(this.#head, Buffer.from(remarkOn(this.#lostBytes)), this.#patienceMs)
-        if (error !== undefined) throw error
-      }
+      await this.#remarkLast()
       await this.#head.sync()
     } finally {
       await this.#head.close()
     }
   }
 
+  async #remarkLast(): Promise<void> {
+    const { text: begun, sizeBytes: before } = this.#begun ?? { text: Buffer.alloc(0), sizeBytes: 0 }
+    const rest = this.#lostBytes > 0 ? remarkOn(this.#lostBytes) : Buffer.alloc(0)
+    const text = Buffer.concat([begun.subarray(before), rest])
+    const { sizeBytes, error } = await append(this.#head, text, this.#patienceMs)
+    if (error === undefined) return
+    // Better none than a part that says another number.
+    const { size } = await this.#head.stat()
+    const isSaid = begun.length > 0 && before + sizeBytes >= begun.length
+    await this.#head.truncate(size - (isSaid ? before + sizeBytes - begun.length : before + sizeBytes))
+    throw error
+  }
+
   async #joinTail(): Promise<void> {
     await this.#tail?.close()
     const [older, newer] = [`${this.#path}.tail.old`, `${this.#path}.tail`]
-    const end = Buffer.concat([await readIfThere(older), await readIfThere(newer)])
-    const before = this.#droppedBytes
-    const limit = before + Math.max(0, end.length - this.#halfBytes)
-    const halved = this.#remarks.find((one) => one.end - one.sizeBytes < limit && limit < one.end)
-    const cut = halved?.end ?? limit
-    const kept = end.subarray(cut - before)
-    // A remark that is left out itself gives way to the bytes that it stood for.
-    const lost = this.#remarks
-      .filter((one) => one.end <= cut)
-      .reduce((sum, { lostBytes, sizeBytes }) => sum + lostBytes - sizeBytes, 0)
-    const missingBytes = cut + lost
-    const gap = missingBytes > 0 ? `\n[persist-result: ${missingBytes} bytes left out]\n` : ''
-    const text = Buffer.concat([Buffer.from(gap), kept])
-    const { sizeBytes, error } = await append(this.#head, text, this.#patienceMs)
-    // They are what takes the room that is lacking here, as far as it is ours.
+    const unsaid = this.#begun?.text.subarray(this.#begun.sizeBytes) ?? Buffer.alloc(0)
+    this.#begun = undefined
+    const end = Buffer.concat([await readIfThere(older), await readIfThere(newer), unsaid])
+    const pieces = piecesOf(end, this.#droppedBytes, this.#halfBytes, this.#remarks)
+    let isFull = false
+    for (const piece of pieces) {
+      let sizeBytes = 0
+      if (!isFull) {
+        const taken = await append(this.#head, piece.bytes, this.#patienceMs)
+        sizeBytes = taken.sizeBytes
+        isFull = taken.error !== undefined
+        if (isFull) {
+          // They are what takes the room that is lacking here, as far as it is ours.
+          for (const path of [older, newer]) await rm(path, { force: true })
+          const more = await append(this.#head, piece.bytes.subarray(sizeBytes), 0)
+          sizeBytes += more.sizeBytes
+          isFull = more.error !== undefined
+        }
+      }
+      if (sizeBytes === piece.bytes.length) continue
+      if (!piece.isRemark) this.#lostBytes += piece.bytes.length - sizeBytes
+      else if (sizeBytes > 0) this.#begun = { text: piece.bytes, sizeBytes }
+      else this.#lostBytes += piece.lostBytes
+    }
     for (const path of [older, newer]) await rm(path, { force: true })
-    if (error === undefined) return
-    const rest = text.subarray(sizeBytes)
-    this.#lostBytes += rest.length - (await append(this.#head, rest, 0)).sizeBytes
   }
-}
-
-function remarkOn(lostBytes: number): string {
-  return `\n[persist-result: ${lostBytes} bytes could not be written]\n`
 }
 
 async function readIfThere(path: string): Promise<Buffer> {

@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process'
 import { mkdir, utimes, writeFile } from 'node:fs/promises'
 import { constants } from 'node:os'
-import type { Readable } from 'node:stream'
 import { systemCode } from '../../files/system-code.js'
 import { type ExitRecord, RUN_FILES } from '../../protocol/spool-layout.js'
 import { lenient } from '../cli/output.js'
 import { describeError } from '../fs-error.js'
 import { BoundedLog } from './bounded-log.js'
 import { ExitFile } from './exit-file.js'
+import { OutputCopy } from './output-copy.js'
 import type { SignalRelay } from './signal-relay.js'
 import { waitForRoom } from './wait-for-room.js'
 
@@ -45,8 +45,8 @@ export async function supervise(supervision: Supervision): Promise<ExitRecord> {
   const child = spawn(file, args, { env, detached: true, stdio: ['inherit', 'pipe', 'pipe'] })
   supervision.signals.attach(child.pid)
   const copies = [
-    copy(child.stdout, lenient(process.stdout), logs.stdout, warn),
-    copy(child.stderr, lenient(process.stderr), logs.stderr, warn),
+    new OutputCopy(child.stdout, lenient(process.stdout), logs.stdout, warn),
+    new OutputCopy(child.stderr, lenient(process.stderr), logs.stderr, warn),
   ]
   const end = await new Promise<Pick<ExitRecord, 'code' | 'signal'>>((ended) => {
     child.once('exit', (code, signal) => ended({ code, signal }))
@@ -69,7 +69,7 @@ export async function supervise(supervision: Supervision): Promise<ExitRecord> {
   await waitForRoom(() => exitFile.write(text)).catch((error: unknown) => {
     warn(`cannot write ${RUN_FILES.exit}: ${describeError(error)}`)
   })
-  await settleCopies(copies, [child.stdout, child.stderr])
+  await settleCopies(copies)
   for (const log of [logs.stdout, logs.stderr]) {
     await log.close().catch((error: unknown) => warn(`cannot complete a log: ${describeError(error)}`))
   }
@@ -96,33 +96,14 @@ async function startHeartbeat(path: string): Promise<() => void> {
   return () => clearInterval(timer)
 }
 
-/** Passes a stream through and keeps it; a log or a reader that fails does not stop the other. */
-async function copy(
-  from: Readable,
-  to: NodeJS.WriteStream,
-  log: BoundedLog,
-  warn: (line: string) => void,
-): Promise<void> {
-  let warned = false
-  for await (const chunk of from as AsyncIterable<Buffer>) {
-    const passed = new Promise<void>((done) => to.write(chunk, () => done()))
-    await log.write(chunk).catch((error: unknown) => {
-      if (!warned) warn(`not all of the command's output is kept: ${describeError(error)}`)
-      warned = true
-    })
-    await passed
-  }
-}
-
 /** Waits for the rest of the output, but not for processes that the command left behind with its streams open. */
-async function settleCopies(copies: readonly Promise<void>[], streams: readonly Readable[]): Promise<void> {
+async function settleCopies(copies: readonly OutputCopy[]): Promise<void> {
+  const ended = Promise.all(copies.map((copy) => copy.ended))
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<void>((done) => {
     timer = setTimeout(done, LATE_OUTPUT_MS)
   })
-  await Promise.race([Promise.all(copies), late])
+  await Promise.race([ended, late])
   clearTimeout(timer)
-  for (const stream of streams) stream.destroy()
-  // Destroying ends the loops above with an error that says only that.
-  await Promise.allSettled(copies)
+  await Promise.all(copies.map((copy) => copy.finish()))
 }

@@ -1,3 +1,4 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { mkdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -5,7 +6,7 @@ import { parseDrainReport, parseExitRecord } from '../../../src/protocol/parse.j
 import { FENCE_SECONDS } from '../../../src/protocol/spool-layout.js'
 import { startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { startHttpReceiver } from '../../support/persister/http-receiver.js'
-import { finish, start } from '../../support/persister/program.js'
+import { finish, run, start } from '../../support/persister/program.js'
 import { httpTarget, spoolTarget } from '../../support/persister/targets.js'
 import { makeWorker, type Worker } from '../../support/persister/worker.js'
 import { faultedImplementations } from './implementations.js'
@@ -13,7 +14,7 @@ import { faultedImplementations } from './implementations.js'
 const runFile = (worker: Worker, name: string): Promise<string> =>
   readFile(join(worker.localDir, '.worker', worker.taskId, 'runs/r1', name), 'utf8')
 
-describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({ argv }) => {
+describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({ name, argv }) => {
   it('passes output and status through, keeps both, and stores outputs', async (test) => {
     const worker = await makeWorker(test, argv, spoolTarget)
     const command = 'echo out; echo err >&2; echo result > made.txt; exit 7'
@@ -69,7 +70,7 @@ describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({
     expect((await worker.persist(['run', '--grace', 'soon', '--', 'true'])).status).toBe(2)
   })
 
-  it('once drained with --seal, acknowledges nothing that only the spool has, as long as that fence stands', async (test) => {
+  it('once drained with --seal, acknowledges nothing, as long as that fence stands', async (test) => {
     const worker = await makeWorker(test, argv, spoolTarget)
     await writeFile(join(worker.folder, 'f'), 'x')
     expect((await worker.persist(['f'])).status).toBe(0)
@@ -104,6 +105,52 @@ describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({
       expect((await worker.persist(['f'])).status).toBe(0)
       expect((await drain('b')).status).toBe(1)
     }
+  })
+
+  it('acknowledges what was noted before the seal, and nothing else that a remote storage took', async (test) => {
+    const receiver = await startHttpReceiver('t')
+    test.onTestFinished(() => receiver[Symbol.asyncDispose]())
+    const answers: number[] = []
+    const proxy = await startFaultProxy(receiver.url, () => {
+      // Whoever seals does so while the result is on its way.
+      mkdirSync(worker.sealFolder, { recursive: true })
+      for (const name of ['finishing-a', 'sealed-a']) writeFileSync(join(worker.sealFolder, name), '')
+      const status = answers.shift()
+      return status === undefined ? undefined : { kind: 'answer', status }
+    })
+    test.onTestFinished(() => proxy[Symbol.asyncDispose]())
+    const env = { WORKER_RESULTS_ENDPOINT: proxy.url, WORKER_RESULTS_TOKEN: 't' }
+    const made = await makeWorker(test, argv, spoolTarget, env)
+    const worker = { ...made, sealFolder: join(made.localDir, '.worker', made.taskId) }
+    const unseal = () => rm(worker.sealFolder, { recursive: true })
+    await writeFile(join(worker.folder, 'f'), 'x')
+    const noted = await worker.persist(['f'])
+    expect(noted.status).toBe(0)
+    expect(receiver.posts).toEqual([noted.key])
+    const late = await worker.persist(['f'])
+    expect(late).toMatchObject({ status: 1, stdout: '' })
+    expect(late.stderr).toMatch(/is being terminated/)
+    expect(receiver.posts).toEqual([noted.key])
+    // What stores the worker's declared outputs comes before the seal, and seals only then.
+    const report = parseDrainReport(
+      (await worker.persist(['drain', '--json', '--output', 'f', '--seal', 'a'])).stdout,
+    )
+    expect(report.records.map(({ stored }) => stored.length)).toEqual([1, 1])
+    await unseal()
+    // Under another key it is another record, which was written after the seal.
+    answers.push(409)
+    const moved = await worker.persist(['f'])
+    expect(moved).toMatchObject({ status: 1, stdout: '' })
+    expect(moved.stderr).toMatch(/is being terminated/)
+    await unseal()
+    // There is no record where there is no room for one.
+    await rm(join(worker.localDir, worker.taskId), { recursive: true })
+    await writeFile(join(worker.localDir, worker.taskId), '')
+    const before = receiver.posts.length
+    const homeless = await worker.persist(['f'])
+    expect(homeless).toMatchObject({ status: 1, stdout: '' })
+    expect(homeless.stderr).toMatch(/is being terminated/)
+    expect(receiver.posts).toHaveLength(before + 1)
   })
 
   it('in a conductor’s worker, acknowledges no result of another task that only the spool has', async (test) => {
@@ -148,8 +195,7 @@ describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({
 
   it('keeps start and end of output that is too long', async (test) => {
     const worker = await makeWorker(test, argv, spoolTarget)
-    // In few large writes: dd, which keeps the start for the shell, may take a small one for all that it was to read.
-    const command = "seq 0 2999 | sed 's/^/line /'"
+    const command = 'i=0; while [ $i -lt 3000 ]; do echo "line $i"; i=$((i+1)); done'
     const result = await worker.persist([
       'run',
       '--run-id',
@@ -161,12 +207,23 @@ describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({
       '-c',
       command,
     ])
-    expect(result.stdout.split('\n')).toHaveLength(3001)
-    const log = await runFile(worker, 'stdout.log')
-    expect(log.length).toBeLessThan(2200)
-    expect(log.startsWith('line 0\nline 1\n')).toBe(true)
-    expect(log.endsWith('\nline 2998\nline 2999\n')).toBe(true)
-    expect(log).toMatch(/\n\[persist-result: \d+ bytes left out\]\n/)
+    const all = Array.from({ length: 3000 }, (_, i) => `line ${i}\n`).join('')
+    expect(result.stdout).toBe(all)
+    const gap = `\n[persist-result: ${all.length - 2000} bytes left out]\n`
+    expect(await runFile(worker, 'stdout.log')).toBe(all.slice(0, 1000) + gap + all.slice(-1000))
+  })
+
+  it('has each line of output in the log while the command runs', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    // It prints the next line only when it sees the one before.
+    const command = `log=$WORKER_RESULTS_LOCAL_DIR/.worker/$WORKER_ID/runs/r1/stdout.log; i=0
+while [ $i -lt 20 ]; do
+  i=$((i+1)) looks=0
+  echo "line $i"
+  until grep -qx "line $i" "$log"; do looks=$((looks+1)); [ $looks -lt 500 ] || exit 9; sleep 0.02; done
+done`
+    const args = ['run', '--run-id', 'r1', '--log-limit', '300000', '--', 'sh', '-c', command]
+    expect((await worker.persist(args)).status).toBe(0)
   })
 
   it('does not wait for processes that the command leaves behind', async (test) => {
@@ -184,6 +241,20 @@ describe.concurrent.each(faultedImplementations)('persist-result run, $name', ({
     expect(result.status).toBe(0)
     expect(performance.now() - startedMs).toBeLessThan(10_000)
     process.kill(-Number(result.stdout.trim()), 'SIGKILL')
+  })
+
+  it('keeps and passes on all of the output, however late its reader takes it', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    // More than a pipe holds, but no more than lies in all of them: the command ends before anybody reads.
+    const lines = name === 'node' ? 40_000 : 20_000
+    const supervised = [...argv, 'run', '--run-id', 'r1', '--', 'seq', `${lines}`].map((word) => `'${word}'`)
+    const ended = `'${worker.localDir}/.worker/${worker.taskId}/runs/r1/exit.json'`
+    const reader = `until [ -e ${ended} ]; do sleep 0.05; done; sleep 1; cat`
+    const piped = `${supervised.join(' ')} | (${reader})`
+    const { stdout } = await run(['sh', '-c', piped], { env: worker.env, cwd: worker.folder })
+    const all = Array.from({ length: lines }, (_, i) => `${i + 1}\n`).join('')
+    expect(stdout === all).toBe(true)
+    expect((await runFile(worker, 'stdout.log')) === all).toBe(true)
   })
 
   it('does not let a failing storage change the status', async (test) => {
