@@ -15,12 +15,17 @@ export const MAX_RECORD_BYTES = 4 * 1024 * 1024
 /** Most that all records of one task in a spool may take together: a sandbox may have written any number of them. */
 export const MAX_SPOOL_RECORD_BYTES = 128 * 1024 * 1024
 
+/** Deeper nesting is nobody's metadata, and far less than what breaks whoever descends by recursion, as `JSON.stringify` does. */
+const MAX_DEPTH = 1000
+
 const isoTime = z.iso.datetime()
 // What is in it came out of JSON.parse and is JSON; a schema that rebuilt it would lose a key named "__proto__".
-const jsonObject = z.custom<JsonObject>(
-  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-  'must be an object',
-)
+const jsonObject = z
+  .custom<JsonObject>(
+    (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+    'must be an object',
+  )
+  .transform(cutDeep)
 
 const tierError = z.object({ code: z.string().max(100), message: z.string().max(10_000), at: isoTime })
 
@@ -160,6 +165,24 @@ const drainReport = z.object({
   ),
   records: z.array(resultRecord),
 })
+
+/** Puts null in place of what lies too deep: for the sake of that, no result is to be lost, and nobody who reads of it is to fail. */
+function cutDeep(metadata: JsonObject): JsonObject {
+  let level: object[] = [metadata]
+  for (let depth = 1; level.length > 0; depth++) {
+    const below: object[] = []
+    for (const holder of level) {
+      for (const [name, inner] of Object.entries(holder)) {
+        if (typeof inner !== 'object' || inner === null) continue
+        if (depth < MAX_DEPTH) below.push(inner)
+        // Not assigned, since a key may be named "__proto__".
+        else Object.defineProperty(holder, name, { value: null })
+      }
+    }
+    level = below
+  }
+  return metadata
+}
 
 function parseAs<T>(what: string, schema: z.ZodType<T>, text: string): T {
   let value: unknown

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { mkdir, readdir } from 'node:fs/promises'
 import { extname, join, sep } from 'node:path'
 import type { CallOptions } from '../call-options.js'
-import { ARCHIVE_SUFFIX } from '../protocol/key.js'
+import { ARCHIVE_SUFFIX, byteLength } from '../protocol/key.js'
 import { isPartName } from './part-name.js'
 import type { Result } from './result.js'
 
@@ -23,6 +23,10 @@ export interface PlacesOptions extends CallOptions {
 
 /** How many digits of its digest tell a name from others, should fewer not do. */
 const DIGITS = [8, 16, 64]
+/** Longest name in bytes: a file system's 255, less the dot in front of an archive that is about to be unpacked. */
+const MAX_NAME_BYTES = 254
+/** What an ending has to leave of a name that is shortened, in bytes: its timestamp, and more. */
+const MIN_STEM_BYTES = 32
 
 /**
  * A folder that is downloaded into, and who has which name in it. Names that any file system takes for the same one, since they
@@ -52,17 +56,17 @@ export class Folder {
    * @param alsoOf what else the owner makes of a name that it takes
    */
   take(name: string, owner: string, alsoOf: (name: string) => string = (same) => same): string {
-    const digest = createHash('sha256').update(owner).digest('hex')
-    const candidates = [name, ...DIGITS.map((count) => addBeforeEnding(name, `~${digest.slice(0, count)}`))]
-    const free = candidates.find((candidate) =>
-      [candidate, alsoOf(candidate)].every((wanted) => {
+    for (const candidate of candidatesFor(name, owner)) {
+      const both = [candidate, alsoOf(candidate)]
+      const isFree = both.every((wanted) => {
         const isMine = (this.#owners.get(fold(wanted)) ?? owner) === owner
         return isMine && (candidate !== name || !this.#isSpelledOtherwise(wanted))
-      }),
-    )
-    const taken = free ?? candidates.at(-1) ?? name
-    for (const wanted of [taken, alsoOf(taken)]) this.#owners.set(fold(wanted), owner)
-    return taken
+      })
+      if (!isFree) continue
+      for (const wanted of both) this.#owners.set(fold(wanted), owner)
+      return candidate
+    }
+    throw new Error('candidates have no end')
   }
 
   /** What was there under another spelling is of another result, and would be replaced where both are one. */
@@ -108,9 +112,35 @@ function unpackedName(name: string): string {
   return name.endsWith(ARCHIVE_SUFFIX) ? name.slice(0, -ARCHIVE_SUFFIX.length) : name
 }
 
+/** Names without end: whoever knows what is added may have had other results take any of them. */
+function* candidatesFor(name: string, owner: string): Generator<string, void, undefined> {
+  yield name
+  const digest = digestOf(owner)
+  for (const count of DIGITS) yield addBeforeEnding(name, `~${digest.slice(0, count)}`)
+  for (let n = 1; ; n++) yield addBeforeEnding(name, `~${digestOf(`${owner} ${n}`)}`)
+}
+
+function digestOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
+}
+
+/** What does not fit any more gives way before the addition, by whole characters. */
 function addBeforeEnding(name: string, addition: string): string {
   const ending = name.endsWith(ARCHIVE_SUFFIX) ? ARCHIVE_SUFFIX : extname(name)
-  return `${name.slice(0, name.length - ending.length)}${addition}${ending}`
+  const stem = name.slice(0, name.length - ending.length)
+  const roomBytes = MAX_NAME_BYTES - byteLength(addition)
+  const stemBytes = roomBytes - byteLength(ending)
+  // What leaves no room for a name is no ending.
+  if (stemBytes < Math.min(byteLength(stem), MIN_STEM_BYTES)) return `${shorten(name, roomBytes)}${addition}`
+  return `${shorten(stem, stemBytes)}${addition}${ending}`
+}
+
+function shorten(text: string, maxBytes: number): string {
+  let sizeBytes = byteLength(text)
+  if (sizeBytes <= maxBytes) return text
+  const characters = [...text]
+  while (sizeBytes > maxBytes) sizeBytes -= byteLength(characters.pop() ?? '')
+  return characters.join('')
 }
 
 /**

@@ -88,6 +88,8 @@ class Unpacking {
       throw new ConductorError('TOO_LARGE', `the archive has more than ${this.#limits.maxEntries} entries`)
     }
     const path = safePath(textOf(header, 'name', 'path'))
+    if (isSparse(header))
+      throw new ConductorError('INTEGRITY', `the archive holds a sparse file, ${show(path)}`)
     if (header.type === 'directory') {
       await mkdir(join(this.#root, path), { recursive: true })
       if (path !== '.') this.#keepTime(path, header)
@@ -148,6 +150,11 @@ function textOf(header: Header, field: 'name' | 'linkname', extended: 'path' | '
   const bytes = Buffer.from(found, 'latin1')
   if (isUtf8(bytes)) return bytes.toString('utf8')
   return found.replace(/[\x80-\xff]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`)
+}
+
+/** Whether an entry is under a made-up name and has a map of its holes before its bytes: https://www.gnu.org/software/tar/manual/html_node/PAX-1.html */
+function isSparse({ pax }: Header): boolean {
+  return Object.keys(pax ?? {}).some((name) => name.startsWith('GNU.sparse.'))
 }
 
 /** A path below the root, or `INTEGRITY`. */

@@ -135,9 +135,9 @@ async function isHeld(marker: string): Promise<boolean> {
   }
 }
 
-// ELOOP is what O_NOFOLLOW says of a link: no result of ours.
+// ELOOP is what O_NOFOLLOW says of a link, ENXIO what a socket is answered with: no results of ours.
 function isAbsent(error: unknown): boolean {
-  return ['ENOENT', 'ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? '')
+  return ['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO'].includes((error as NodeJS.ErrnoException).code ?? '')
 }
 
 function mapFileError(error: unknown, doing: string): ConductorError {

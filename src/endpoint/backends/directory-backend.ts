@@ -1,4 +1,4 @@
-import { rename, rm, stat } from 'node:fs/promises'
+import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
@@ -22,7 +22,7 @@ import type {
   TaskPageOptions,
   TaskUsage,
 } from './endpoint-backend.js'
-import { digestFile, namesIn, sizeOf, statIfThere, takeName } from './files.js'
+import { digestFile, isFolder, namesIn, sizeOf, statIfThere, takeName } from './files.js'
 import { removeOrphans } from './remove-orphans.js'
 import { type StagedBody, StagingFolder } from './staging-folder.js'
 
@@ -70,6 +70,7 @@ export class DirectoryBackend implements EndpointBackend {
       const folder = join(this.#folder, taskId)
       const path = join(folder, spoolFileName(timestamp, name))
       await makeFolder(folder)
+      if (!(await isFolder(folder))) throw new ConductorError('ACCESS_DENIED', `${folder} is a link`)
       const created = (await this.read(record.key)) === undefined && (await this.#publish(body, record, path))
       const kept = created ? record : await this.read(record.key)
       if (kept === undefined) throw new ConductorError('INTEGRITY', `${path}${RECORD_SUFFIX} is malformed`)
@@ -121,13 +122,15 @@ export class DirectoryBackend implements EndpointBackend {
   async listTasks({ after, limit, signal }: TaskPageOptions): Promise<TaskPage> {
     const names = await namesIn(this.#folder)
     const taskIds = names.filter((name) => taskIdProblem(name) === undefined && name > after).sort()
-    const some = taskIds.slice(0, limit)
     const tasks: KeptTask[] = []
-    for (const taskId of some) {
+    for (const [i, taskId] of taskIds.entries()) {
       const task = await this.#measure(taskId, { signal })
       if (task.count > 0) tasks.push(task)
+      // Those of which everything was deleted leave their folders, and whoever asks gives up on pages without end that are empty.
+      const isFull = i + 1 >= limit && tasks.length > 0
+      if (isFull) return { tasks, next: i + 1 < taskIds.length ? taskId : undefined }
     }
-    return { tasks, next: taskIds.length > limit ? some.at(-1) : undefined }
+    return { tasks, next: undefined }
   }
 
   async usage(taskId: string, options: CallOptions = {}): Promise<TaskUsage> {
@@ -158,7 +161,7 @@ export class DirectoryBackend implements EndpointBackend {
   async #publish(body: StagedBody, record: ResultRecord, path: string): Promise<boolean> {
     const recordFile = await this.staging.receive([Buffer.from(`${JSON.stringify(record)}\n`)])
     try {
-      if (!(await takeName(body.path, path)) && (await digestFile(path)) !== body.sha256) {
+      if (!(await takeName(body.path, path)) && !(await isHeldBy(path, body))) {
         await this.#replaceAbandoned(body, path)
       }
       return await takeName(recordFile.path, `${path}${RECORD_SUFFIX}`)
@@ -170,8 +173,8 @@ export class DirectoryBackend implements EndpointBackend {
   /** Puts a body in place of one that a crash left without its record. */
   async #replaceAbandoned(body: StagedBody, path: string): Promise<void> {
     if ((await sizeOf(`${path}${RECORD_SUFFIX}`)) !== undefined) return
-    const { ctimeMs } = await stat(path)
-    if (this.#now() - ctimeMs < ABANDONED_MS) {
+    const there = await statIfThere(path)
+    if (there?.isFile() === true && this.#now() - there.ctimeMs < ABANDONED_MS) {
       throw new ConductorError('UNAVAILABLE', `${path} is being written by another process`, {
         retryable: true,
       })
@@ -181,7 +184,8 @@ export class DirectoryBackend implements EndpointBackend {
 
   /** Results that a task has by its file names; a name too long for the file system is told by its record. */
   async #entries(taskId: string): Promise<{ key: string; fileName: string }[]> {
-    const names = await namesIn(join(this.#folder, taskId))
+    const folder = join(this.#folder, taskId)
+    const names = (await isFolder(folder)) ? await namesIn(folder) : []
     const entries: { key: string; fileName: string }[] = []
     for (const name of names) {
       if (!name.endsWith(RECORD_SUFFIX) || name.startsWith('.')) continue
@@ -207,4 +211,9 @@ export class DirectoryBackend implements EndpointBackend {
       throw error
     }
   }
+}
+
+/** Whether a file has the bytes of a body. Of a link nobody knows whose they are, and a pipe would never end. */
+async function isHeldBy(path: string, { sha256 }: StagedBody): Promise<boolean> {
+  return (await statIfThere(path))?.isFile() === true && (await digestFile(path)) === sha256
 }

@@ -60,7 +60,7 @@ export interface TaskPage {
 export interface TaskPageOptions extends CallOptions {
   /** Only those that come after this one. */
   readonly after: string
-  /** Tasks to look at; those that keep nothing count as well. */
+  /** Tasks to look at; those that keep nothing count as well, except before the first that keeps something. */
   readonly limit: number
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createReadStream, type Stats } from 'node:fs'
-import { link, readdir, rename, stat } from 'node:fs/promises'
+import { link, lstat, readdir, rename } from 'node:fs/promises'
 
 function code(error: unknown): string {
   return (error as NodeJS.ErrnoException).code ?? ''
@@ -11,14 +11,19 @@ export async function sizeOf(path: string): Promise<number | undefined> {
   return (await statIfThere(path))?.size
 }
 
-/** What the file system knows of a file, or `undefined` when there is none. */
+/** What the file system knows of a file, or `undefined` when there is none. Of a link, which is never followed, what it is itself. */
 export async function statIfThere(path: string): Promise<Stats | undefined> {
   try {
-    return await stat(path)
+    return await lstat(path)
   } catch (error) {
     if (['ENOENT', 'ENOTDIR'].includes(code(error))) return undefined
     throw error
   }
+}
+
+/** Whether a folder is there; a link to one is none, since whoever planted it may have it lead anywhere. */
+export async function isFolder(path: string): Promise<boolean> {
+  return (await statIfThere(path))?.isDirectory() === true
 }
 
 /** Names in a folder; none when there is no such folder. */

@@ -93,7 +93,8 @@ export class HttpStore implements ResultStore {
     let emptyPages = 0
     for (;;) {
       const url = this.#address.list(taskId, cursor, startAfter)
-      const { records, next } = await this.#readPage({ ...this.#call(taskId, doing, signal), url })
+      const call = { ...this.#call(taskId, doing, signal), url }
+      const { records, next } = await this.#readPage(call, cursor !== undefined)
       let yielded = 0
       for (const record of records) {
         // Endpoints that do not know `start_after` begin at the front.
@@ -193,7 +194,7 @@ export class HttpStore implements ResultStore {
   /** Rejects with `UNSUPPORTED` for an endpoint that only takes the POST. */
   async #assertLists(taskId: string, signal: AbortSignal | undefined): Promise<void> {
     const call = this.#call(taskId, `list ${this.name} for ${taskId}`, signal)
-    await this.#readPage({ ...call, url: this.#address.list(taskId, undefined, undefined) })
+    await this.#readPage({ ...call, url: this.#address.list(taskId, undefined, undefined) }, false)
   }
 
   #call(
@@ -206,7 +207,8 @@ export class HttpStore implements ResultStore {
     return { token, stallTimeoutMs: this.#stallTimeoutMs, signal, doing }
   }
 
-  async #readPage(call: HttpCall): Promise<ReturnType<typeof parsePage>> {
+  /** @param goesOn whether a page before it was answered as one */
+  async #readPage(call: HttpCall, goesOn: boolean): Promise<ReturnType<typeof parsePage>> {
     const headers = { accept: 'application/json' }
     const answer = await send({ ...call, headers })
     const isJson = /^application\/json\s*(;|$)/i.test(answer.headers.get('content-type') ?? '')
@@ -214,6 +216,7 @@ export class HttpStore implements ResultStore {
     if (cannotList || (answer.status >= 200 && answer.status < 300 && !isJson)) {
       await answer.body.cancel()
       const what = cannotList ? `HTTP ${answer.status}` : 'something that is not JSON'
+      if (goesOn) throw new ConductorError('PROTOCOL', `${call.doing} broke off: the next page is ${what}`)
       throw new ConductorError(
         'UNSUPPORTED',
         `${this.name} cannot list results: it answers GET with ${what}. It may well take results by POST`,

@@ -49,16 +49,17 @@ export class HttpTasks implements TaskIndex {
     for (;;) {
       const url = this.#address.tasks(cursor)
       const token = typeof given === 'function' ? given(EVERY_TASK, 'read') : given
-      const page = await this.#readPage({ url, token, stallTimeoutMs, signal, doing })
-      let yielded = 0
+      const page = await this.#readPage({ url, token, stallTimeoutMs, signal, doing }, cursor !== undefined)
+      let tasks = 0
       for (const { task_id: taskId, updated_at, results, size } of page.tasks) {
-        if (taskIdProblem(taskId) !== undefined || !taskId.startsWith(startsWith)) continue
-        yielded += 1
+        if (taskIdProblem(taskId) !== undefined) continue
+        tasks += 1
+        if (!taskId.startsWith(startsWith)) continue
         const usage = { resultCount: results, sizeBytes: size }
         yield { taskId, sealed: false, updatedAt: new Date(updated_at), usage }
       }
       if (page.next === undefined || page.next === null) return
-      emptyPages = yielded === 0 ? emptyPages + 1 : 0
+      emptyPages = tasks === 0 ? emptyPages + 1 : 0
       if (seen.has(page.next) || emptyPages > MAX_EMPTY_PAGES) {
         throw new ConductorError('PROTOCOL', `${doing} does not advance`)
       }
@@ -72,12 +73,13 @@ export class HttpTasks implements TaskIndex {
     return undefined
   }
 
-  async #readPage(call: HttpCall): Promise<z.output<typeof pageSchema>> {
+  /** @param goesOn whether a page before it was answered as one */
+  async #readPage(call: HttpCall, goesOn: boolean): Promise<z.output<typeof pageSchema>> {
     const answer = await send({ ...call, headers: { accept: 'application/json' } })
     // An endpoint that does not know the question misses the task's id in it.
     if ([400, 404, 405, 410, 501].includes(answer.status)) {
       await answer.body.cancel()
-      throw this.#cannot(`it answers HTTP ${answer.status}`)
+      throw this.#cannot(`it answers HTTP ${answer.status}`, goesOn)
     }
     if (answer.status !== 200) throw await refusalOf(answer, call.doing)
     const text = await readText(answer, MAX_PAGE_BYTES, call.doing)
@@ -85,11 +87,16 @@ export class HttpTasks implements TaskIndex {
       return pageSchema.parse(JSON.parse(text))
     } catch (cause) {
       if (!(cause instanceof SyntaxError || cause instanceof z.ZodError)) throw cause
-      throw this.#cannot('its answer is no page of tasks', cause)
+      throw this.#cannot('its answer is no page of tasks', goesOn, cause)
     }
   }
 
-  #cannot(why: string, cause?: unknown): ConductorError {
+  #cannot(why: string, goesOn: boolean, cause?: unknown): ConductorError {
+    if (goesOn) {
+      return new ConductorError('PROTOCOL', `the list of the tasks of ${this.name} broke off: ${why}`, {
+        cause,
+      })
+    }
     return new ConductorError('UNSUPPORTED', `${this.name} cannot list tasks: ${why}`, { cause })
   }
 }

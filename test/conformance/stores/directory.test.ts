@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { mkdir, symlink, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { DirectoryFiles } from '../../../src/stores/directory-files.js'
@@ -41,4 +43,21 @@ it('a directory store follows no link that a worker planted', async () => {
   await symlink(join(outside.path, 'file'), join(dir.path, 'w', '20260114-120000-linked'))
   await writeFile(join(dir.path, 'w', '20260114-120000-linked.meta.json'), JSON.stringify(linked))
   await expect(store.open(linked.key)).rejects.toMatchObject({ code: 'NOT_FOUND' })
+})
+
+it('a directory store passes over sockets that a worker planted', async () => {
+  await using dir = await makeTempDir()
+  const store = new SpoolStore('directory', 'directory', new DirectoryFiles(dir.path))
+  const whole = recordFor({ taskId: 'w', name: 'whole' }, Buffer.from('x'))
+  await plantInFolder(dir.path, whole, Buffer.from('x'))
+  const planted = recordFor({ taskId: 'w', name: 'planted' }, Buffer.from('x'))
+  await writeFile(join(dir.path, planted.key), 'x')
+  const server = createServer().listen(join(dir.path, `${planted.key}.meta.json`))
+  try {
+    await once(server, 'listening')
+    expect((await collect(store.list('w'))).map(({ key }) => key)).toEqual([whole.key])
+    expect(await store.describe(planted.key)).toBeUndefined()
+  } finally {
+    server.close()
+  }
 })

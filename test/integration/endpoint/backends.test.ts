@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, symlink, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { DirectoryBackend, type EndpointBackend, type StagedBody } from '../../../src/endpoint/index.js'
@@ -187,6 +187,42 @@ describe('a directory after a crash', () => {
     const late = await DirectoryBackend.open(dir.path, { now: inMinutes(20) })
     expect(await left()).toEqual(all.filter((name) => name !== '20260114-120000-r'))
     await late.close()
+  })
+
+  it('follows no link that somebody planted, neither to read nor to write nor to clear away', async () => {
+    await using dir = await makeTempDir()
+    await using outside = await makeTempDir()
+    await writeFile(join(outside.path, '20260114-120000-precious'), 'x')
+    await mkdir(join(dir.path, 't'))
+    await symlink(outside.path, join(dir.path, 'evil'))
+    await symlink('loop', join(dir.path, 'loop'))
+    await symlink('/nowhere', join(dir.path, 't', '20260114-120000-dangling'))
+    await symlink(join(outside.path, '20260114-120000-precious'), join(dir.path, key))
+    const backend = await DirectoryBackend.open(dir.path, { now: inMinutes(20) })
+    await expect(commit(backend, { taskId: 'evil', name: 'r' }, 'x')).rejects.toMatchObject({
+      code: 'ACCESS_DENIED',
+    })
+    expect((await commit(backend, spec, 'other')).outcome).toBe('created')
+    expect(await backend.listTasks({ after: '', limit: 10 })).toMatchObject({
+      tasks: [{ taskId: 't', count: 1 }],
+    })
+    expect(await readdir(outside.path)).toEqual(['20260114-120000-precious'])
+    expect(await readFile(join(outside.path, '20260114-120000-precious'), 'utf8')).toBe('x')
+    await backend.close()
+  })
+
+  it('does not let a page of tasks be empty because all of its tasks were deleted', async () => {
+    await using dir = await makeTempDir()
+    for (const taskId of ['a', 'b', 'c']) await mkdir(join(dir.path, taskId))
+    const backend = await DirectoryBackend.open(dir.path)
+    await commit(backend, { taskId: 'd', name: 'r' }, 'x')
+    await mkdir(join(dir.path, 'e'))
+    expect(await backend.listTasks({ after: '', limit: 2 })).toMatchObject({
+      tasks: [{ taskId: 'd' }],
+      next: 'd',
+    })
+    expect(await backend.listTasks({ after: 'd', limit: 2 })).toEqual({ tasks: [], next: undefined })
+    await backend.close()
   })
 
   it('is rid of the uploads of processes that are gone, and only of those', async () => {

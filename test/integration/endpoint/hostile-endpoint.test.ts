@@ -68,6 +68,13 @@ describe('a hostile listing', () => {
     ['is out of order', pages({ results: [record('b'), record('a')] })],
     ['repeats a result', pages({ results: [record('a'), record('a')] })],
     ['is no page', pages({ items: [] })],
+    [
+      'breaks off after a page',
+      (request, response) => {
+        if (request.url?.includes('cursor')) response.writeHead(404).end()
+        else json({ results: [record('a')], next: 'a' })(request, response)
+      },
+    ],
     ['is null', pages(null)],
     ['has a cursor of another kind', pages({ results: [], next: { a: 1 } })],
     [

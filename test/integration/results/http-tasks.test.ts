@@ -109,6 +109,33 @@ describe('tasks over HTTP alone', () => {
     expect((await fetch(`${served.url}?tasks`, asWorker)).status).toBe(403)
   })
 
+  it('are found by the beginning of their names, however many others come first', async () => {
+    const url = await endpoint(({ searchParams }) => {
+      const page = Number(searchParams.get('cursor') ?? 0)
+      return page < 120
+        ? { body: { tasks: [task(`a-${page}`, 1)], next: `${page + 1}` } }
+        : { body: { tasks: [task('w', 1)] } }
+    })
+    await using conductor = conductorOf(url)
+    const list = await conductor
+      .results({ tasks: 'w*' })
+      .list()
+      .catch((error) => error)
+    // The one task was found; that this endpoint has no results of it is another matter.
+    expect(list).toMatchObject({ code: 'PROTOCOL', message: /cannot list all results of 1 tasks/ })
+  })
+
+  it.each([
+    ['with a refusal', { status: 404, body: '' }],
+    ['with something else', { body: '<h1>Welcome</h1>' }],
+  ])('that break off after a page %s are not taken for all', async (_what, answer) => {
+    const url = await endpoint(({ searchParams }) =>
+      searchParams.has('cursor') ? answer : { body: { tasks: [task('w', 1)], next: 'more' } },
+    )
+    await using conductor = conductorOf(url)
+    await expect(conductor.tasks().list()).rejects.toMatchObject({ code: 'PROTOCOL' })
+  })
+
   it.each([
     ['repeats its cursor', () => ({ body: { tasks: [task('w', 1)], next: 'same' } })],
     ['never comes to a task', (n: number) => ({ body: { tasks: [], next: `t${n}` } })],

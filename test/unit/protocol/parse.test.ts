@@ -128,3 +128,18 @@ it('metadata that is no JSON object is undefined', () => {
     expect(parseJsonObject(text)).toBeUndefined()
   expect(parseJsonObject('{"a":[1,null]}')).toEqual({ a: [1, null] })
 })
+
+describe('metadata that nests deeper than anybody can read', () => {
+  const nested = (depth: number, inner: string): string =>
+    `${'{"__proto__":[1,'.repeat(depth / 2)}${inner}${']}'.repeat(depth / 2)}`
+
+  it('is cut where it does, so that no result is lost for it and no reader fails of it', () => {
+    for (const parse of [
+      (metadata: string) => parseRecord(JSON.stringify(record).replace('{"n":1}', metadata)).metadata,
+      parseJsonObject,
+    ]) {
+      expect(JSON.stringify(parse(nested(1000, '1')))).toBe(nested(1000, '1'))
+      expect(JSON.stringify(parse(nested(200_000, '1')))).toBe(nested(1000, 'null'))
+    }
+  })
+})

@@ -1,5 +1,8 @@
+import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { Folder } from '../../../src/results/download-places.js'
+
+const digestOf = (name: string): string => createHash('sha256').update(`w/${name}`).digest('hex')
 
 describe('names in a folder that is downloaded into', () => {
   const take = (names: readonly string[], there: readonly string[] = []): string[] => {
@@ -52,6 +55,37 @@ describe('names in a folder that is downloaded into', () => {
     // Its own, however the file system spells it.
     expect(take(['a.txt'], ['A.txt', name.toUpperCase()])).toEqual([name])
   })
+
+  it('are given to nobody twice, whoever has taken all that could be added', () => {
+    const added = [8, 16, 64].map((count) => `A~${digestOf('a.txt').slice(0, count)}.txt`)
+    const all = take(['A.txt', ...added, 'a.txt'])
+    expect(new Set(all.map((name) => name.toLowerCase())).size).toBe(all.length)
+  })
+
+  it.each([
+    ['letters', `${'A'.repeat(241)}.txt`, `${'a'.repeat(241)}.txt`, /^a+~[0-9a-f]+\.txt$/],
+    ['signs of four bytes', `${'😀'.repeat(61)}K`, `${'😀'.repeat(61)}k`, /^😀+k?~[0-9a-f]+$/u],
+    ['an archive', `${'A'.repeat(238)}.tar.gz`, `${'a'.repeat(238)}.tar.gz`, /^a+~[0-9a-f]+\.tar\.gz$/],
+    [
+      'hardly anything but an ending',
+      `a.${'B'.repeat(243)}`,
+      `a.${'b'.repeat(243)}`,
+      /^a(\.b+~[0-9a-f]+|~[0-9a-f]+\.b+)$/,
+    ],
+  ])(
+    'leave room for what is added, and for a dot in front, where they are long: %s',
+    (_, first, second, shown) => {
+      const all = [first]
+      // The shorter additions are somebody else's.
+      for (const digits of [8, 16, 64, 64]) {
+        const [name = ''] = take([...all, second]).slice(-1)
+        expect(name).toMatch(shown)
+        expect(/~([0-9a-f]+)/.exec(name)?.[1]).toHaveLength(digits)
+        expect(Buffer.byteLength(name)).toBeLessThanOrEqual(254)
+        all.push(name)
+      }
+    },
+  )
 
   it('are kept apart from those that archives are unpacked to', () => {
     const folder = new Folder('/any', [])

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdir, readdir, readFile, readlink, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, readlink, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { type Header, pack } from 'tar-stream'
@@ -121,6 +121,17 @@ describe('extracting an archive', () => {
     await expect(extract(whole.subarray(0, whole.length - 20))).rejects.toMatchObject({ code: 'INTEGRITY' })
     await expect(extract(Buffer.from('not gzip'))).rejects.toMatchObject({ code: 'INTEGRITY' })
     expect(await readdir(join(dir.path, 'deep'))).toEqual([])
+  })
+
+  it('refuses files with holes, which stand there under another name and with a map before their bytes', async () => {
+    await writeFile(join(dir.path, 'holes'), 'x')
+    await truncate(join(dir.path, 'holes'), 5_000_000)
+    for (const format of ['posix', 'gnu']) {
+      const bytes = execFileSync('tar', [`--format=${format}`, '-czSf', '-', '-C', dir.path, 'holes'])
+      await expect(extract(bytes, { maxBytes: 10_000_000 }), format).rejects.toMatchObject({
+        code: 'INTEGRITY',
+      })
+    }
   })
 
   it('takes an empty folder, and refuses one with something in it', async () => {
