@@ -135,7 +135,7 @@ describe.each(faultedImplementations)('a spool that cannot be written, $name', (
     async (test) => {
       // The supervisor in Node waits for some seconds first, in which more output comes and the command ends.
       const lines = thorough || name !== 'node' ? 2000 : 0
-      const command = `echo begun; sleep 0.2; cat /dev/zero >"$WORKER_RESULTS_LOCAL_DIR/ballast" 2>/dev/null; seq 1 ${lines / 2}; sleep 0.2; seq ${lines / 2 + 1} ${lines}; exit 3`
+      const command = `echo begun; sleep 0.2; cat /dev/zero >"$WORKER_RESULTS_LOCAL_DIR/ballast" 2>/dev/null; seq 1 ${lines * 0.75}; sleep 0.2; seq ${lines * 0.75 + 1} ${lines}; exit 3`
       const supervised = [...argv, 'run', '--run-id', '1', '--', 'sh', '-c', command].map(quote).join(' ')
       const read = 'cd "$S/.worker/w/runs/1" && cat stdout.log exit.json && ls -A'
       const worker = await broken(test, `${full}; ${supervised} >/dev/null; ${read}; exit`, {})
