@@ -14,8 +14,9 @@ import { useConductor } from '../../support/use-conductor.js'
 describe('a worker that does not end by itself', () => {
   let stack: TestStack
   let conductor: Conductor
-  useConductor((...both) => {
-    ;[stack, conductor] = both
+  useConductor((aStack, aConductor) => {
+    stack = aStack
+    conductor = aConductor
   })
 
   const certificateOf = async (taskId: string): Promise<DeathCertificate> =>

@@ -13,8 +13,9 @@ import { useConductor } from '../../support/use-conductor.js'
 describe('a worker’s life', () => {
   let stack: TestStack
   let conductor: Conductor
-  useConductor((...both) => {
-    ;[stack, conductor] = both
+  useConductor((aStack, aConductor) => {
+    stack = aStack
+    conductor = aConductor
   })
 
   it('can be extended, and its grant with it', async () => {

@@ -15,8 +15,9 @@ BIN=$(echo /workspace/.results/.worker/*/bin)
 describe('a worker that spoiled its own sandbox', () => {
   let stack: TestStack
   let conductor: Conductor
-  useConductor((...both) => {
-    ;[stack, conductor] = both
+  useConductor((aStack, aConductor) => {
+    stack = aStack
+    conductor = aConductor
   })
 
   const lie = `cat >$BIN/persist-result <<'END'
