@@ -16,12 +16,19 @@ interface ProcessStat {
   readonly startTime: string
 }
 
-/** Watches what a process starts, directly or not; a process that outlives its parent stays known. Reads `/proc`. */
+/**
+ * Watches what a process starts, directly or not; a process that outlives its parent stays known. Reads `/proc`, of each process
+ * once: whose child it was when it was first seen does not change to the better.
+ */
 export function watchDescendants(ancestor: number): Descendants {
   const seen = new Map<number, ProcessStat>()
+  let known: ReadonlySet<number> = new Set()
   const look = async (): Promise<void> => {
+    const ids = await listIds()
+    const fresh = ids.filter((pid) => !known.has(pid))
+    known = new Set(ids)
     const parents = new Set([ancestor, ...seen.keys()])
-    for (const process of await listProcesses()) {
+    for (const process of await readStats(fresh)) {
       if (!parents.has(process.parent)) continue
       parents.add(process.pid)
       seen.set(process.pid, process)
@@ -33,7 +40,7 @@ export function watchDescendants(ancestor: number): Descendants {
       return seen.size
     },
     alive: async () => {
-      const running = new Map((await listProcesses()).map((process) => [process.pid, process]))
+      const running = new Map((await readStats([...seen.keys()])).map((process) => [process.pid, process]))
       return [...seen.values()]
         .filter(({ pid, startTime }) => running.get(pid)?.startTime === startTime)
         .map(({ pid, command }) => `${command} (${pid})`)
@@ -42,10 +49,15 @@ export function watchDescendants(ancestor: number): Descendants {
   }
 }
 
-/** All processes but zombies, parents before children wherever ids grow. */
-async function listProcesses(): Promise<ProcessStat[]> {
+/** Of all processes, parents before children wherever ids grow. */
+async function listIds(): Promise<number[]> {
   const ids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
-  const stats = await Promise.all(ids.sort((a, b) => a - b).map(readStat))
+  return ids.sort((a, b) => a - b)
+}
+
+/** Of those that are there, and no zombies. */
+async function readStats(ids: readonly number[]): Promise<ProcessStat[]> {
+  const stats = await Promise.all(ids.map(readStat))
   return stats.filter((stat) => stat !== undefined)
 }
 

@@ -228,18 +228,10 @@ done`
 
   it('does not wait for processes that the command leaves behind', async (test) => {
     const worker = await makeWorker(test, argv, spoolTarget)
-    const startedMs = performance.now()
-    const result = await worker.persist([
-      'run',
-      '--run-id',
-      'r1',
-      '--',
-      'sh',
-      '-c',
-      'echo $$; sleep 20 & exit 0',
-    ])
+    const command = 'echo $$; sleep 1000 & exit 0'
+    const result = await worker.persist(['run', '--run-id', 'r1', '--', 'sh', '-c', command])
     expect(result.status).toBe(0)
-    expect(performance.now() - startedMs).toBeLessThan(10_000)
+    // It is there yet.
     process.kill(-Number(result.stdout.trim()), 'SIGKILL')
   })
 
@@ -356,6 +348,8 @@ describe.concurrent.each(faultedImplementations)('persist-result drain, $name', 
     expect(result.stderr).toMatch(/HTTP storage failed: /)
     const report = parseDrainReport(result.stdout)
     expect(report.outputs).toMatchObject([{ status: 'stored' }])
-    expect(report.records).toMatchObject([{ stored: [], errors: { http: { code: 'UNAVAILABLE' } } }])
+    // Which one it is depends on whether the second is over before it is refused.
+    const http = { code: expect.stringMatching(/^(UNAVAILABLE|TIMEOUT)$/) }
+    expect(report.records).toMatchObject([{ stored: [], errors: { http } }])
   })
 })

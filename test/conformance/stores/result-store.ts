@@ -11,7 +11,7 @@ export interface StoreHarness extends AsyncDisposable {
   readonly store: ResultStore
   /** Plants results as a persister would have left them. */
   seed(results: readonly { readonly record: ResultRecord; readonly body: Uint8Array }[]): Promise<void>
-  /** False where everything comes in one answer, however much there is. @default true */
+  /** False where everything comes in one answer, however much there is, and where pages are left to another. @default true */
   readonly listsInPages?: boolean
   /** Plants results past every check that the place itself makes, as a hostile worker with its own access could. */
   forge(results: readonly { readonly record: ResultRecord; readonly body: Uint8Array }[]): Promise<void>

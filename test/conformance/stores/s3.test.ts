@@ -3,10 +3,14 @@ import { openS3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Store } from '../../../src/stores/s3/s3-store.js'
 import { inflateInS3, plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
 import { s3Servers } from '../../support/s3/servers.js'
+import { choose, last } from '../../support/thorough.js'
 import { describeResultStore } from './result-store.js'
 
 describe('S3', () => {
-  for (const kind of s3Servers()) {
+  const servers = s3Servers()
+  // More than a page takes seconds to plant; test/integration/s3/listing.test.ts says how the local one counts.
+  const paged = choose(servers, last)
+  for (const kind of servers) {
     describeResultStore(`S3 [${kind.name}]`, async () => {
       const server = await kind.start()
       const at = openS3Location({
@@ -21,6 +25,7 @@ describe('S3', () => {
         forge: (results) => plantInS3(at, results),
         inflateRecord: (record, sizeBytes) => inflateInS3(at, record, sizeBytes),
         seedJunk: (taskId) => plantJunkInS3(at, taskId),
+        listsInPages: paged.includes(kind),
         [Symbol.asyncDispose]: async () => {
           at.close()
           await server[Symbol.asyncDispose]()

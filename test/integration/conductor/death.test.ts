@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
 import type { Worker } from '../../../src/conductor/worker/worker.js'
 import type { WorkerRetry } from '../../../src/conductor/worker/worker-events.js'
@@ -8,18 +8,15 @@ import type { WorkerRecord } from '../../../src/protocol/worker-record.js'
 import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startTcpProxy } from '../../support/proxy.js'
-import { startTestStack, type TestStack } from '../../support/stack.js'
+import type { TestStack } from '../../support/stack.js'
+import { useConductor } from '../../support/use-conductor.js'
 
 describe('a worker that does not end by itself', () => {
   let stack: TestStack
   let conductor: Conductor
-  beforeAll(async () => {
-    stack = await startTestStack()
-    conductor = stack.conductor()
-  })
-  afterAll(async () => {
-    await conductor?.close()
-    await stack?.[Symbol.asyncDispose]()
+  useConductor((aStack, aConductor) => {
+    stack = aStack
+    conductor = aConductor
   })
 
   const certificateOf = async (taskId: string): Promise<DeathCertificate> =>

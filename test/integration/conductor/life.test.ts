@@ -1,24 +1,21 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
 import { drainSandbox } from '../../../src/conductor/end/drain.js'
 import { E2bSandboxes } from '../../../src/sandbox/e2b-sandboxes.js'
 import { runBounded } from '../../../src/sandbox/run-bounded.js'
-import { startTestStack, type TestStack } from '../../support/stack.js'
+import type { TestStack } from '../../support/stack.js'
 import { makeTempDir } from '../../support/temp-dir.js'
+import { useConductor } from '../../support/use-conductor.js'
 
 describe('a worker’s life', () => {
   let stack: TestStack
   let conductor: Conductor
-  beforeAll(async () => {
-    stack = await startTestStack()
-    conductor = stack.conductor()
-  })
-  afterAll(async () => {
-    await conductor?.close()
-    await stack?.[Symbol.asyncDispose]()
+  useConductor((aStack, aConductor) => {
+    stack = aStack
+    conductor = aConductor
   })
 
   it('can be extended, and its grant with it', async () => {

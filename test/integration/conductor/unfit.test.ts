@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
-import { startTestStack, type TestStack } from '../../support/stack.js'
+import type { TestStack } from '../../support/stack.js'
 import { thorough } from '../../support/thorough.js'
+import { useConductor } from '../../support/use-conductor.js'
 
 /** Nothing that the worker stores reaches S3 by itself, and what it stored is acknowledged. */
 const FAR = `mv /workspace/.results/.worker/*/grant.json /tmp/grant
@@ -14,13 +15,9 @@ BIN=$(echo /workspace/.results/.worker/*/bin)
 describe('a worker that spoiled its own sandbox', () => {
   let stack: TestStack
   let conductor: Conductor
-  beforeAll(async () => {
-    stack = await startTestStack()
-    conductor = stack.conductor()
-  })
-  afterAll(async () => {
-    await conductor?.close()
-    await stack?.[Symbol.asyncDispose]()
+  useConductor((aStack, aConductor) => {
+    stack = aStack
+    conductor = aConductor
   })
 
   const lie = `cat >$BIN/persist-result <<'END'

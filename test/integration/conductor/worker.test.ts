@@ -340,7 +340,11 @@ describe('a conductor', () => {
   })
 
   const crowd = thorough ? 50 : 20
-  it(`runs ${crowd} workers at once`, async () => {
+  it(`runs ${crowd} workers at once, without a warning of leaking listeners`, async (test) => {
+    const warnings: string[] = []
+    const listen = ({ name }: Error): void => void warnings.push(name)
+    process.on('warning', listen)
+    test.onTestFinished(() => void process.off('warning', listen))
     await using conductor = stack.conductor({ maxWorkers: crowd })
     const tasks = Array.from({ length: crowd }, (_, i) => `crowd-${i}`)
     const workers = await Promise.all(
@@ -351,6 +355,7 @@ describe('a conductor', () => {
         }),
       ),
     )
+    expect(conductor.workers.size).toBe(crowd)
     expect(await stack.sandboxCount()).toBe(crowd)
     await Promise.all(workers.map((worker) => worker.wait()))
     await Promise.all(workers.map((worker) => worker.terminate()))
@@ -359,6 +364,7 @@ describe('a conductor', () => {
       tasks.map(async (task) => (await conductor.results(task).latest('me'))?.text()),
     )
     expect(texts).toEqual(tasks.map((task) => `I am ${task}\n`))
+    expect(warnings).not.toContain('MaxListenersExceededWarning')
   })
 
   it('lets no more workers live than it may', async () => {

@@ -171,7 +171,7 @@ describe('a hostile answer', () => {
     await expect(collect(silent.list('t'))).rejects.toMatchObject({ code: 'TIMEOUT' })
     const stopping = await storeOver((_, response) => {
       response.writeHead(200, { 'content-length': '100' }).write('half')
-    }, 100)
+    }, 2_000)
     await expect(readAll(await stopping.open(key))).rejects.toMatchObject({
       code: 'TIMEOUT',
       retryable: true,
@@ -181,10 +181,10 @@ describe('a hostile answer', () => {
   it('does not time out because its reader takes its time', async () => {
     const store = await storeOver((_, response) => {
       response.writeHead(200).end(Buffer.alloc(5_000_000))
-    }, 150)
+    }, 2_000)
     const reader = (await store.open(key)).getReader()
     const { value } = await reader.read()
-    await new Promise((done) => setTimeout(done, 500))
+    await new Promise((done) => setTimeout(done, 3_000))
     let size = value?.length ?? 0
     for (let next = await reader.read(); !next.done; next = await reader.read()) size += next.value.length
     expect(size).toBe(5_000_000)

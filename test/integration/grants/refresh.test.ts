@@ -105,15 +105,15 @@ describe('a grant in a sandbox', () => {
     )
     await grant.install(sandbox)
     await grant.serve(sandbox)
-    const ask = async (id: string): Promise<string> => {
+    const ask = async (id: string, looks: number): Promise<string> => {
       const folder = '/workspace/.results/.worker/task/broker'
       const request = JSON.stringify({ v: 1, id, op: 'get', key: 'task/20260114-120000-x' })
       const { stdout } = await sandbox.run(
-        `cd ${folder} && printf %s '${request}' > .x && mv .x ${id}.request && for i in $(seq 50); do grep -q '^end ' ${id}.answer 2>/dev/null && break; sleep 0.02; done; cat ${id}.answer 2>/dev/null | head -n 1`,
+        `cd ${folder} && printf %s '${request}' > .x && mv .x ${id}.request && for i in $(seq ${looks}); do grep -q '^end ' ${id}.answer 2>/dev/null && break; sleep 0.02; done; cat ${id}.answer 2>/dev/null | head -n 1`,
       )
       return stdout
     }
-    expect(await ask('one')).toBe('stu-broker 1 one\n')
+    expect(await ask('one', 1500)).toBe('stu-broker 1 one\n')
     // Whatever else lies there, and wherever it leads: honest requests are answered, and nothing else is.
     const { stdout: hostile } = await sandbox.run(
       `cd /workspace/.results/.worker/task/broker && mkfifo pipe.request && ln -s /dev/zero zero.request && ln -s /proc/self/environ env.request &&
@@ -126,6 +126,6 @@ describe('a grant in a sandbox', () => {
     expect(hostile.split('\n')).toContain('honest.answer')
     expect(hostile).not.toMatch(/(pipe|zero|env|loop|folder|self|other)\.answer/)
     await grant.end()
-    expect(await ask('two')).toBe('')
+    expect(await ask('two', 50)).toBe('')
   })
 })

@@ -1,7 +1,7 @@
 import { request } from 'node:http'
 import { AuthenticationError, Sandbox } from 'e2b'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { ISOLATIONS, startHarness, useHarness } from './harness.js'
+import { eventually, ISOLATIONS, startHarness, useHarness } from './harness.js'
 
 const harness = useHarness({ isolation: ISOLATIONS[0] })
 let sandbox: Sandbox
@@ -148,10 +148,19 @@ describe('the daemon of a sandbox', () => {
   })
 
   it('gives signs of life', async () => {
-    const start = { process: { cmd: '/bin/bash', args: ['-c', 'sleep 0.3'] }, stdin: false }
-    const { frames } = await stream('/process.Process/Start', frame(JSON.stringify(start)), {
+    const start = {
+      process: { cmd: '/bin/bash', args: ['-c', 'until [ -e /workspace/signs ]; do sleep 0.05; done'] },
+      stdin: false,
+    }
+    const streaming = stream('/process.Process/Start', frame(JSON.stringify(start)), {
       'Keepalive-Ping-Interval': '0.05',
     })
+    const runs = async () => JSON.stringify(await sandbox.commands.list()).includes('/workspace/signs')
+    await eventually(runs, (is) => is)
+    // The server's timers are of this very process, and none of them is later than these.
+    for (let i = 0; i < 4; i++) await new Promise((done) => setTimeout(done, 100))
+    await sandbox.files.write('/workspace/signs', '')
+    const { frames } = await streaming
     expect(frames[0]?.message).toMatchObject({ event: { start: { pid: expect.any(Number) } } })
     expect(
       frames.filter(({ message }) => JSON.stringify(message) === '{"event":{"keepalive":{}}}').length,

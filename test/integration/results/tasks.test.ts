@@ -240,7 +240,7 @@ describeEachS3(
         const stopping = new AbortController()
         fault = { kind: 'hang' }
         const reading = store.open(key('z'), { signal: stopping.signal })
-        await vi.waitFor(() => expect(fault).toBeUndefined())
+        await vi.waitFor(() => expect(fault).toBeUndefined(), 20_000)
         stopping.abort(new Error('enough'))
         await expect(reading).rejects.toThrow('enough')
       } finally {

@@ -59,12 +59,10 @@ it('gives up requests that cannot be read, and leaves whoever sends them one con
   for (let i = 0; i < 12; i++) change(`stuck-${i}.request`)
   change('fine.request')
   expect(mostAtOnce()).toBeLessThanOrEqual(8)
-  await vi.waitFor(() =>
-    expect(written).toEqual([
-      { path: '/results/.worker/task/broker/fine.answer', data: 'stu-broker 1 fine\nend fine\n' },
-    ]),
-  )
+  const data = 'stu-broker 1 fine\nend fine\n'
+  const fine = { path: '/results/.worker/task/broker/fine.answer', data }
+  await vi.waitFor(() => expect(written).toEqual([fine]), 20_000)
   for (let i = 20; i < 24; i++) change(`stuck-${i}.request`)
-  await vi.waitFor(() => expect(reading()).toBe(1))
+  await vi.waitFor(() => expect(reading()).toBe(1), 20_000)
   await stop()
 })

@@ -85,7 +85,8 @@ describe.concurrent.each(shells)('an endpoint that misbehaves, $name', ({ argv }
     const result = await store(test, env)
     expect(result.stderr).toMatch(/^persist-result: HTTP storage failed: HTTP 503\n$/)
     expect(arrivalsMs).toHaveLength(1)
-    expect(performance.now() - startedMs).toBeLessThan(15_000)
+    // Of such a time it would wait 20 seconds.
+    expect(performance.now() - startedMs).toBeLessThan(20_000)
   })
 
   it('is believed for its private authority, and not tried again for a wrong certificate', async (test) => {

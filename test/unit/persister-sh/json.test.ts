@@ -184,6 +184,7 @@ describe.each(awks)('JSON in $name', ({ argv }) => {
     expect(found.get('r_metadata_ascii')).toBe(toAsciiJson(value))
   })
 
+  // Linear takes seconds; the square of that would take longer than a test may.
   it('takes hundreds of kilobytes of anything in reasonable time', () => {
     const big = [
       { text: '\u00fc"\\\n\''.repeat(50_000) },
@@ -193,10 +194,7 @@ describe.each(awks)('JSON in $name', ({ argv }) => {
     ]
     for (const value of big) {
       const text = JSON.stringify(value)
-      const startedMs = performance.now()
       expect(scan(argv, 'metadata', { input: text }).get('r_metadata')).toBe(text)
-      // Linear takes well under a second; the square of that would take minutes.
-      expect(performance.now() - startedMs).toBeLessThan(20_000)
     }
   })
 
