@@ -10,6 +10,7 @@ interface Attempt {
   readonly sandbox_id: string
   readonly exit: { readonly code: number | null } | null
   readonly keys: readonly string[]
+  readonly undelivered?: readonly { readonly key: string }[]
 }
 
 /** What manifests are compared with. */
@@ -23,6 +24,8 @@ export interface AttemptEvidence {
   readonly keysThere: ReadonlySet<string>
   /** Lives of whose end two conductors may tell different things. */
   readonly meddled: ReadonlySet<string>
+  /** Lives that were ended by force, while their command may have run. */
+  readonly forced: ReadonlySet<string>
 }
 
 /** Whether manifests tell each sandbox of a task once, with its own end and what it left; one line for each that does not. */
@@ -32,12 +35,19 @@ export function checkAttempts({
   receipts,
   keysThere,
   meddled,
+  forced,
 }: AttemptEvidence): string[] {
   const problems: string[] = []
   const attempts = new Map<string, Attempt>()
   const owners = new Map<string, string>()
+  const givenUp = new Map<string, string>()
+  const incomplete = new Set<string>()
   for (const [taskId, text] of manifests) {
-    const manifest = JSON.parse(text) as Partial<Attempt> & { readonly attempts?: readonly Attempt[] }
+    const manifest = JSON.parse(text) as Partial<Attempt> & {
+      readonly attempts?: readonly Attempt[]
+      readonly complete?: boolean
+    }
+    if (manifest.complete !== true) incomplete.add(taskId)
     for (const attempt of manifest.attempts ?? []) {
       const life = lifeOf(taskId, attempt.attempt)
       if (attempts.has(life)) problems.push(`manifest of ${taskId} tells attempt ${attempt.attempt} twice`)
@@ -46,6 +56,7 @@ export function checkAttempts({
       if (attempt.sandbox_id === '' && certificates.length === attempt.keys.length)
         problems.push(`${life} (${attempt.outcome}, ${attempt.cause}) has no sandbox, and left nothing`)
       if (certificates.length > 1) problems.push(`${life} has ${certificates.length} death certificates`)
+      for (const { key } of attempt.undelivered ?? []) givenUp.set(key, life)
       for (const key of attempt.keys) {
         const other = owners.get(key)
         if (other !== undefined) problems.push(`${key} is told of ${other} and of ${life}`)
@@ -59,9 +70,11 @@ export function checkAttempts({
   for (const { taskId, life, via, result } of outcomes) {
     const own = lifeOf(taskId, life)
     if (result === undefined || !keysThere.has(result.key)) continue
-    const owner = owners.get(result.key)
+    const owner = owners.get(result.key) ?? givenUp.get(result.key)
     // Of a sandbox that nobody could write down a manifest says nothing; nor does it give what that left to another.
     if (owner === own || (owner === undefined && !attempts.has(own))) continue
+    // It may have come after the end was written down, which then must not say that there is no more.
+    if (owner === undefined && forced.has(own) && incomplete.has(taskId)) continue
     const told = attempts.get(own)
     const tiers = result.stored.map(({ tier }) => tier).join(', ') || 'the spool'
     problems.push(

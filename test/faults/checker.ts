@@ -114,7 +114,8 @@ export class Checker {
   }
 
   conclude(): Verdict {
-    const { seed, outcomes, receipts, manifests, outputs, vanished, meddled = new Set() } = this.#expected
+    const { seed, outcomes, receipts, manifests, outputs, vanished } = this.#expected
+    const { meddled = new Set(), forced = new Set() } = this.#expected
     const lost: string[] = []
     const contradictions: string[] = []
     const corrupt = this.#corrupt
@@ -194,7 +195,7 @@ export class Checker {
       }
     }
     const keysThere = new Set(this.#found.keys())
-    mistold.push(...checkAttempts({ manifests, outcomes, receipts, keysThere, meddled }))
+    mistold.push(...checkAttempts({ manifests, outcomes, receipts, keysThere, meddled, forced }))
     const unacknowledged = [...this.#found.keys()].filter((key) => !known.has(key)).length
     return {
       acknowledged,

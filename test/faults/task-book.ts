@@ -178,7 +178,8 @@ export class TaskBook {
       .replace(/[0-9a-f]{12,}|\d+/g, '#')
       .slice(0, 200)
     this.problems[kind] = (this.problems[kind] ?? 0) + 1
-    if (!EXPECTED_PROBLEM.test(problem)) this.unexpected.push(`${taskId} ${problem}`.slice(0, 400))
+    if (left === undefined && !EXPECTED_PROBLEM.test(problem))
+      this.unexpected.push(`${taskId} ${problem}`.slice(0, 400))
   }
 
   /** The worker has ended; what it did not get done is for another one. */

@@ -65,7 +65,7 @@ export async function isTaken(
 /** Shell that ends where somebody else took the number. */
 function findTaker(run: RunStart): string {
   const [number, start] = [numberPath(run), startPath(run)].map(quote)
-  return `for by in ${number}/by-*; do if [ -d "$by" ] && [ ! -d ${start} ]; then exit ${TAKEN_STATUS}; fi; done`
+  return `for by in ${number}/by-*; do if [ -e "$by" ] && [ ! -e ${start} ]; then exit ${TAKEN_STATUS}; fi; done`
 }
 
 /**
@@ -88,14 +88,14 @@ export function enterRun(run: RunStart, sandboxId: string): string {
 if ! mkdir ${number} 2>/dev/null && [ -d ${number} ]; then
   rmdir ${folder} 2>/dev/null
   looks=0
-  while [ ! -d ${start} ] && [ $looks -lt ${MAX_LOOKS} ]; do
+  while [ ! -e ${start} ] && [ $looks -lt ${MAX_LOOKS} ]; do
     ${findTaker(run)}
     looks=$((looks + 1))
     sleep 0.1 2>/dev/null || sleep 1
   done
   exit ${FENCED_STATUS}
 fi
-mkdir ${start} 2>/dev/null
+{ : >${start}; } 2>/dev/null
 by=
 { read -r by <${owner}; } 2>/dev/null
 if [ "$by" = ${quote(sandboxId)} ]; then exit ${FENCED_STATUS}; fi

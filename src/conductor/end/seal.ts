@@ -109,6 +109,8 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     complete:
       drained &&
       undelivered.length === 0 &&
+      // A command whose end nobody saw may have gone on storing while stock was taken.
+      (status !== null || exit.outcome === 'idle') &&
       last.attempt === attempts.length &&
       (others.length === 0 || present?.complete === true),
     attempts,

@@ -246,3 +246,17 @@ it('finds what a manifest says of the wrong sandbox, of none, twice, or not', as
   const wrong = { outcome: 'succeeded', results: [], attempts: [{ attempt: 1, outcome: 'lost', keys: [] }] }
   expect((await judge([], [], { manifest: wrong })).mistold).toBe(1)
 })
+
+it('takes for told what a manifest names as given up, and what may have come after a forced end', async () => {
+  const key = keyOf(FIRST)
+  const mistold = async (told: object, forced?: string) => {
+    const attempt = { attempt: 1, outcome: 'killed', exit: null, sandbox_id: 'box', keys: [] }
+    const manifest = { outcome: 'killed', results: [], attempts: [{ ...attempt, ...told }], ...told }
+    return (await judge([acknowledged(FIRST)], [copyOf(FIRST)], { manifest, ...(forced && { forced }) }))
+      .mistold
+  }
+  expect(await mistold({ undelivered: [{ key }] })).toBe(0)
+  expect(await mistold({})).toBe(1)
+  expect(await mistold({ complete: false }, lifeOf(TASK))).toBe(0)
+  expect(await mistold({ complete: true }, lifeOf(TASK))).toBe(1)
+})

@@ -71,6 +71,17 @@ it('takes the word of who saw it for that of who only missed it', async () => {
 
 it('does not call complete what was given up: a store may have taken it without a word', async () => {
   const undelivered = [{ key: record('near').key, reason: 'S3 is away' }]
-  expect(await sealTask(memoryManifests(), { ...SECOND, undelivered })).toMatchObject({ complete: false })
-  expect(await sealTask(memoryManifests(), { ...SECOND, undelivered: [] })).toMatchObject({ complete: true })
+  const only = { ...SECOND, attempt: 1 }
+  expect(await sealTask(memoryManifests(), { ...only, undelivered })).toMatchObject({ complete: false })
+  expect(await sealTask(memoryManifests(), { ...only, undelivered: [] })).toMatchObject({ complete: true })
+})
+
+it('does not call complete what a command may have added to whose end nobody saw', async () => {
+  for (const [outcome, complete] of [
+    ['killed', false],
+    ['idle', true],
+  ] as const) {
+    const end = { ...SECOND, attempt: 1, exit: { outcome, exitCode: null, signal: null } }
+    expect(await sealTask(memoryManifests(), end)).toMatchObject({ complete })
+  }
 })
