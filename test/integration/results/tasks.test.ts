@@ -423,6 +423,20 @@ describeEachS3(
       expect(await objects()).toEqual([])
     })
 
+    it('are left alone while they run once more', async () => {
+      await plant('again', { a: 'x' }, { outcome: 'succeeded' })
+      const intents = new S3Intents(at)
+      const intent = { task_id: 'again', spawn_id: 'other', conductor: 'other' }
+      await intents.write({ v: 1, ...intent, created_at: new Date(0).toISOString() }, null)
+      await nextSecond()
+      const report = await conductor.prune({ olderThanDays: 0 })
+      expect(report.tasks).toEqual([])
+      expect(report.skipped).toEqual([{ taskId: 'again', reason: 'its worker may still store results' }])
+      expect((await conductor.results('again').list()).map(({ name }) => name)).toEqual(['a'])
+      await intents.close(intent)
+      expect((await conductor.prune({ olderThanDays: 0 })).tasks).toMatchObject([{ taskId: 'again' }])
+    })
+
     it('are left alone when something newer came', async () => {
       await plant('old', { a: 'x' }, { outcome: 'succeeded' })
       await nextSecond()
