@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { isConductorError } from '../errors.js'
+import { surviveBrokenOutput } from './broken-output.js'
 import { runEstimate } from './estimate.js'
 import { asksForHelp, helpOf } from './help.js'
 import { runKeys } from './keys.js'
@@ -56,6 +57,7 @@ function readVersion(): string {
   return (JSON.parse(text) as { version: string }).version
 }
 
+surviveBrokenOutput()
 try {
   process.exitCode = await main(process.argv.slice(2))
 } catch (error) {

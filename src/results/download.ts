@@ -7,8 +7,8 @@ import pLimit from 'p-limit'
 import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
-import { isConductorError } from '../errors.js'
-import { ARCHIVE_SUFFIX } from '../protocol/key.js'
+import { type ConductorError, isConductorError } from '../errors.js'
+import { ARCHIVE_SUFFIX, type KeyParts, splitKey } from '../protocol/key.js'
 import { choosePlaces, type Folder, type Place } from './download-places.js'
 import { type DownloadProgress, ProgressCount } from './download-progress.js'
 import {
@@ -40,11 +40,18 @@ export const downloadOptionsSchema = z.strictObject({
     .optional(),
 })
 
+/** What is to be downloaded. */
+export interface Wanted {
+  readonly found: readonly Result[]
+  /** Results that there are, and that nobody can get at: they fail. */
+  readonly missing: readonly { readonly key: string; readonly error: ConductorError }[]
+}
+
 /** Saves results into a folder, which is made. Rejects with a {@link DownloadError} once all have been tried, when any failed. */
 export async function downloadResults(
-  results: readonly Result[],
+  { found: results, missing }: Wanted,
   dir: string,
-  pathOf: (result: Result) => string,
+  pathOf: (parts: KeyParts) => string,
   options: DownloadOptions,
 ): Promise<DownloadReport> {
   const checked = checkOptions('download', downloadOptionsSchema, options)
@@ -54,7 +61,9 @@ export async function downloadResults(
   const limit = pLimit(concurrency)
   const saved: DownloadedFile[] = []
   const skipped: DownloadedFile[] = []
-  const failed: FailedDownload[] = []
+  const failed: FailedDownload[] = missing.map(({ key, error }) => {
+    return { key, path: join(dir, pathOf(splitKey(key))), error }
+  })
   const outcomes = await Promise.allSettled(
     [...places].map(([result, place]) =>
       limit(async () => {
@@ -80,8 +89,9 @@ export async function downloadResults(
   signal?.throwIfAborted()
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
   const order = new Map(results.map(({ key }, i) => [key, i]))
+  const place = (key: string): number => order.get(key) ?? results.length
   const inOrder = <T extends { readonly key: string }>(files: T[]): T[] =>
-    files.sort((a, b) => (order.get(a.key) ?? 0) - (order.get(b.key) ?? 0))
+    files.sort((a, b) => place(a.key) - place(b.key))
   const report = { saved: inOrder(saved), skipped: inOrder(skipped), failed: inOrder(failed) }
   if (failed.length > 0) throw new DownloadError(report)
   return report

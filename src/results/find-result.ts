@@ -5,6 +5,7 @@ import { describeRecord, type ResultDescription, type ResultStore } from '../sto
 import type { ResultsContext } from './context.js'
 import type { TierProblem } from './read-tiers.js'
 import { Result } from './result.js'
+import { type AskedTiers, sealedElsewhere, sealedRecords } from './sealed-elsewhere.js'
 
 interface Answer {
   readonly store: ResultStore
@@ -51,8 +52,10 @@ export async function findResult(
   let answers = await askAll(stores.filter(({ lastResort }) => lastResort !== true))
   const there = await manifest
   const { complete = false, results = [] } = there ?? {}
+  let recorded: readonly ResultStore[] = []
   if (answers.length === 0 && context.recorded !== undefined) {
-    answers = await askAll(await readRecorded(context.recorded, there))
+    recorded = await readRecorded(context.recorded, there)
+    answers = await askAll(recorded)
   }
   if (answers.length === 0 && !complete) {
     answers = await askAll(stores.filter(({ lastResort }) => lastResort === true))
@@ -64,10 +67,20 @@ export async function findResult(
   if (description !== undefined && holding.length > 0) {
     return new Result({ key, size: description.size, stores: holding, description, context })
   }
-  const [first] = problems.filter(({ error }) => error.code !== 'UNSUPPORTED')
+  const record = sealedRecords(there).get(key)
+  const lies = record && sealedElsewhere(record, askedTiers([...stores, ...recorded], problems))
+  const [first = lies] = problems.filter(({ error }) => error.code !== 'UNSUPPORTED')
   if (first === undefined) return undefined
   throw new ConductorError(first.error.code, `cannot tell whether ${key} exists: ${first.error.message}`, {
     retryable: first.error.retryable,
     cause: first.error,
   })
+}
+
+function askedTiers(stores: readonly ResultStore[], problems: readonly TierProblem[]): AskedTiers {
+  const troubled = new Set(problems.map(({ store }) => store))
+  return {
+    tiers: new Set(stores.map(({ tier }) => tier)),
+    silent: new Set(stores.flatMap(({ name, tier }) => (troubled.has(name) ? [tier] : []))),
+  }
 }

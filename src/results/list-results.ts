@@ -7,6 +7,7 @@ import type { ResultsContext } from './context.js'
 import { mergeByKey } from './merge.js'
 import type { TierProblem } from './read-tiers.js'
 import { Result } from './result.js'
+import { sealedElsewhere, sealedRecords, tiersOf } from './sealed-elsewhere.js'
 
 const CONCURRENT_HEADS = 16
 /** Results at the end of a manifest's list that S3 lists all the same: what came late sorts among them, and a request yields 1,000. */
@@ -31,17 +32,23 @@ export async function* listResults(
   context: ResultsContext,
   options: ListingOptions,
 ): AsyncGenerator<Result, void, undefined> {
-  const { matches, metadata, onUnavailable, signal } = options
+  const { matches, metadata, signal } = options
+  const failed = new Set<StoreTier>()
+  const mute = new Set<StoreTier>()
+  const onUnavailable = (problem: TierProblem): void => {
+    if (problem.key === undefined) (problem.error.code === 'UNSUPPORTED' ? mute : failed).add(problem.tier)
+    options.onUnavailable(problem)
+  }
   const all = await context.stores({ signal })
-  const manifest = await readManifest(context, options)
+  const manifest = await readManifest(context, onUnavailable, signal)
   const { recorded, problem } = await readRecorded(context, manifest, signal)
   if (problem !== undefined) onUnavailable(problem)
   options.onRecorded?.(recorded)
   const places = [...all, ...recorded]
   const stores = places.filter(({ lastResort }) => lastResort !== true || manifest?.complete !== true)
   const sources = stores.flatMap((store) => listStore(store, context.taskId, manifest, onUnavailable, signal))
-  const unseen = elsewhere(manifest, stores)
   const sealed = new Map(manifest?.results.map((record) => [record.key, record]))
+  const unseen = sealedRecords(manifest)
   const limit = pLimit(CONCURRENT_HEADS)
 
   const describe = (group: readonly Found[]): Result | Promise<Result> => {
@@ -94,28 +101,18 @@ export async function* listResults(
   } finally {
     await Promise.allSettled(ahead)
   }
-  for (const [key, tier] of unseen) {
-    if (matches(key)) onUnavailable({ key, store: tier, tier, error: nowhere(key, tier) })
+  const missing = [...unseen.keys()].filter(matches)
+  if (missing.length === 0) return
+  // Looked at once more: what was deleted while this was listed is not missing.
+  const still = sealedRecords(await readManifest(context, onUnavailable, signal))
+  const asked = { tiers: new Set(stores.map(({ tier }) => tier)), silent: mute }
+  for (const key of missing) {
+    const record = still.get(key)
+    // That a tier failed has been said, and means that it may lie there.
+    if (record === undefined || tiersOf(record).some((tier) => failed.has(tier))) continue
+    const problem = sealedElsewhere(record, asked)
+    if (problem !== undefined) onUnavailable(problem)
   }
-}
-
-/** Keys of a sealed task that lie, by its manifest, on no tier that is asked, and the tier on which they do. */
-function elsewhere(manifest: Manifest | undefined, stores: readonly ResultStore[]): Map<string, StoreTier> {
-  const asked = new Set<string>(stores.map(({ tier }) => tier))
-  const found = new Map<string, StoreTier>()
-  if (manifest === undefined || manifest.deleting !== undefined) return found
-  for (const { key, stored } of manifest.results) {
-    // What no remote tier took was let go of only where its spool outlives the sandbox.
-    const tiers = stored.length === 0 ? ['volume' as const] : stored.map(({ tier }) => tier)
-    const [tier] = tiers
-    if (tier !== undefined && !tiers.some((one) => asked.has(one))) found.set(key, tier)
-  }
-  return found
-}
-
-function nowhere(key: string, tier: string): ConductorError {
-  const what = `${key} was sealed, and lies where nobody was told to look: on a tier of kind ${tier}`
-  return new ConductorError('UNAVAILABLE', what)
 }
 
 async function readRecorded(
@@ -131,12 +128,16 @@ async function readRecorded(
   }
 }
 
-async function readManifest(context: ResultsContext, options: ListingOptions): Promise<Manifest | undefined> {
+async function readManifest(
+  context: ResultsContext,
+  onUnavailable: ListingOptions['onUnavailable'],
+  signal: AbortSignal | undefined,
+): Promise<Manifest | undefined> {
   try {
-    return await context.manifests?.read(context.taskId, { signal: options.signal })
+    return await context.manifests?.read(context.taskId, { signal })
   } catch (error) {
     if (!isConductorError(error)) throw error
-    options.onUnavailable({ key: undefined, store: 'manifest', tier: 's3', error })
+    onUnavailable({ key: undefined, store: 'manifest', tier: 's3', error })
     return undefined
   }
 }

@@ -41,7 +41,8 @@ export async function parseJson<T>(
 ): Promise<unknown> {
   let value: unknown
   try {
-    value = JSON.parse(text)
+    // Some programs begin what they write with a byte order mark, which readers may pass over: https://www.rfc-editor.org/rfc/rfc8259#section-8.1
+    value = JSON.parse(text.replace(/^\ufeff/, ''))
   } catch (cause) {
     throw new ConductorError('INTEGRITY', `${key} is not JSON`, { cause })
   }

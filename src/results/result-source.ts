@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError } from '../errors.js'
-import { assertKey } from '../protocol/key.js'
+import { assertKey, type KeyParts } from '../protocol/key.js'
 import { spoolFileName } from '../protocol/spool-layout.js'
 import type { ResultStore } from '../stores/result-store.js'
 import type { ResultsContext } from './context.js'
@@ -23,7 +23,7 @@ export interface ResultSource {
   /** Deletes results that it listed. */
   delete(results: readonly Result[], options: DeleteOptions): Promise<DeleteReport>
   /** Where in a folder a downloaded result belongs. */
-  pathOf(result: Result): string
+  pathOf(parts: KeyParts): string
 }
 
 /** The results of one task. */
@@ -44,8 +44,8 @@ export function taskSource(context: ResultsContext): ResultSource {
 }
 
 /** The same in a folder for each task. */
-export function pathByTask(result: Result): string {
-  return join(localName(result.taskId), localName(spoolFileName(result.timestamp, result.name)))
+export function pathByTask({ taskId, timestamp, name }: KeyParts): string {
+  return join(localName(taskId), localName(spoolFileName(timestamp, name)))
 }
 
 async function* listTask(

@@ -38,7 +38,7 @@ export interface Results extends AsyncIterable<Result> {
   list(options?: ListResultsOptions): Promise<ResultList>
   /** The result with that key; undefined when it is absent for certain. */
   get(key: string, options?: CallOptions): Promise<Result | undefined>
-  /** The newest result, of that name (a glob) if one is given; undefined when there is none. */
+  /** The newest result, of that name (a glob) if one is given; undefined when there is none. Rejects when a tier that may hold a newer one did not answer. */
   latest(name?: string, options?: CallOptions): Promise<Result | undefined>
   /**
    * Saves every result as `{dir}/{timestamp}-{name}`, or `{dir}/{task_id}/{timestamp}-{name}` for those of several tasks, each
@@ -117,7 +117,7 @@ export function createResults(source: ResultSource, view: ResultsView = { filter
 
   const latest = async (name?: string, options: CallOptions = {}): Promise<Result | undefined> => {
     const narrowed = name === undefined ? self : self({ name })
-    const found = await narrowed.list({ ...options, metadata: false })
+    const found = await narrowed.list({ ...options, metadata: false, strict: true })
     return newestOf(found, options)
   }
 
@@ -134,6 +134,15 @@ export function createResults(source: ResultSource, view: ResultsView = { filter
     const unfinished = decidedByKey ? matches : undefined
     const report = await source.delete(found, { signal, unfinished })
     return { ...report, unavailable: [...found.unavailable, ...report.unavailable] }
+  }
+
+  const download = async (dir: string, options: DownloadOptions = {}): Promise<DownloadReport> => {
+    // What each must be comes along with its bytes.
+    const found = await list({ signal: options.signal, metadata: false })
+    const unknown = found.unavailable.filter(isUnknown)
+    const missing = unknown.flatMap(({ key, error }) => (key === undefined ? [] : [{ key, error }]))
+    if (missing.length < unknown.length) throw incomplete(source.label, unknown)
+    return downloadResults({ found, missing }, dir, source.pathOf, options)
   }
 
   async function* iterate(): AsyncGenerator<Result, void, undefined> {
@@ -153,14 +162,7 @@ export function createResults(source: ResultSource, view: ResultsView = { filter
       list,
       get,
       latest,
-      download: async (dir: string, options: DownloadOptions = {}) =>
-        // What each must be comes along with its bytes.
-        downloadResults(
-          await list({ signal: options.signal, strict: true, metadata: false }),
-          dir,
-          source.pathOf,
-          options,
-        ),
+      download,
       delete: remove,
       [Symbol.asyncIterator]: iterate,
     },

@@ -61,9 +61,12 @@ export class Reading {
 
   async prune(options: PruneOptions): Promise<PruneReport> {
     const { lookup, workers } = this.#parts
-    const isAlive = async (taskId: string, call: CallOptions): Promise<boolean> =>
-      workers.has(taskId) ||
-      (options.unsealed === true && (await lookup.findSandboxes(taskId, call)).length > 0)
+    const isAlive = async (taskId: string, call: CallOptions): Promise<boolean> => {
+      if (workers.has(taskId)) return true
+      if (options.unsealed === true) return (await lookup.findSandboxes(taskId, call)).length > 0
+      // A sealed task may have been begun again; until its end is written down once more, its intent is open.
+      return (await lookup.placesOf(taskId).intents?.read(taskId, call))?.intent !== undefined
+    }
     const forget: PruneContext['forget'] = async (taskId, call) =>
       lookup.placesOf(taskId).intents?.prune(taskId, call)
     return pruneTasks({ ...this.#context(), isAlive, forget }, options)

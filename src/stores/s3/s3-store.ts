@@ -320,7 +320,9 @@ function describeHead(key: string, head: ObjectHead): ResultDescription {
 
 // RFC 6266: an ASCII stand-in for old clients, and the real name percent-encoded.
 function attachment(filename: string): string {
-  const ascii = filename.replace(/[^\x20-\x7e]|["\\]/g, '_')
-  const encoded = encodeURIComponent(filename).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16)}`)
+  // Half a character, which no header can hold, becomes U+FFFD.
+  const whole = Buffer.from(filename).toString()
+  const ascii = whole.replace(/[^\x20-\x7e]|["\\]/g, '_')
+  const encoded = encodeURIComponent(whole).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16)}`)
   return `attachment; filename="${ascii}"; filename*=UTF-8''${encoded}`
 }

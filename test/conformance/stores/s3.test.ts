@@ -1,4 +1,4 @@
-import { describe } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { openS3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Store } from '../../../src/stores/s3/s3-store.js'
 import { inflateInS3, plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
@@ -33,4 +33,14 @@ describe('S3', () => {
       }
     })
   }
+
+  it('makes a link that saves under any file name, whatever is in it', async () => {
+    const credentials = { accessKeyId: 'id', secretAccessKey: 'secret' }
+    const at = openS3Location({ bucket: 'bucket', region: 'us-east-1', credentials })
+    const url = await new S3Store(at).url('w/20260114-120000-r', { filename: 'a"\r\n\ud800ü%.txt' })
+    expect(new URL(url).searchParams.get('response-content-disposition')).toBe(
+      `attachment; filename="a_____%.txt"; filename*=UTF-8''a%22%0D%0A%EF%BF%BD%C3%BC%25.txt`,
+    )
+    at.close()
+  })
 })

@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { open, readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { pack } from 'tar-stream'
@@ -13,7 +13,7 @@ import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
 import { openS3Location, type S3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startPlainEndpoint } from '../../e2e/plain-endpoint.js'
-import { type Ended, runCli } from '../../support/cli.js'
+import { type Ended, runCli, runCliInto } from '../../support/cli.js'
 import { plantInS3 } from '../../support/plant-s3.js'
 import { collect, recordFor } from '../../support/records.js'
 import { sealedResult } from '../../support/sealed.js'
@@ -193,6 +193,19 @@ describe('stu-conductor', () => {
     })
     const link = await runWith({ WORKER_RESULTS_DECRYPTION_KEY: privateKey }, 'results', 'url', record.key)
     expect(link).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('is encrypted') })
+  })
+
+  it('is not thrown off by a reader that leaves early, and fails where its output is lost', async () => {
+    expect(await runCliInto('unread', 'help')).toEqual({ code: 0, stderr: '' })
+    const full = await open('/dev/full', 'w')
+    try {
+      expect(await runCliInto(full.fd, 'help')).toEqual({
+        code: 1,
+        stderr: 'stu-conductor: cannot write the output: ENOSPC\n',
+      })
+    } finally {
+      await full.close()
+    }
   })
 
   it('helps with every command, and says what is wrong with a call', async () => {

@@ -1,4 +1,7 @@
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -10,6 +13,7 @@ import {
 } from '@aws-sdk/client-s3'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Conductor } from '../../../src/conductor/conductor.js'
+import { serveResults } from '../../../src/endpoint/index.js'
 import type { Outcome } from '../../../src/protocol/outcome.js'
 import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
 import type { Tasks } from '../../../src/results/tasks.js'
@@ -121,6 +125,49 @@ describeEachS3(
         ['z', 1],
       ])
       expect(proxy.requests).toHaveLength(2)
+    })
+
+    it('that are sealed name what does not lie where they say, and what was deleted is not missed', async () => {
+      await using dir = await makeTempDir()
+      await using served = await serveResults({ directory: dir.path, authenticate: 'none' })
+      await plant('w', { a: 'in S3' }, { outcome: 'succeeded' })
+      const manifests = new S3Manifests(at)
+      const record = recordFor({ taskId: 'w', name: 'b' }, Buffer.from('elsewhere'))
+      const stored = [{ tier: 'http' as const, location: 'there', at: record.created_at }]
+      await manifests.update(
+        'w',
+        (there) => there && { ...there, results: [...there.results, { ...record, stored }] },
+      )
+      const answers = createServer((request, response) => {
+        request.resume()
+        response.writeHead(405).end()
+      }).listen(0, '127.0.0.1')
+      await once(answers, 'listening')
+      const postOnly = `http://127.0.0.1:${(answers.address() as AddressInfo).port}`
+      try {
+        for (const http of [null, { endpoint: served.url }, { endpoint: postOnly }]) {
+          await using reader = new Conductor({ env: {}, s3: options, http })
+          const results = reader.results('w')
+          const list = await results.list()
+          expect(list.map(({ name }) => name)).toEqual(['a'])
+          expect(list.unavailable.filter(({ key }) => key !== undefined)).toMatchObject([
+            { key: record.key, tier: 'http', error: { code: 'UNAVAILABLE' } },
+          ])
+          await expect(results.get(record.key)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+          await using target = await makeTempDir()
+          const [saved, failed] = ['a', 'b'].map((name) => join(target.path, `20260114-120000-${name}`))
+          await expect(results.download(target.path)).rejects.toMatchObject({
+            code: 'UNAVAILABLE',
+            report: { saved: [{ path: saved }], failed: [{ key: record.key, path: failed }] },
+          })
+          expect((await results({ name: 'a' }).list({ strict: true })).length).toBe(1)
+        }
+        await manifests.update('w', (there) => there && { ...there, deleting: [record.key] })
+        expect((await conductor.results('w').list()).unavailable).toEqual([])
+        expect(await conductor.results('w').get(record.key)).toBeUndefined()
+      } finally {
+        answers.close()
+      }
     })
 
     it('cost what is promised, and no request for what is not read', async () => {
@@ -374,6 +421,20 @@ describeEachS3(
       expect([...(await conductor.results('old').list())]).toEqual([])
       expect((await conductor.prune({ olderThanDays: 0 })).tasks).toMatchObject([{ taskId: 'old' }])
       expect(await objects()).toEqual([])
+    })
+
+    it('are left alone while they run once more', async () => {
+      await plant('again', { a: 'x' }, { outcome: 'succeeded' })
+      const intents = new S3Intents(at)
+      const intent = { task_id: 'again', spawn_id: 'other', conductor: 'other' }
+      await intents.write({ v: 1, ...intent, created_at: new Date(0).toISOString() }, null)
+      await nextSecond()
+      const report = await conductor.prune({ olderThanDays: 0 })
+      expect(report.tasks).toEqual([])
+      expect(report.skipped).toEqual([{ taskId: 'again', reason: 'its worker may still store results' }])
+      expect((await conductor.results('again').list()).map(({ name }) => name)).toEqual(['a'])
+      await intents.close(intent)
+      expect((await conductor.prune({ olderThanDays: 0 })).tasks).toMatchObject([{ taskId: 'again' }])
     })
 
     it('are left alone when something newer came', async () => {

@@ -146,6 +146,10 @@ describe('results over several tiers', () => {
     }
     await expect(iterate()).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     expect(seen).toEqual([key])
+    // Neither the newest for certain, nor none for certain.
+    for (const name of ['r', 'nothing']) {
+      await expect(some.latest(name)).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true })
+    }
   })
 
   it('rejects when no tier can answer', async () => {
@@ -230,6 +234,9 @@ describe('results over several tiers', () => {
     )
     const all = results(spool(first, 'one'))
     expect(await (await all.get(json))?.json()).toEqual({ n: 1 })
+    const marked = await all.get(await plant(first, 'marked.json', '\ufeff{"n":2}'))
+    expect(await marked?.json()).toEqual({ n: 2 })
+    expect(await marked?.text()).toBe('\ufeff{"n":2}')
     await expect((await all.get(binary))?.json()).rejects.toMatchObject({ code: 'INTEGRITY' })
     await expect((await all.latest('c.bin'))?.text()).rejects.toMatchObject({ code: 'INTEGRITY' })
     await expect((await all.get(json))?.bytes({ maxBytes: 6 })).rejects.toMatchObject({ code: 'TOO_LARGE' })
