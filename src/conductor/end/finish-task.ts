@@ -90,10 +90,12 @@ async function writeDown(
   drained: Drained,
   gone: boolean,
 ): Promise<FinishedTask> {
-  const { taskId, sandbox, places, signal } = options
+  const { taskId, sandbox, places, force, signal } = options
   const kept = drained.deliveries.filter((delivery) => !isUndelivered(delivery))
   const told = drained.deliveries.map(({ record }) => record)
   const isUnseen = gone || drained.unaccounted !== undefined
+  // It may have gone on storing while stock was taken.
+  const isEndless = force && exit.exitCode === null && exit.signal === null && exit.outcome !== 'idle'
   let where = 'its sandbox holds it no more'
   if (isUnseen) where = gone ? 'its sandbox is gone' : 'its sandbox could not be read any more'
   let isAll = true
@@ -104,7 +106,7 @@ async function writeDown(
     // Of one that nobody tampered with, what is not there any more was deleted.
     ...(isUnseen || drained.isSpoiled ? findGivenUp(options.known(), [...accounted, ...told], where) : []),
   ]
-  if (isUnseen || drained.isSpoiled) {
+  if (isUnseen || drained.isSpoiled || isEndless) {
     const manifest = await readManifest(options)
     const before = gone ? endOf(options, manifest) : undefined
     if (before !== undefined) {
