@@ -40,7 +40,9 @@ it('is found also as it becomes another program, and not once it has ended', asy
   test.onTestFinished(() => void parent.kill('SIGKILL'))
   const [number] = (await once(parent.stdout, 'data')) as [Buffer]
   await expect
-    .poll(() => execFileSync('ps', ['-o', 'stat=', '-p', String(number).trim()], { encoding: 'utf8' }))
+    .poll(() => execFileSync('ps', ['-o', 'stat=', '-p', String(number).trim()], { encoding: 'utf8' }), {
+      timeout: 20_000,
+    })
     .toMatch(/^Z/)
   await note(Number(number))
   expect(look(dir.path)).toBe(0)
