@@ -212,7 +212,7 @@ describe('a worker', () => {
     await worker.wait()
     await expect(worker.terminate()).rejects.toMatchObject({
       code: 'UNDELIVERED',
-      message: /undelivered\/.*-r/,
+      message: expect.stringMatching(/undelivered\/.*-r/),
     })
     expect(await stack.sandboxCount()).toBe(1)
     expect(await (await worker.results.latest('r'))?.text()).toBe('x\n')

@@ -72,7 +72,7 @@ describe('tasks over HTTP alone', () => {
     await using conductor = conductorOf(await endpoint(() => answer))
     await expect(conductor.tasks().list()).rejects.toMatchObject({
       code: 'UNSUPPORTED',
-      message: /cannot list tasks/,
+      message: expect.stringMatching(/cannot list tasks/),
     })
   })
 
