@@ -6,6 +6,7 @@ import { assertTaskId } from '../../protocol/key.js'
 import type { ResultsContext } from '../../results/context.js'
 import { createManyResults, type ManyTasksContext, type ResultsQuery } from '../../results/many-tasks.js'
 import { type PruneContext, type PruneOptions, type PruneReport, pruneTasks } from '../../results/prune.js'
+import type { TierProblem } from '../../results/result.js'
 import { taskSource } from '../../results/result-source.js'
 import { createResults, type Results } from '../../results/results.js'
 import { createTasks, type Tasks, type TasksOptions } from '../../results/tasks.js'
@@ -43,16 +44,20 @@ export class Reading {
   }
 
   results(tasks: string | ResultsQuery, options: TaskResultsOptions = {}): Results {
-    if (typeof tasks !== 'string') return createManyResults(this.#context(), tasks)
+    const { onProblem, ...reading } = checkOptions('results', taskResultsOptionsSchema, options)
+    if (typeof tasks !== 'string') {
+      const context = this.#context()
+      return createManyResults({ ...context, of: (taskId) => telling(context.of(taskId), onProblem) }, tasks)
+    }
     assertTaskId(tasks)
-    const reading = checkOptions('results', taskResultsOptionsSchema, options)
     const worker = this.#parts.workers.get(tasks)
-    if (worker !== undefined) return worker.results
+    if (worker !== undefined && onProblem === undefined) return worker.results
+    if (worker !== undefined) return createResults(taskSource(telling(worker.resultsContext, onProblem)))
     const { lookup } = this.#parts
     const places = lookup.placesOf(tasks)
     const from = { options: this.#parts.options, provider: lookup.sandboxes, visits: this.#visits }
     const found = foundSandboxes(tasks, places, from, reading)
-    return createResults(taskSource(this.#contextOf(tasks, places, found)))
+    return createResults(taskSource(telling(this.#contextOf(tasks, places, found), onProblem)))
   }
 
   tasks(options: TasksOptions): Tasks {
@@ -113,4 +118,14 @@ export class Reading {
       recorded: async (manifest, call) => recordedVolumes(taskId, { places, options }, manifest, call),
     }
   }
+}
+
+/** Has one more hear of problems. */
+function telling(context: ResultsContext, onProblem: ResultsContext['onProblem']): ResultsContext {
+  if (onProblem === undefined) return context
+  const both = (problem: TierProblem): void => {
+    context.onProblem?.(problem)
+    onProblem(problem)
+  }
+  return { ...context, onProblem: both }
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { TierProblem } from '../../results/result.js'
 import type { AfterReading } from '../../sandbox/sandbox-visits.js'
 
 /** Which sandboxes of a task are looked into. */
@@ -20,10 +21,13 @@ export interface TaskResultsOptions {
    * @default 'pause'
    */
   readonly afterReading?: AfterReading | undefined
+  /** Told of what went wrong on one tier while another could still help, as a worker's own `problem` event tells. */
+  readonly onProblem?: ((problem: TierProblem) => void) | undefined
 }
 
 /** @internal */
 export const taskResultsOptionsSchema = z.strictObject({
   sandboxes: z.enum(['none', 'running', 'paused']).optional(),
   afterReading: z.enum(['pause', 'kill', 'leave']).optional(),
+  onProblem: z.custom<(problem: TierProblem) => void>((value) => typeof value === 'function').optional(),
 })

@@ -1,7 +1,10 @@
 import { randomBytes } from 'node:crypto'
+import { PutObjectCommand } from '@aws-sdk/client-s3'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type ResultsServer, serveResults } from '../../../src/endpoint/index.js'
 import { startLocalS3 } from '../../../src/local/s3/index.js'
+import type { TierProblem } from '../../../src/results/result.js'
+import { openS3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startPlainEndpoint } from '../../e2e/plain-endpoint.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
@@ -96,6 +99,17 @@ describe('the HTTP tier', () => {
     expect(result).toMatchObject({ tiers: ['s3', 'http'], metadata: { n: [1] } })
     expect(await result?.text()).toBe('a\r\n--x')
     expect((await conductor.rehome({ tasks: ['carried'] })).moved).toEqual([])
+    const at = openS3Location(options.s3)
+    const Key = `results/${result?.key}`
+    await at.client.send(new PutObjectCommand({ Bucket: bucket, Key, Body: 'forged' }))
+    at.close()
+    const told: unknown[] = []
+    const onProblem = ({ key, tier, error }: TierProblem): void => void told.push([key, tier, error.code])
+    for (const tasks of ['carried', { tasks: ['carried'] }]) {
+      const [mended] = await conductor.results(tasks, { onProblem }).list()
+      expect(await mended?.text()).toBe('a\r\n--x')
+      expect(told.splice(0)).toEqual([[result?.key, 's3', 'INTEGRITY']])
+    }
   })
 
   it('may have more of a lost worker than S3: its end is written down once it has answered', async () => {
