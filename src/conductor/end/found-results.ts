@@ -62,7 +62,8 @@ export async function findDelivered(
   const found: Delivery[] = []
   let problem: ConductorError | undefined
   const note = (error: unknown): void => {
-    if (!isConductorError(error)) throw error
+    // What nobody waited for is not absent.
+    if (signal?.aborted || !isConductorError(error)) throw error
     if (error.retryable) problem ??= error
   }
   const toDelivery = (result: Result, record: ResultRecord): Delivery => {

@@ -75,7 +75,8 @@ export async function sealLate(options: EndedWorker, end: End, { signal }: CallO
   const manifest = await places.manifests.read(options.taskId, { signal })
   const kept = [...end.kept]
   if (!end.drained || end.givenUp.length > 0) {
-    const { found, problem } = await findLeft(options, manifest, kept)
+    // Whoever ended the worker waits for nothing any more, and may have said so by the signal of that call.
+    const { found, problem } = await findLeft({ ...options, signal }, manifest, kept)
     if (problem !== undefined) throw problem
     kept.push(...found)
   }

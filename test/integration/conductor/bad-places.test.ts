@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { Conductor } from '../../../src/conductor/conductor.js'
 import type { Worker } from '../../../src/conductor/worker/worker.js'
+import { ConductorError } from '../../../src/errors.js'
 import { startLocalS3 } from '../../../src/local/s3/index.js'
 import { openS3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
@@ -96,7 +97,9 @@ describe('a conductor whose S3', () => {
     const conductor = stack.conductor({ s3: s3({ bucket: 'kept', endpoint: url }) })
     const worker = await storeOne(conductor, 'taken')
     await first.close()
-    const receipt = await worker.kill()
+    const call = new AbortController()
+    const receipt = await worker.kill({ signal: call.signal })
+    call.abort(new ConductorError('CLOSED', 'that call is over'))
     expect(receipt).toMatchObject({ sealed: false, undelivered: [{ key: expect.stringMatching(/-r$/) }] })
     await using _back = await startLocalS3({ ...options, port })
     await conductor.close({ timeoutMs: 60_000 })
