@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
+import { signalSchema } from '../signals.js'
 import type { Worker } from './worker/worker.js'
 
 /** Options of {@link Conductor.attach}. */
@@ -16,7 +17,7 @@ export interface CloseOptions extends CallOptions {
   readonly timeoutMs?: number | undefined
 }
 
-const signal = z.instanceof(AbortSignal).optional()
+const signal = signalSchema
 const offset = z.number().int().nonnegative().default(0)
 
 /** @internal */

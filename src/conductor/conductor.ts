@@ -8,6 +8,7 @@ import type { ResultsQuery } from '../results/many-tasks.js'
 import type { PruneOptions, PruneReport } from '../results/prune.js'
 import type { Results } from '../results/results.js'
 import type { Tasks, TasksOptions } from '../results/tasks.js'
+import { joinSignals } from '../signals.js'
 import { openS3Location, type S3Location } from '../stores/s3/s3-location.js'
 import type { LogOffsets } from './command/follow-log.js'
 import {
@@ -96,10 +97,7 @@ export class Conductor implements AsyncDisposable {
     assertApiKey(this.#options)
     const present = this.#roster.workers.get(taskId)
     if (present !== undefined && attaches) return present
-    const stop =
-      spawn.signal === undefined
-        ? this.#closing.signal
-        : AbortSignal.any([spawn.signal, this.#closing.signal])
+    const stop = joinSignals(this.#closing.signal, spawn.signal)
     const isNamed = checked.taskId !== undefined
     return this.#roster.admit(taskId, {
       make: (onClosed) => this.#spawner.spawn(spawn, isNamed, { signal: stop, onClosed }),
@@ -148,9 +146,7 @@ export class Conductor implements AsyncDisposable {
   async recover(options: RecoverOptions = {}): Promise<Recovery> {
     const { signal, onWorker } = checkOptions('recover', recoverOptionsSchema, options)
     this.#closing.signal.throwIfAborted()
-    const stop = signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal])
-    // Every request of every worker that is found listens to it.
-    setMaxListeners(0, stop)
+    const stop = joinSignals(this.#closing.signal, signal)
     // What it has taken up by then is ended along with all others.
     this.#recovery ??= this.#roster
       .noteStart(() => this.#recover({ signal: stop, onWorker }))
@@ -217,12 +213,7 @@ export class Conductor implements AsyncDisposable {
   async close(options: CloseOptions = {}): Promise<void> {
     const { timeoutMs, signal } = checkOptions('close', closeOptionsSchema, options)
     this.#closing.abort(new ConductorError('CLOSED', 'the conductor was closed'))
-    const limits = [signal, timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs)].filter(
-      (limit) => limit !== undefined,
-    )
-    const limit = limits.length === 0 ? undefined : AbortSignal.any(limits)
-    // Every request of every worker that is being ended listens to it.
-    if (limit !== undefined) setMaxListeners(0, limit)
+    const limit = joinSignals(signal, timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs))
     const failures = await this.#roster.endAll(limit)
     await Promise.all([this.#reading.close(), this.#lateSeals.finish({ signal: limit })])
     if (this.#roster.workers.size === 0) this.#s3?.close()

@@ -6,6 +6,7 @@ import {
 } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError } from '../errors.js'
+import { joinSignals } from '../signals.js'
 import { encryptionProblem } from '../stores/s3/object-encryption.js'
 import { objectInput } from '../stores/s3/object-options.js'
 import type { S3Location } from '../stores/s3/s3-location.js'
@@ -37,7 +38,7 @@ export async function assertEncrypts(at: S3Location, { signal }: CallOptions = {
 /** How it falls short, or nothing; `undefined` when that could not be found out. */
 async function ask(at: S3Location, signal: AbortSignal | undefined): Promise<string | undefined> {
   const limit = AbortSignal.timeout(ASK_TIMEOUT_MS)
-  const abortSignal = signal === undefined ? limit : AbortSignal.any([signal, limit])
+  const abortSignal = joinSignals(limit, signal)
   const place = {
     Bucket: at.bucket,
     // Outside every task, as no task id starts with a dot.

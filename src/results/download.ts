@@ -9,6 +9,7 @@ import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { type ConductorError, isConductorError } from '../errors.js'
 import { ARCHIVE_SUFFIX, type KeyParts, splitKey } from '../protocol/key.js'
+import { signalSchema } from '../signals.js'
 import { choosePlaces, type Folder, type Place } from './download-places.js'
 import { type DownloadProgress, ProgressCount } from './download-progress.js'
 import {
@@ -32,7 +33,7 @@ export interface DownloadOptions extends CallOptions {
 
 /** @internal */
 export const downloadOptionsSchema = z.strictObject({
-  signal: z.instanceof(AbortSignal).optional(),
+  signal: signalSchema,
   concurrency: z.number().int().min(1).max(256).default(8),
   extract: z.boolean().default(false),
   onProgress: z

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import { assertKey, assertTaskId, compareKeys, taskIdProblem } from '../protocol/key.js'
+import { joinSignals } from '../signals.js'
 import type { ResultsContext } from './context.js'
 import { type DeleteReport, deleteResults } from './delete-results.js'
 import { type ResultFilter, resultFilterSchema } from './filter.js'
@@ -97,7 +98,7 @@ async function* listMany(
 ): AsyncGenerator<Result, void, undefined> {
   const { signal, onUnavailable } = options
   const stop = new AbortController()
-  const inner = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal])
+  const inner = joinSignals(stop.signal, signal)
   const limit = pLimit(CONCURRENT_TASKS)
   const problems: TierProblem[] = []
   const ids = await findIds({ signal, onUnavailable })

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { type ConductorError, isConductorError } from '../errors.js'
+import { signalSchema } from '../signals.js'
 import type { ResultStore } from '../stores/result-store.js'
 import type { TaskIndex } from '../stores/task-index.js'
 import { allStores } from './context.js'
@@ -73,7 +74,7 @@ export const pruneOptionsSchema = z.strictObject({
   unsealed: z.boolean().default(false),
   dryRun: z.boolean().default(false),
   onProgress: z.custom<(progress: PruneProgress) => void>((value) => typeof value === 'function').optional(),
-  signal: z.instanceof(AbortSignal).optional(),
+  signal: signalSchema,
 })
 
 /**

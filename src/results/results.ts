@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
+import { signalSchema } from '../signals.js'
 import { type DuplicatedResult, withoutDuplicates } from './dedupe.js'
 import type { DeleteReport } from './delete-results.js'
 import { type DownloadOptions, downloadResults } from './download.js'
@@ -64,7 +65,7 @@ export interface ResultsView {
 }
 
 const listOptionsSchema = z.strictObject({
-  signal: z.instanceof(AbortSignal).optional(),
+  signal: signalSchema,
   metadata: z.boolean().default(true),
   strict: z.boolean().default(false),
   limit: z.number().int().positive().optional(),

@@ -4,6 +4,7 @@ import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { ConductorError, isConductorError } from '../errors.js'
 import type { Outcome } from '../protocol/outcome.js'
+import { signalSchema } from '../signals.js'
 import type { ManifestStore } from '../stores/manifest-store.js'
 import type { StoreTier } from '../stores/result-store.js'
 import type { TaskIndex, TaskUsage } from '../stores/task-index.js'
@@ -69,7 +70,7 @@ export interface FoundTask {
 
 /** @internal */
 export const tasksOptionsSchema = z.strictObject({
-  signal: z.instanceof(AbortSignal).optional(),
+  signal: signalSchema,
   limit: z.number().int().positive().optional(),
   before: z.union([z.date(), z.object({ taskId: z.string(), updatedAt: z.date() })]).optional(),
 })

@@ -1,4 +1,5 @@
 import { ConductorError } from '../errors.js'
+import { joinSignals } from '../signals.js'
 import { untilAborted } from '../until-aborted.js'
 import type { CommandOptions, CommandOutcome, RemoteSandbox, RunningCommand } from './remote-sandbox.js'
 
@@ -39,7 +40,7 @@ export async function runBounded(
     if (sizeBytes > maxBytes) stop('TOO_LARGE', `printed over ${maxBytes} bytes`)
     quiet.refresh()
   }
-  const either = signal === undefined ? bounds.signal : AbortSignal.any([signal, bounds.signal])
+  const either = joinSignals(bounds.signal, signal)
   let running: RunningCommand | undefined
   try {
     const spec = { ...options, onStdout: heard, onStderr: heard, signal: either }

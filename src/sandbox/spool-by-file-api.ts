@@ -2,6 +2,7 @@ import pLimit from 'p-limit'
 import type { CallOptions } from '../call-options.js'
 import { RECORD_SUFFIX } from '../protocol/key.js'
 import { MAX_RECORD_BYTES, MAX_SPOOL_RECORD_BYTES } from '../protocol/parse.js'
+import { joinSignals } from '../signals.js'
 import { type SpoolRecordFile, tooManyRecords } from '../stores/spool-store.js'
 import type { RemoteSandbox } from './remote-sandbox.js'
 import { readIfThere } from './sandbox-files.js'
@@ -35,7 +36,7 @@ export async function readRecordsByFileApi(
         const text = await withinLimit(READ_LIMIT_MS, `read ${path}`, (limited) =>
           readIfThere(
             sandbox.openFile(path, {
-              signal: signal === undefined ? limited : AbortSignal.any([signal, limited]),
+              signal: joinSignals(limited, signal),
             }),
           ),
         )

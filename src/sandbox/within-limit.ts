@@ -1,4 +1,5 @@
 import { ConductorError } from '../errors.js'
+import { joinSignals } from '../signals.js'
 import { untilAborted } from '../until-aborted.js'
 
 /**
@@ -17,7 +18,7 @@ export async function withinLimit<T>(
     )
   }, limitMs)
   try {
-    return await call(controller.signal)
+    return await call(joinSignals(controller.signal))
   } finally {
     clearTimeout(timer)
   }
@@ -31,7 +32,7 @@ export async function cutOff<T>(
   signal?: AbortSignal,
 ): Promise<T> {
   return withinLimit(limitMs, doing, (limit) => {
-    const either = signal === undefined ? limit : AbortSignal.any([signal, limit])
+    const either = joinSignals(limit, signal)
     return untilAborted(call(either), either)
   })
 }

@@ -5,6 +5,7 @@ import { ConductorError, isConductorError } from '../../errors.js'
 import { formatKey, nextTimestamp } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { DigestCheck, verifiedChunks } from '../../results/verify.js'
+import { joinSignals } from '../../signals.js'
 import { describeRecord, type ResultStore } from '../../stores/result-store.js'
 import { readChunks, toNodeStream } from '../../streams/web-stream.js'
 
@@ -64,8 +65,7 @@ export async function carryOnce(
   const broken = new AbortController()
   // The AWS SDK pipes a body and does not listen to it: a source that fails would end this process.
   source.on('error', (error) => broken.abort(error))
-  const signal =
-    options.signal === undefined ? broken.signal : AbortSignal.any([options.signal, broken.signal])
+  const signal = joinSignals(broken.signal, options.signal)
   try {
     const location = await store.put(record, source, { ...options, signal })
     // An endpoint of others need not be able to tell what it has.

@@ -1,8 +1,8 @@
-import { setMaxListeners } from 'node:events'
 import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { isConductorError } from '../../errors.js'
 import type { ResultRecord } from '../../protocol/record.js'
+import { joinSignals } from '../../signals.js'
 import type { ResultStore, StoreTier } from '../../stores/result-store.js'
 import type { SpoolStore } from '../../stores/spool-store.js'
 import { untilAborted } from '../../until-aborted.js'
@@ -46,9 +46,7 @@ export async function deliverAll(
   { enough, signal }: DeliverOptions = {},
 ): Promise<readonly Delivery[]> {
   const limit = pLimit(CONCURRENT_DELIVERIES)
-  const either = AbortSignal.any([signal, enough].filter((one) => one !== undefined))
-  // All deliveries of a moment listen to it.
-  setMaxListeners(0, either)
+  const either = joinSignals(signal, enough)
   return Promise.all(
     records.map((record) =>
       limit(async () => {

@@ -7,6 +7,7 @@ import { quote } from '../../sandbox/quote.js'
 import type { CommandOutcome, RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { NO_PROFILE } from '../../sandbox/run-bounded.js'
 import { withinLimit } from '../../sandbox/within-limit.js'
+import { joinSignals } from '../../signals.js'
 import { FIND_SUPERVISOR } from '../command/inspect.js'
 import { fenceIdsOf } from '../command/run-fence.js'
 import { LEASE_MS } from '../lease.js'
@@ -121,7 +122,7 @@ export class Fence {
       }
       this.#isKilled = true
       const killed = await withinLimit(KILL_LIMIT_MS, `kill sandbox ${this.#sandbox.id}`, (limit) =>
-        this.#sandbox.kill({ signal: signal === undefined ? limit : AbortSignal.any([signal, limit]) }),
+        this.#sandbox.kill({ signal: joinSignals(limit, signal) }),
       )
       clearInterval(this.#timer)
       return killed

@@ -2,6 +2,7 @@ import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { withinLimit } from '../../sandbox/within-limit.js'
+import { joinSignals } from '../../signals.js'
 import { LEASE_MS } from '../lease.js'
 import type { Delivery } from './deliver.js'
 import { type Drained, type DrainedWorker, drainWaking, NOTHING } from './drain-and-deliver.js'
@@ -79,7 +80,7 @@ export async function finishTask(options: FinishOptions): Promise<FinishedTask> 
   if (!force) return writeDown(options, exit, drained, gone)
   // What S3 does not take in this time is left to later; so nothing is cut off here that heeds its signal.
   return withinLimit(SEAL_LIMIT_MS, `to write down the end of ${taskId}`, (limit) => {
-    const signal = options.signal === undefined ? limit : AbortSignal.any([options.signal, limit])
+    const signal = joinSignals(limit, options.signal)
     return writeDown({ ...options, signal }, exit, drained, gone)
   })
 }

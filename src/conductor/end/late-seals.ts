@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallOptions } from '../../call-options.js'
 import { isConductorError } from '../../errors.js'
+import { joinSignals } from '../../signals.js'
 import { untilAborted } from '../../until-aborted.js'
 import { backOffMs } from '../back-off.js'
 
@@ -73,7 +74,7 @@ export class LateSeals {
   /** One after the other, and one go at a time. */
   #try({ signal }: CallOptions = {}): Promise<void> {
     const enough = this.#enough.signal
-    const either = signal === undefined ? enough : AbortSignal.any([signal, enough])
+    const either = joinSignals(enough, signal)
     // Whoever awaits the one before hears of what went wrong with it.
     this.#trying = this.#trying.catch(() => {}).then(() => this.#goThrough(either))
     return this.#trying

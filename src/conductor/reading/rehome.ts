@@ -7,6 +7,7 @@ import type { ResultRecord } from '../../protocol/record.js'
 import type { TierProblem } from '../../results/read-tiers.js'
 import type { Result } from '../../results/result.js'
 import type { Results } from '../../results/results.js'
+import { signalSchema } from '../../signals.js'
 import type { ManifestStore } from '../../stores/manifest-store.js'
 import type { StoreTier } from '../../stores/result-store.js'
 import { type CarryStore, carryOnce, holds } from '../end/carry.js'
@@ -40,7 +41,7 @@ export interface RehomeReport {
 }
 
 const rehomeOptionsSchema = z.strictObject({
-  signal: z.instanceof(AbortSignal).optional(),
+  signal: signalSchema,
   tasks: z.union([z.string().min(1), z.array(z.string()).readonly()]).default('*'),
   onMoved: z
     .custom<(moved: RehomedResult) => void>((value) => typeof value === 'function', 'must be a function')

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { ENV } from '../../protocol/environment.js'
 import { taskIdProblem } from '../../protocol/key.js'
+import { signalSchema } from '../../signals.js'
 import { type UndeclaredOptions, undeclaredSchema } from '../end/undeclared.js'
 import { type Access, absolutePath, accessSchema } from '../options.js'
 
@@ -101,7 +102,7 @@ const spawnFields = z.strictObject({
   access: accessSchema.optional(),
   volume: z.string().min(1).optional(),
   metadata: z.record(z.string(), z.string()).optional(),
-  signal: z.instanceof(AbortSignal).optional(),
+  signal: signalSchema,
 })
 
 /** @internal */

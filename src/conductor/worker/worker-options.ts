@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { CallOptions } from '../../call-options.js'
+import { signalSchema } from '../../signals.js'
 
 /** Options of one command of a worker. */
 export interface RunOptions extends CallOptions {
@@ -31,7 +32,7 @@ export const runOptionsSchema = z.strictObject({
   cwd: z.string().min(1).optional(),
   env: z.record(z.string(), z.string()).optional(),
   outputs: z.array(z.string().min(1)).optional(),
-  signal: z.instanceof(AbortSignal).optional(),
+  signal: signalSchema,
 })
 
 /** @internal */
@@ -40,5 +41,5 @@ export const extendSchema = z.strictObject({ timeoutMs: z.number().int().min(1).
 /** @internal */
 export const terminateOptionsSchema = z.strictObject({
   force: z.boolean().default(false),
-  signal: z.instanceof(AbortSignal).optional(),
+  signal: signalSchema,
 })

@@ -8,6 +8,7 @@ import { taskSource } from '../../results/result-source.js'
 import { createResults, type Results } from '../../results/results.js'
 import { isGone } from '../../sandbox/map-sandbox-error.js'
 import { cutOff } from '../../sandbox/within-limit.js'
+import { joinSignals } from '../../signals.js'
 import type { ResultStore } from '../../stores/result-store.js'
 import { untilAborted } from '../../until-aborted.js'
 import type { LogOffsets } from '../command/follow-log.js'
@@ -236,7 +237,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     if (force) this.#hurry.abort(new ConductorError('CLOSED', `${this.taskId} was to be killed meanwhile`))
     if (this.#terminating !== undefined) return untilAborted(this.#terminating, signal)
     const hurry = this.#hurry.signal
-    const patient = signal === undefined ? hurry : AbortSignal.any([signal, hurry])
+    const patient = joinSignals(hurry, signal)
     const ending = force
       ? this.#terminate(true, signal)
       : this.#terminate(false, patient).catch((error: unknown) => {

@@ -5,6 +5,7 @@ import { XMLParser } from 'fast-xml-parser'
 import { z } from 'zod'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
+import { joinSignals } from '../../signals.js'
 import { mapS3Error } from '../../stores/s3/map-s3-error.js'
 
 const REQUEST_TIMEOUT_MS = 20_000
@@ -126,7 +127,7 @@ async function send(request: AssumeRoleRequest): Promise<Response> {
       body,
       headers: sendable,
       redirect: 'error',
-      signal: signal === undefined ? limit : AbortSignal.any([signal, limit]),
+      signal: joinSignals(limit, signal),
     })
   } catch (error) {
     if (signal?.aborted) throw signal.reason

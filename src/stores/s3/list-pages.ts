@@ -1,5 +1,6 @@
 import { ListObjectsV2Command, type ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
 import { ConductorError } from '../../errors.js'
+import { joinSignals } from '../../signals.js'
 import { mapS3Error } from './map-s3-error.js'
 import type { S3Location } from './s3-location.js'
 
@@ -21,7 +22,7 @@ export async function* listPages(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<ListObjectsV2CommandOutput, void, undefined> {
   const left = new AbortController()
-  const abortSignal = signal === undefined ? left.signal : AbortSignal.any([signal, left.signal])
+  const abortSignal = joinSignals(left.signal, signal)
   const fetchPage = async (ContinuationToken?: string): Promise<ListObjectsV2CommandOutput> => {
     signal?.throwIfAborted()
     const command = new ListObjectsV2Command({ Bucket: at.bucket, ...wanted, ContinuationToken })
