@@ -150,7 +150,7 @@ export interface LabReceipt {
     readonly sha256: string
     readonly tiers: readonly string[]
   }[]
-  readonly undelivered: readonly { readonly key: string }[]
+  readonly undelivered: readonly { readonly key: string; readonly reason: string }[]
   readonly missingOutputs: readonly string[]
   readonly failedOutputs: readonly { readonly path: string; readonly reason: string }[]
 }

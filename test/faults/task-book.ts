@@ -194,8 +194,14 @@ export class TaskBook {
     const { taskId, output, plan } = task
     const { ledger } = this.#options
     const life = lifeOf(taskId, receipt.life ?? task.life)
-    if (receipt.undelivered.length > 0 && !this.vanished.has(life) && !this.forced.has(life)) {
-      this.wrongOutputs.push(`${life}: gave up ${receipt.undelivered.map(({ key }) => key).join(', ')}`)
+    // What a receipt that is not the last word says it could not look for is not given up.
+    const isUnsure = (reason: string): boolean =>
+      !receipt.sealed && reason.includes('not every place could be asked')
+    const givenUp = receipt.undelivered.filter(({ reason }) => !isUnsure(reason))
+    if (givenUp.length > 0 && !this.vanished.has(life) && !this.forced.has(life)) {
+      this.wrongOutputs.push(
+        `${life}: gave up ${givenUp.map(({ key, reason }) => `${key} (${reason})`).join(', ')}`,
+      )
     }
     if (this.vanished.has(life)) return
     if (receipt.outcome === 'idle' && !this.#hasWorked(life)) return

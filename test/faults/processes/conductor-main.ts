@@ -240,7 +240,7 @@ function toLabReceipt(receipt: Receipt, life: number | undefined): LabReceipt {
     exitCode,
     cause,
     results: results.map(({ key, sha256, tiers }) => ({ key, sha256, tiers })),
-    undelivered: undelivered.map(({ key }) => ({ key })),
+    undelivered,
     missingOutputs,
     failedOutputs,
   }

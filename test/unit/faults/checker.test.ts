@@ -135,7 +135,7 @@ it('takes for given up only what the receipt of a forced end names', async () =>
     sealed: false,
     cause: 'stopped',
     results: [],
-    undelivered: [{ key: keyOf(FIRST) }],
+    undelivered: [{ key: keyOf(FIRST), reason: 'its sandbox is gone' }],
     missingOutputs: [],
     failedOutputs: [],
   }

@@ -79,15 +79,25 @@ it('wants every byte of output and the exit code of a worker that came to its en
   expect(book.outputs).toEqual(new Set([LIFE]))
 })
 
+const UNSURE = [{ key: 'key', reason: 'its sandbox is gone, and not every place could be asked' }]
+
 it.each([
   ['a byte less', () => print(all().slice(1)), {}],
   ['another exit code', () => print(all()), { exitCode: PLAN.exitCode + 1 }],
-  ['what was given up', () => print(all()), { undelivered: [{ key: 'key' }] }],
+  ['what was not looked for in the end', () => print(all()), { sealed: true, undelivered: UNSURE }],
+  ['what was given up', () => print(all()), { undelivered: [{ key: 'key', reason: 'it is gone' }] }],
 ] as const)('finds %s', async (_, tell, changes) => {
   await finish()
   tell()
   end(changes)
   expect(book.wrongOutputs).toHaveLength(1)
+})
+
+it('takes for no loss what could not be looked for yet', async () => {
+  await finish()
+  print(all())
+  end({ sealed: false, undelivered: UNSURE })
+  expect(book.wrongOutputs).toEqual([])
 })
 
 it('finds output that a new conductor did not tell', async () => {
