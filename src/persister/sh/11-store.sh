@@ -398,6 +398,7 @@ read_metadata() {
   case ${problem-unreadable} in
     '') ;;
     'not an object') misused 'metadata must be a JSON object' ;;
+    'too deep') misused 'metadata nests deeper than 100 levels' ;;
     *) misused "metadata is not JSON: ${problem-unreadable}" ;;
   esac
   [ "$r_metadata_size" -le 2097152 ] || misused 'metadata must be at most 2097152 bytes of JSON'
