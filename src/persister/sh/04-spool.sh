@@ -24,7 +24,10 @@ trap 'exit 143' TERM
 need_scratch() {
   [ -z "$scratch" ] || return 0
   scratch=$scratch_path
-  heard=$(umask 077 && mkdir -- "$scratch" 2>&1) || { said=$heard scratch='' && return 1; }
+  (umask 077 && mkdir -- "$scratch") 2>/dev/null || heard=$(umask 077 && mkdir -- "$scratch" 2>&1) || {
+    said=$heard scratch=''
+    return 1
+  }
 }
 
 # Other machines may share the spool, so the process id is not enough.
@@ -125,6 +128,9 @@ refused() {
   cannot_write "$1"
 }
 
+# Gives file $1 the name $2. What mv says is kept from its second attempt: some shells need a process more to hear it.
+rename() { mv -f -- "$1" "$2" 2>/dev/null || said=$(mv -f -- "$1" "$2" 2>&1); }
+
 # Gives up file $2 in folder $1, which could not be written to its end, and says why: not every tool tells.
 cut_short() {
   said=$( { dd if=/dev/zero bs=65536 count=1 >>"$2"; } 2>&1)
@@ -218,7 +224,7 @@ save_record() {
   record=$R
   keep_track "$record"
   { write_record >"$record"; } 2>/dev/null || { cut_short "$folder" "$record"; return 1; }
-  sync_files "$record" && said=$(mv -f -- "$record" "$1.meta.json" 2>&1) || { cannot_write "$folder"; return 1; }
+  sync_files "$record" && rename "$record" "$1.meta.json" || { cannot_write "$folder"; return 1; }
   forget "$record"
 }
 

@@ -196,7 +196,7 @@ commit() {
     r_timestamp=$R
   done
   claimed=$r_file
-  said=$(mv -f -- "$b_path" "$folder/$r_file" 2>&1) || { cannot_write "$folder"; return 1; }
+  rename "$b_path" "$folder/$r_file" || { cannot_write "$folder"; return 1; }
   forget "$b_path"
   b_path=$folder/$r_file r_key=$task/$r_timestamp-$r_name
   mark
