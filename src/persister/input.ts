@@ -2,6 +2,7 @@ import { statSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { ConductorError } from '../errors.js'
 import { systemCode } from '../files/system-code.js'
+import { MAX_METADATA_DEPTH, nestsTooDeep } from '../protocol/metadata-depth.js'
 import type { JsonObject } from '../protocol/record.js'
 import { describeError } from './fs-error.js'
 import { isObject } from './json.js'
@@ -13,22 +14,40 @@ import type { Source } from './source/source.js'
 /** Largest metadata, as JSON text in bytes; readers of records stop at 4 MiB. */
 const MAX_METADATA_BYTES = 2 << 20
 
-/** Checks that a value is a JSON object, and gives it as JSON has it. */
+function notJson(cause: unknown): ConductorError {
+  return new ConductorError('INVALID_OPTION', `metadata is not JSON: ${describeError(cause)}`, { cause })
+}
+
+function tooDeep(cause?: unknown): ConductorError {
+  const line = `metadata nests deeper than ${MAX_METADATA_DEPTH} levels`
+  return new ConductorError('INVALID_OPTION', line, { cause })
+}
+
+/** Checks a value and the text that it came of. */
+function assertMetadata(value: unknown, text: string): asserts value is JsonObject {
+  if (!isObject(value)) throw new ConductorError('INVALID_OPTION', 'metadata must be a JSON object')
+  if (nestsTooDeep(text)) throw tooDeep()
+}
+
+/** Whether `JSON.stringify` ran out of stack, which takes thousands of levels. */
+function ranOutOfStack(error: unknown): boolean {
+  return error instanceof RangeError && error.message.includes('call stack')
+}
+
+/** Checks that a value is a JSON object, and gives it as JSON has it; throws `INVALID_OPTION` for anything else. */
 export function toMetadata(value: unknown): JsonObject {
-  let text: string | undefined
+  let text: string
   try {
-    text = JSON.stringify(value)
+    text = JSON.stringify(value) ?? 'null'
   } catch (error) {
-    throw new ConductorError('INVALID_OPTION', `metadata is not JSON: ${describeError(error)}`, {
-      cause: error,
-    })
+    throw ranOutOfStack(error) ? tooDeep(error) : notJson(error)
   }
-  const copy: unknown = text === undefined ? undefined : JSON.parse(text)
-  if (!isObject(copy)) throw new ConductorError('INVALID_OPTION', 'metadata must be a JSON object')
-  if (Buffer.byteLength(text ?? '') > MAX_METADATA_BYTES) {
+  const copy: unknown = JSON.parse(text)
+  assertMetadata(copy, text)
+  if (Buffer.byteLength(text) > MAX_METADATA_BYTES) {
     throw new ConductorError('INVALID_OPTION', `metadata must be at most ${MAX_METADATA_BYTES} bytes of JSON`)
   }
-  return copy as JsonObject
+  return copy
 }
 
 /** Reads metadata from JSON text; throws `INVALID_OPTION` for anything but an object. */
@@ -37,10 +56,9 @@ export function parseMetadata(text: string): JsonObject {
   try {
     value = JSON.parse(text)
   } catch (error) {
-    throw new ConductorError('INVALID_OPTION', `metadata is not JSON: ${describeError(error)}`, {
-      cause: error,
-    })
+    throw notJson(error)
   }
+  assertMetadata(value, text)
   return toMetadata(value)
 }
 

@@ -56,7 +56,7 @@ export interface CommonOptions {
 export interface PersistOptions extends CommonOptions {
   /** @default the path's last segment; content needs one */
   readonly name?: string | undefined
-  /** Any JSON object. @default {} */
+  /** Any JSON object of at most 100 levels. @default {} */
   readonly metadata?: object | undefined
   /** @default `WORKER_ID` */
   readonly taskId?: string | undefined

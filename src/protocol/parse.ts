@@ -4,6 +4,7 @@ import type { DrainReport } from './drain.js'
 import type { Intent } from './intent.js'
 import { assertTaskId, parseKey } from './key.js'
 import type { Manifest } from './manifest.js'
+import { cutDeep } from './metadata-depth.js'
 import type { DeathCause } from './outcome.js'
 import type { JsonObject, ResultRecord } from './record.js'
 import type { ExitRecord } from './spool-layout.js'
@@ -14,9 +15,6 @@ export const MAX_RECORD_BYTES = 4 * 1024 * 1024
 
 /** Most that all records of one task in a spool may take together: a sandbox may have written any number of them. */
 export const MAX_SPOOL_RECORD_BYTES = 128 * 1024 * 1024
-
-/** Deeper nesting is nobody's metadata, and far less than what breaks whoever descends by recursion, as `JSON.stringify` does. */
-const MAX_DEPTH = 1000
 
 const isoTime = z.iso.datetime()
 // What is in it came out of JSON.parse and is JSON; a schema that rebuilt it would lose a key named "__proto__".
@@ -165,24 +163,6 @@ const drainReport = z.object({
   ),
   records: z.array(resultRecord),
 })
-
-/** Puts null in place of what lies too deep: for the sake of that, no result is to be lost, and nobody who reads of it is to fail. */
-function cutDeep(metadata: JsonObject): JsonObject {
-  let level: object[] = [metadata]
-  for (let depth = 1; level.length > 0; depth++) {
-    const below: object[] = []
-    for (const holder of level) {
-      for (const [name, inner] of Object.entries(holder)) {
-        if (typeof inner !== 'object' || inner === null) continue
-        if (depth < MAX_DEPTH) below.push(inner)
-        // Not assigned, since a key may be named "__proto__".
-        else Object.defineProperty(holder, name, { value: null })
-      }
-    }
-    level = below
-  }
-  return metadata
-}
 
 function parseAs<T>(what: string, schema: z.ZodType<T>, text: string): T {
   let value: unknown

@@ -162,7 +162,8 @@ function outside(s,   parts, n, i, p, c, t) {
         if (depth == 0 && c != "{") { fail("not an object"); return }
         value_begins(); if (bad) return
         if (raw) emit(c)
-        depth++; kind[depth] = c == "{" ? "}" : "]"; want = c == "{" ? "O" : "A"; key[depth] = ""
+        if (++depth > 100) deep = 1
+        kind[depth] = c == "{" ? "}" : "]"; want = c == "{" ? "O" : "A"; key[depth] = ""
         p = substr(p, 2)
       } else if (c == "}" || c == "]") { close_with(c); p = substr(p, 2) }
       else {
@@ -237,7 +238,7 @@ function upload_parts(   n, list, etag) {
   say("u_parts", list)
 }
 function start() {
-  bad = 0; problem = ""; depth = 0; want = "V"; quoting = 0; raw = many; outs = 0; rawsize = CAP + 1; rawbuf = ""
+  bad = 0; deep = 0; problem = ""; depth = 0; want = "V"; quoting = 0; raw = many; outs = 0; rawsize = CAP + 1; rawbuf = ""
   form = ""; names = " "; headers = ""; tiers = ""; split("", field); split("", ftype); split("", kind); split("", key)
 }
 function string(name) { return ftype[name] == "string" }
@@ -266,6 +267,7 @@ function read_sizes(   line, i) {
 }
 function finish(   i, name) {
   if (!bad && (depth != 0 || want != "end" || quoting)) fail("an unfinished value")
+  if (!bad && mode == "metadata" && deep) fail("too deep")
   if (!bad && (mode == "record" || many) && !record_whole()) fail("not a metadata record")
   if (many) {
     if (bad || mode == "records" && !beside_its_body(substr(file, 3))) return

@@ -20,16 +20,20 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# A folder of our own outside the spool, for what is not a result.
+# A folder of our own outside the spool, for what is not a result. Where there is none, said tells why.
 need_scratch() {
   [ -z "$scratch" ] || return 0
-  scratch=${TMPDIR:-/tmp}/persist-result-$$-$unique
-  (umask 077 && mkdir -- "$scratch") || { scratch='' && return 1; }
+  scratch=$scratch_path
+  (umask 077 && mkdir -- "$scratch") 2>/dev/null || heard=$(umask 077 && mkdir -- "$scratch" 2>&1) || {
+    said=$heard scratch=''
+    return 1
+  }
 }
 
 # Other machines may share the spool, so the process id is not enough.
 unique=$$
 { read -r unique </proc/sys/kernel/random/uuid; } 2>/dev/null || unique=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
+scratch_path=${TMPDIR:-/tmp}/persist-result-$$-$unique
 temporaries=0
 
 # Puts the path of a new unfinished file in folder $1 into R; it is removed on exit unless it got its final name.
@@ -40,6 +44,27 @@ temporary() {
 
 keep_track() { leftovers=$leftovers$1$NL; }
 forget() { replace "$leftovers" "$1$NL" ''; leftovers=$R; }
+
+# Puts why a tool could not do something, out of what it said, into R as the end of a remark; nothing where it did not say.
+reason() {
+  case $said in
+    *': '*) R=${said##*: } && R=": ${R%%"$NL"*}" ;;
+    *) R='' ;;
+  esac
+}
+
+# From a process of ours in the background, takes what a tool said to the one that waits for it.
+leave_said() { need_scratch && printf '%s\n' "$said" >"$scratch/said"; }
+recall_said() {
+  [ ! -d "$scratch_path" ] || scratch=$scratch_path
+  { read -r said <"$scratch_path/said"; } 2>/dev/null || said=''
+}
+
+# Says that nothing can be written to $1, and why, which is in said.
+cannot_write() {
+  reason
+  stage_error="cannot write $1$R"
+}
 
 # Makes files and folders survive a crash of the machine, each by itself: to sync all there is would take as long as whatever
 # else the machine is writing.
@@ -54,10 +79,10 @@ sync_files() {
     # whoever asks again is told that all is well.
     lines=$said$NL
     while [ -n "$lines" ]; do
-      case ${lines%%"$NL"*} in *'nvalid argument' | *'ot supported' | *'ad file descriptor') ;; *) return 1 ;; esac
+      case ${lines%%"$NL"*} in *'nvalid argument' | *'ot supported' | *'ad file descriptor') ;; *) said=${lines%%"$NL"*} && return 1 ;; esac
       lines=${lines#*"$NL"}
     done
-    for synced; do [ -d "$synced" ] || sync "$synced" || return 1; done
+    for synced; do [ -d "$synced" ] || said=$(sync "$synced" 2>&1) || return 1; done
   }
   # Those that know of no arguments say so after they have synced everything.
   case $said in
@@ -80,7 +105,7 @@ make_folder() {
     parent=$made
     until [ "$parent" = "$upper" ]; do rmdir -- "$parent" 2>/dev/null && parent=${parent%/*} || break; done
   fi
-  stage_error="cannot write $made: ${said##*: }"
+  cannot_write "$made"
   return 1
 }
 
@@ -97,10 +122,20 @@ spool_name() {
   if [ $((n_bytes + 26)) -le 255 ]; then r_file=$1-$2; else sha256_text "$2" && r_file=$1-'~'$R; fi
 }
 
-# Says why nothing can be created in folder $1, in the system's words.
+# Says why file $2 could not be created in folder $1; somebody else may have made it meanwhile.
 refused() {
-  stage_error=$( { true >"$b_path"; } 2>&1)
-  stage_error="cannot write $1: ${stage_error##*: }"
+  said=$( { set -C && true >"$2" && rm -f -- "$2"; } 2>&1)
+  cannot_write "$1"
+}
+
+# Gives file $1 the name $2. What mv says is kept from its second attempt: some shells need a process more to hear it.
+rename() { mv -f -- "$1" "$2" 2>/dev/null || said=$(mv -f -- "$1" "$2" 2>&1); }
+
+# Gives up file $2 in folder $1, which could not be written to its end, and says why: not every tool tells.
+cut_short() {
+  said=$( { dd if=/dev/zero bs=65536 count=1 >>"$2"; } 2>&1)
+  rm -f -- "$2" && forget "$2"
+  cannot_write "$1"
 }
 
 # Says whose fault it is that dd could not copy $1 into folder $2.
@@ -124,7 +159,7 @@ stage_file() {
   source_failed=''
   temporary "$2"
   b_path=$R
-  claim "$b_path" || { refused "$2" && return 1; }
+  claim "$b_path" || { refused "$2" "$b_path" && return 1; }
   keep_track "$b_path"
   copied=$(dd if="$1" of="$b_path" bs=1048576 count=$SMALL_BLOCKS conv=fsync 2>&1) || {
     stage_failed "$1" "$2" && return 1
@@ -137,9 +172,9 @@ stage_file() {
     copied=$(dd if="$1" of="$b_path" bs=1048576 2>&1) || {
       stage_failed "$1" "$2" && return 1
     }
-    sync_files "$b_path" &
+    { sync_files "$b_path" || { leave_said && false; }; } 2>/dev/null &
     b_sha=$($SHA256_BIG <"$b_path")
-    wait $! || { stage_error="cannot write $2" && return 1; }
+    wait $! || { recall_said && cannot_write "$2" && return 1; }
   else
     b_sha=$($SHA256 <"$b_path")
   fi
@@ -158,13 +193,14 @@ stage_stream() {
   source_failed=''
   temporary "$1"
   b_path=$R
-  claim "$b_path" || { refused "$1" && return 1; }
+  claim "$b_path" || { refused "$1" "$b_path" && return 1; }
   keep_track "$b_path"
   consumed=1
-  b_sha=$({ "${2:-pass}" | { tee "$b_path" || echo failed >&3; } | $SHA256_BIG; } 3>&1) || { stage_error="cannot write $1" && return 1; }
-  case $b_sha in *failed*) stage_error="cannot write $1" && return 1 ;; esac
+  b_sha=$({ "${2:-pass}" | { tee "$b_path" 2>/dev/null || echo failed >&3; } | $SHA256_BIG; } 3>&1) || { stage_error="cannot write $1" && return 1; }
+  case $b_sha in *failed*) cut_short "$1" "$b_path" && return 1 ;; esac
   b_sha=${b_sha%% *}
-  sync_files "$b_path" && b_size=$(($(wc -c <"$b_path"))) || { stage_error="cannot write $1" && return 1; }
+  sync_files "$b_path" || { cannot_write "$1" && return 1; }
+  b_size=$(($(wc -c <"$b_path"))) || { stage_error="cannot read back $b_path" && return 1; }
 }
 
 # Writes the record of the r_ variables to file $1.
@@ -181,13 +217,15 @@ write_record() {
 }
 
 # Replaces the record beside body $1; readers see the old one or the new, also after a crash of the machine. Which of the two that
-# leaves is open until the folder is synced.
+# leaves is open until the folder is synced. Where that fails, stage_error says why.
 save_record() {
   [ -n "$spooled" ] || return 0
   temporary "$folder"
   record=$R
   keep_track "$record"
-  { write_record >"$record"; } 2>/dev/null && sync_files "$record" && mv -f -- "$record" "$1.meta.json" && forget "$record"
+  { write_record >"$record"; } 2>/dev/null || { cut_short "$folder" "$record"; return 1; }
+  sync_files "$record" && rename "$record" "$1.meta.json" || { cannot_write "$folder"; return 1; }
+  forget "$record"
 }
 
 # Reads the record beside body $1 into the r_ variables; fails unless both are whole and belong together.

@@ -166,7 +166,7 @@ deliver_committed() {
   while :; do
     changed=''
     if deliver "$1"; then
-      [ -z "$changed" ] || save_record "$b_path" || remark "cannot note the delivery of $r_key"
+      [ -z "$changed" ] || save_record "$b_path" || remark "cannot note the delivery of $r_key: $stage_error"
       # Only now is anybody told of it; what a remote tier has needs nothing of this disk.
       [ -n "$r_tiers" ] || sync_folder || {
         unsynced=1
@@ -191,7 +191,7 @@ deliver_committed() {
 
 sync_folder() {
   [ -z "$spooled" ] || sync_files "$folder" && return
-  stage_error="cannot write $folder: $said"
+  cannot_write "$folder"
   return 1
 }
 

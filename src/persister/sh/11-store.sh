@@ -166,7 +166,7 @@ stage() {
     pipe) stage_stream "$1" <"$source" ;;
     stream) stage_stream "$1" ;;
     directory)
-      need_scratch || { stage_error="cannot write ${TMPDIR:-/tmp}" && return 1; }
+      need_scratch || { cannot_write "${TMPDIR:-/tmp}" && return 1; }
       stage_archive "$1"
       ;;
   esac
@@ -183,20 +183,20 @@ draft() {
   r_metadata=$metadata r_metadata_ascii=$metadata_ascii r_metadata_config=$metadata_config r_metadata_size=$metadata_size
 }
 
-# Makes the staged body a result: name, then record, each with its bytes safe on disk.
+# Makes the staged body a result: name, then record, each with its bytes safe on disk. Where that fails, stage_error says why.
 commit() {
   claimed=''
   while :; do
     spool_name "$r_timestamp" "$r_name"
     if ! claimed_elsewhere; then
       claim "$folder/$r_file" && break
-      [ -e "$folder/$r_file" ] || return 1
+      [ -e "$folder/$r_file" ] || { refused "$folder" "$folder/$r_file"; return 1; }
     fi
     next_stamp "$r_timestamp"
     r_timestamp=$R
   done
   claimed=$r_file
-  mv -f -- "$b_path" "$folder/$r_file" || return 1
+  rename "$b_path" "$folder/$r_file" || { cannot_write "$folder"; return 1; }
   forget "$b_path"
   b_path=$folder/$r_file r_key=$task/$r_timestamp-$r_name
   mark
@@ -222,7 +222,7 @@ store_without_spool() {
     b_sha=${b_sha%% *}
     if find_unchanged; then verdict=unchanged && return 0; fi
   else
-    { need_scratch && stage "$scratch"; } || {
+    { need_scratch || { cannot_write "${TMPDIR:-/tmp}"; false; }; } && stage "$scratch" || {
       complain "All storage methods failed: local: $failure; $stage_error"
       return 1
     }
@@ -299,7 +299,7 @@ store() {
     draft
     r_size=$b_size r_sha256=$b_sha
     if ! commit; then
-      stage_error="cannot write $folder"
+      : # It has said why.
     elif [ -n "$later" ]; then
       release
       sync_folder && return
@@ -398,6 +398,7 @@ read_metadata() {
   case ${problem-unreadable} in
     '') ;;
     'not an object') misused 'metadata must be a JSON object' ;;
+    'too deep') misused 'metadata nests deeper than 100 levels' ;;
     *) misused "metadata is not JSON: ${problem-unreadable}" ;;
   esac
   [ "$r_metadata_size" -le 2097152 ] || misused 'metadata must be at most 2097152 bytes of JSON'

@@ -130,7 +130,7 @@ retrieve() {
   patient_until=$((now_epoch + 86400))
   give_up_at=$patient_until
   r_task_id=$task r_key=$key
-  need_scratch || die 1 "cannot write ${TMPDIR:-/tmp}"
+  need_scratch || { reason && die 1 "cannot write ${TMPDIR:-/tmp}$R"; }
   s3_granted=''
   if download_s3; then
     answer_header x-amz-meta-sha256

@@ -29,6 +29,7 @@ store_output() {
 
 # Notes what there is of the task, for store_output.
 note_listing() {
+  said=''
   need_scratch || return 1
   unchanged_in=$scratch/listing
   take_stock >"$unchanged_in"
@@ -70,7 +71,7 @@ drain() {
   done
   case $seal in *[!"$ALNUM"-]*) misused '--seal must be the id of a fence' ;; esac
   need_task
-  note_listing || die 1 "cannot write ${TMPDIR:-/tmp}"
+  note_listing || { reason && die 1 "cannot write ${TMPDIR:-/tmp}$R"; }
   # All are safe in the spool before the first is sent: whoever asks for a drain may be about to end the sandbox.
   for output; do
     store_output "$output"

@@ -140,7 +140,7 @@ checkpoint() {
 
 run() {
   asked_task='' run_id='' outputs=0 checkpoints=0 every=60 log='' log_limit=16777216 grace='' killer='' run_name='' named="$NL"
-  need_scratch || die 1 "cannot write ${TMPDIR:-/tmp}"
+  need_scratch || { reason && die 1 "cannot write ${TMPDIR:-/tmp}$R"; }
   while [ $# -gt 0 ]; do
     case $1 in
       --) shift && break ;;

@@ -2,6 +2,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { writeDurably } from '../../files/durable-file.js'
 import { systemCode } from '../../files/system-code.js'
 import { parseKey, RECORD_SUFFIX } from '../../protocol/key.js'
+import { cutDeep } from '../../protocol/metadata-depth.js'
 import type { ResultRecord, StoredAt } from '../../protocol/record.js'
 import { spoolFileName } from '../../protocol/spool-layout.js'
 import { isObject } from '../json.js'
@@ -69,7 +70,7 @@ export function readRecordText(text: string): ResultRecord | undefined {
     Array.isArray(value.stored) &&
     value.stored.every(isStoredAt) &&
     isObject(value.errors)
-  return whole ? (value as unknown as ResultRecord) : undefined
+  return whole ? (cutDeep(value) as unknown as ResultRecord) : undefined
 }
 
 /** What the spool says of a result, by file name; `undefined` unless both its record and all of its bytes are there. */

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import type { ResultRecord } from '../../../src/protocol/record.js'
+import { startHttpReceiver } from '../../support/persister/http-receiver.js'
 import { spoolTarget } from '../../support/persister/targets.js'
 import { makeWorker } from '../../support/persister/worker.js'
 import { implementations } from './implementations.js'
@@ -11,6 +12,11 @@ import { implementations } from './implementations.js'
 const exec = promisify(execFile)
 /** One remark of the program; more would be noise in a worker's log. */
 const ONE_LINE = /^persist-result: [^\n]+\n$/
+
+/** Metadata of so many levels, the outermost object being the first. */
+function nested(levels: number): string {
+  return `{"a":${'['.repeat(levels - 1)}${']'.repeat(levels - 1)}}`
+}
 
 describe.concurrent.each(implementations)('command line, $name', ({ argv }) => {
   describe('wrong usage ends with 2, one line that says what, and nothing stored', () => {
@@ -27,6 +33,10 @@ describe.concurrent.each(implementations)('command line, $name', ({ argv }) => {
       ['metadata that is a list', ['-m', '[1]', 'f'], /metadata must be a JSON object/],
       ['metadata that is text', ['-m', '"x"', 'f'], /metadata must be a JSON object/],
       ['metadata that is null', ['-m', 'null', 'f'], /metadata must be a JSON object/],
+      ['metadata of 101 levels', ['-m', nested(101), 'f'], /: metadata nests deeper than 100 levels\b/],
+      ['metadata of 20,000 levels', ['-m', nested(20_000), 'f'], /: metadata nests deeper than 100 levels\b/],
+      ['a list of 20,000 levels', ['-m', nested(20_000).slice(5, -1), 'f'], /metadata must be a JSON object/],
+      ['20,000 levels without an end', ['-m', nested(20_000).slice(0, -1), 'f'], /metadata is not JSON/],
       ['two paths and one name', ['-n', 'x', 'f', 'f'], /--name/],
       ['standard input without a name', ['-'], /--name/],
       ['an unknown requirement', ['--require', 'ftp', 'f'], /--require/],
@@ -41,6 +51,33 @@ describe.concurrent.each(implementations)('command line, $name', ({ argv }) => {
       expect(result.stderr).toMatch(says)
       await expect(worker.records()).rejects.toMatchObject({ code: 'ENOENT' })
     })
+  })
+
+  it('takes metadata of 100 levels, whatever brackets there are in its texts', async (test) => {
+    const worker = await makeWorker(test, argv, spoolTarget)
+    const text = `{"[{": "${'[{'.repeat(100)}\\"[{", "one": [{}], "two": [{}], "deep": ${nested(99)}}`
+    const result = await worker.persist(['--quiet', '-n', 'x', '-m', text, '-'])
+    expect(result).toMatchObject({ status: 0, stderr: '' })
+    expect((await worker.records())[0]?.metadata).toEqual(JSON.parse(text))
+  })
+
+  it('reads a record whose metadata nests deeper, and delivers its result', async (test) => {
+    const receiver = await startHttpReceiver()
+    test.onTestFinished(() => receiver[Symbol.asyncDispose]())
+    const worker = await makeWorker(test, argv, spoolTarget)
+    const { key } = await worker.persist(['--quiet', '-n', 'x', '-m', '{"here":1}', '-'], { input: 'x' })
+    const path = join(worker.localDir, `${key}.meta.json`)
+    await writeFile(path, (await readFile(path, 'utf8')).replace('{"here":1}', nested(20_000)))
+    const env = { WORKER_RESULTS_ENDPOINT: receiver.url }
+    for (const args of [
+      ['--list', '--json'],
+      ['-n', 'y', '-'],
+      ['drain', '--json'],
+      ['--retrieve', key],
+    ]) {
+      expect(await worker.persist(args, { env, input: 'y' })).toMatchObject({ status: 0, stderr: '' })
+    }
+    expect(receiver.posts).toContain(key)
   })
 
   it('refuses to guess a task', async (test) => {

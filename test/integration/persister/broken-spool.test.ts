@@ -54,16 +54,18 @@ describe.each(faultedImplementations)('a spool that cannot be written, $name', (
   const readOnly = 'mount -t tmpfs -o ro tmpfs "$S"'
 
   describe.skipIf(!canMount).each([
-    ['full', full, /no space left|disk full/i],
-    ['read-only', readOnly, /read-only/i],
+    ['full', full, /cannot write [^\n:]+: no space left on device;/i],
+    ['read-only', readOnly, /cannot write [^\n:]+: read-only file system;/i],
   ])('%s', (_what, mount, why) => {
     it('fails in one line when there is no other storage', async (test) => {
       const worker = await broken(test, mount, {})
-      await writeFile(join(worker.folder, 'f'), randomBytes(200_000))
-      const result = await worker.run(['f'])
-      expect(result).toMatchObject({ status: 1, stdout: '' })
-      expect(result.stderr).toMatch(/^persist-result: All storage methods failed: [^\n]+\n$/)
-      expect(result.stderr).toMatch(why)
+      await mkdir(join(worker.folder, 'd'))
+      await writeFile(join(worker.folder, 'd/f'), randomBytes(200_000))
+      for (const result of await Promise.all([worker.run(['d/f']), worker.run(['d'])])) {
+        expect(result).toMatchObject({ status: 1, stdout: '' })
+        expect(result.stderr).toMatch(/^persist-result: All storage methods failed: [^\n]+\n$/)
+        expect(result.stderr).toMatch(why)
+      }
     })
 
     it('sends files, directories and content to S3 all the same', async (test) => {
@@ -111,6 +113,28 @@ describe.each(faultedImplementations)('a spool that cannot be written, $name', (
       }
       expect(await place.withKeys.keys('w')).toHaveLength(1)
     })
+  })
+
+  // Room for the spool's own folder and then, file by file, for the task's, the body, its name, the marker and the record.
+  const rooms = ['nr_inodes=1', 'nr_inodes=2', 'nr_inodes=3', 'nr_inodes=4', 'nr_inodes=5', 'size=64k']
+
+  it.skipIf(!canMount)('says why nothing is stored, wherever the room runs out', async (test) => {
+    const workers = await Promise.all(
+      [...rooms, 'nr_inodes=6'].map((room) => broken(test, `mount -t tmpfs -o ${room} tmpfs "$S"`, {})),
+    )
+    const results = await Promise.all(
+      workers.map(async (worker) => {
+        await writeFile(join(worker.folder, 'f'), randomBytes(65_536))
+        return await worker.run(['-q', 'f'])
+      }),
+    )
+    expect(results.pop()).toMatchObject({ status: 0, stderr: '' })
+    for (const { status, stdout, stderr } of results) {
+      expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
+      expect(stderr).toMatch(
+        /^persist-result: [^\n]+: cannot write [^\n:]+: no space left on device; [^\n]+\n$/i,
+      )
+    }
   })
 
   // The shell goes on with the end of the output; what came meanwhile it leaves out, as where that is too long.

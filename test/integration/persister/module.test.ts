@@ -126,18 +126,28 @@ describe('the module', () => {
     const { options } = await makePlace(test)
     const circular: Record<string, unknown> = {}
     circular.self = circular
+    let deep: object = {}
+    for (let level = 1; level < 101; level++) deep = { deep }
+    let deepest = deep
+    for (let level = 0; level < 20_000; level++) deepest = [deepest]
     const bad = [
       { name: 'a/b' },
       { name: 'n', taskId: '../up' },
       { name: 'n', metadata: [1] },
       { name: 'n', metadata: circular },
       { name: 'n', metadata: { big: 1n } },
+      { name: 'n', metadata: deep },
       { name: 'n', contentType: 'nonsense' },
     ]
     for (const extra of bad) {
       const call = persistResult(Buffer.from('x'), { ...options, ...extra })
       await expect(call).rejects.toMatchObject({ name: 'ConductorError', code: 'INVALID_OPTION' })
     }
+    const call = persistResult(Buffer.from('x'), { ...options, name: 'n', metadata: { deepest } })
+    await expect(call).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: 'metadata nests deeper than 100 levels',
+    })
     await expect(persistResult(12 as unknown as string, options)).rejects.toMatchObject({
       code: 'INVALID_OPTION',
     })

@@ -1,4 +1,4 @@
-import { chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { findProgram } from '../../support/find-program.js'
@@ -10,6 +10,8 @@ import { SCRIPT, shells } from './shells.js'
 interface Wanted {
   readonly status?: number
   readonly stderr?: RegExp
+  /** Of the file that is stored. */
+  readonly sizeBytes?: number
 }
 
 describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
@@ -17,7 +19,7 @@ describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
   async function store(
     test: Cleanup,
     tools: Readonly<Record<string, string>>,
-    { status = 0, stderr = /^$/ }: Wanted = {},
+    { status = 0, stderr = /^$/, sizeBytes = 7 }: Wanted = {},
   ): Promise<string[]> {
     const folder = await scratch(test)
     const bin = join(folder, 'bin')
@@ -46,7 +48,8 @@ describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
     }
     const spool = join(folder, 'spool')
     await mkdir(spool)
-    await writeFile(join(folder, 'f'), 'content')
+    await writeFile(join(folder, 'f'), '')
+    await truncate(join(folder, 'f'), sizeBytes)
     const env = { PATH: bin, WORKER_ID: 't', WORKER_RESULTS_LOCAL_DIR: spool }
     const result = await run([...argv, SCRIPT, '-q', join(folder, 'f')], { env })
     expect(result.status).toBe(status)
@@ -69,6 +72,21 @@ describe.each(shells)('what the disk has to have, $name', ({ argv }) => {
 
   const failing = (why: string): string =>
     `for path; do [ ! -d "$path" ] || { echo "sync: error syncing '$path': ${why}" >&2; exit 1; }; done`
+
+  it('says why it does not take a big file, which is synced beside hashing it', async (test) => {
+    const why = 'Disk quota exceeded'
+    const sync = `for path; do case $path in *.tmp-*) echo "sync: error syncing '$path': ${why}" >&2; exit 1 ;; esac; done`
+    await store(
+      test,
+      { sync },
+      {
+        sizeBytes: 9 << 20,
+        status: 1,
+        stderr:
+          /^persist-result: All storage methods failed: local: cannot write S\/t: Disk quota exceeded; [^\n]*\n$/,
+      },
+    )
+  })
 
   it('need not have a folder that cannot be synced', async (test) => {
     const calls = await store(test, { sync: failing('Invalid argument') })
