@@ -11,7 +11,7 @@ export interface DrainSpec {
   readonly outputs: readonly string[]
   readonly cwd: string
   /**
-   * Fence under which from then on is refused what only the spool would have: the sandbox, and its spool with it, is about to go.
+   * Fence under which from then on new results are refused: the sandbox, and its spool with it, is about to go.
    * Undefined where the spool stays.
    */
   readonly seal: string | undefined

@@ -38,7 +38,7 @@ export interface FenceSpec {
  *
  * Several conductors may each have one around the same sandbox; none acts on another's. While any stands, no command begins
  * (`enterRun` says why none slips by), and while the one stands under which a spool was sealed, nobody is told that a
- * result is safe which only the spool has. So whoever has taken stock may kill as long as his own fence has stood since, whatever
+ * result is safe which was noted since. So whoever has taken stock may kill as long as his own fence has stood since, whatever
  * the others do; and nobody need know whether the owner of another is alive.
  *
  * A fence is a file, which only its owner renews and removes. One whose owner died stands for {@link FENCE_SECONDS}, by the
