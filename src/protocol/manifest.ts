@@ -19,6 +19,10 @@ export interface ManifestAttempt {
   readonly volume?: string | undefined
   /** Keys of what this sandbox held when it was drained, or, gone before that, of what was found elsewhere and no other had left. */
   readonly keys: readonly string[]
+  /** Declared outputs that did not exist when it was drained, if any. */
+  readonly missing_outputs?: readonly string[] | undefined
+  /** Outputs that could not be persisted then, if any, and why. */
+  readonly failed_outputs?: readonly { readonly path: string; readonly reason: string }[] | undefined
   /** Results that it was known to hold and that were given up, and why. */
   readonly undelivered?: readonly { readonly key: string; readonly reason: string }[] | undefined
 }

@@ -144,6 +144,8 @@ const manifest = z.object({
       cause: deathCause.nullable(),
       volume: z.string().min(1).optional(),
       keys: z.array(z.string()),
+      missing_outputs: z.array(z.string()).optional(),
+      failed_outputs: z.array(z.object({ path: z.string(), reason: z.string() })).optional(),
       undelivered: z.array(z.object({ key: z.string(), reason: z.string() })).optional(),
     }),
   ),

@@ -136,6 +136,11 @@ export class SupervisedCommand {
     return new SupervisedCommand(sandbox, spec, pid, listen(spec, from))
   }
 
+  /** Whether nothing of it ran any more when it was taken up. */
+  get wasOver(): boolean {
+    return this.#pid === undefined
+  }
+
   /** Asks the command to end, kills it after its grace, and resolves when it has ended; given up before, it may end yet. */
   async stop(options: CallOptions = {}): Promise<void> {
     const { signal } = options

@@ -8,7 +8,7 @@ import type { Delivery } from './deliver.js'
 import { type Drained, type DrainedWorker, drainWaking, NOTHING } from './drain-and-deliver.js'
 import { findGivenUp, type KnownResult, tellGivenUp } from './given-up.js'
 import type { LateSeal } from './late-seals.js'
-import type { DeliveredResult, GivenUp, Receipt, WorkerExit } from './receipt.js'
+import type { GivenUp, LackingOutputs, Receipt, WorkerExit } from './receipt.js'
 import { UNDECLARED_NAME } from './undeclared.js'
 import {
   closeIntent,
@@ -20,6 +20,7 @@ import {
   sealedWith,
   sealLate,
 } from './write-end.js'
+import { toDeliveredResult, writtenReceipt } from './written-receipt.js'
 
 /** A worker whose command has ended, and what is to become of it. */
 export interface FinishOptions extends DrainedWorker {
@@ -101,20 +102,18 @@ async function writeDown(
   if (isUnseen) where = gone ? 'its sandbox is gone' : 'its sandbox could not be read any more'
   let isAll = true
   const givenUp = (accounted: readonly KnownResult[]): readonly GivenUp[] => [
-    ...drained.deliveries.flatMap(({ record, undelivered: reason }) =>
-      reason === undefined ? [] : [{ key: record.key, reason }],
+    ...drained.deliveries.flatMap(({ record: { key, sha256 }, undelivered: reason }) =>
+      reason === undefined || accounted.some((one) => one.key === key && one.sha256 === sha256)
+        ? []
+        : [{ key, reason }],
     ),
     // Of one that nobody tampered with, what is not there any more was deleted.
     ...(isUnseen || drained.isSpoiled ? findGivenUp(options.known(), [...accounted, ...told], where) : []),
   ]
   if (isUnseen || drained.isSpoiled || isEndless) {
     const manifest = await readManifest(options)
-    const before = gone ? endOf(options, manifest) : undefined
-    if (before !== undefined) {
-      const given = givenUp(manifest?.results ?? [])
-      const receipt = receiptOf(taskId, before, drained, kept, given, sealedWith(options, manifest))
-      return { receipt, close: async () => {}, lateSeal: undefined, isOpen: false }
-    }
+    const receipt = gone ? writtenReceipt(options, manifest, kept, givenUp) : undefined
+    if (receipt !== undefined) return { receipt, close: async () => {}, lateSeal: undefined, isOpen: false }
     const { found, problem } = await findLeft(options, manifest, kept)
     kept.push(...found)
     isAll = problem === undefined || !isUnseen
@@ -128,6 +127,7 @@ async function writeDown(
     exit,
     kept,
     givenUp: given,
+    outputs: lackingOutputs(drained),
     drained: !gone && drained.unaccounted === undefined,
     isCertified: certificate !== undefined,
   }
@@ -151,7 +151,7 @@ async function writeDown(
 function receiptOf(
   taskId: string,
   exit: WorkerExit,
-  { report: { outputs }, undeclared, unaccounted }: Drained,
+  drained: Drained,
   kept: readonly Delivery[],
   undelivered: readonly GivenUp[],
   written: Pick<Receipt, 'sealed' | 'certificateKey'>,
@@ -161,6 +161,14 @@ function receiptOf(
     ...exit,
     ...written,
     results: kept.map(toDeliveredResult),
+    ...lackingOutputs(drained),
+    undelivered,
+    ...(drained.unaccounted === undefined ? {} : { unaccounted: drained.unaccounted }),
+  }
+}
+
+function lackingOutputs({ report: { outputs }, undeclared }: Drained): LackingOutputs {
+  return {
     missingOutputs: outputs.filter(({ status }) => status === 'missing').map(({ path }) => path),
     failedOutputs: [
       ...outputs
@@ -168,14 +176,7 @@ function receiptOf(
         .map(({ path, error }) => ({ path, reason: error ?? 'unknown' })),
       ...(undeclared === undefined ? [] : [{ path: UNDECLARED_NAME, reason: undeclared }]),
     ],
-    undelivered,
-    ...(unaccounted === undefined ? {} : { unaccounted }),
   }
-}
-
-/** As a receipt tells it. */
-export function toDeliveredResult({ record, tiers, verified }: Delivery): DeliveredResult {
-  return { key: record.key, sizeBytes: record.size, sha256: record.sha256, tiers, verified }
 }
 
 function isUndelivered({ undelivered }: Delivery): boolean {

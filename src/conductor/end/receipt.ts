@@ -29,18 +29,22 @@ export interface GivenUp {
   readonly reason: string
 }
 
+/** Outputs of which there is no result. */
+export interface LackingOutputs {
+  /** Declared ones that did not exist. */
+  readonly missingOutputs: readonly string[]
+  /** Those that could not be persisted, and why. */
+  readonly failedOutputs: readonly { readonly path: string; readonly reason: string }[]
+}
+
 /** What `terminate()` did, per result and output. */
-export interface Receipt extends WorkerExit {
+export interface Receipt extends WorkerExit, LackingOutputs {
   readonly taskId: string
   /** Whether the task's manifest was written: false without S3, and possibly with `force` or while S3 is away. */
   readonly sealed: boolean
   /** The result that tells all that is known of a death; undefined when it ended by itself, or no tier took that. */
   readonly certificateKey?: string | undefined
   readonly results: readonly DeliveredResult[]
-  /** Declared outputs that did not exist. */
-  readonly missingOutputs: readonly string[]
-  /** Declared outputs that could not be persisted, and why. */
-  readonly failedOutputs: readonly { readonly path: string; readonly reason: string }[]
   /** Results given up, as far as they are known; only with `force`, or when the sandbox was lost. */
   readonly undelivered: readonly GivenUp[]
   /**

@@ -4,15 +4,17 @@ import { compareKeys, splitKey } from '../../protocol/key.js'
 import type { Manifest, ManifestAttempt } from '../../protocol/manifest.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import type { ManifestStore } from '../../stores/manifest-store.js'
-import type { GivenUp, WorkerExit } from './receipt.js'
+import type { GivenUp, LackingOutputs, WorkerExit } from './receipt.js'
 
-/** More of them would make a manifest too large to read; the receipt names all. */
-const MAX_GIVEN_UP = 1000
+/** More of a kind would make a manifest too large to read; the receipt names all. */
+const MAX_LACKING = 1000
 
 /** What one sandbox of a task came to. */
 export interface SealOptions extends CallOptions {
   /** Known results that were given up. */
   readonly undelivered?: readonly GivenUp[] | undefined
+  /** Undefined where nobody asked the sandbox. */
+  readonly outputs?: LackingOutputs | undefined
   readonly taskId: string
   readonly attempt: number
   /** Empty where nobody lived to see which it was; the spawn then tells. */
@@ -69,7 +71,18 @@ function isOf(
 }
 
 function addAttempt(present: Manifest | undefined, options: SealOptions): Manifest | undefined {
-  const { taskId, sandboxId, spawnId, beganAt, exit, records, drained, volume, undelivered = [] } = options
+  const {
+    taskId,
+    sandboxId,
+    spawnId,
+    beganAt,
+    exit,
+    records,
+    drained,
+    volume,
+    undelivered = [],
+    outputs,
+  } = options
   const before = present?.attempts ?? []
   const own = before.find((other) => isOf(other, options))
   if (!drained && own !== undefined) return undefined
@@ -92,7 +105,9 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     keys: [...new Set([...(own?.keys ?? []), ...left.map(({ key }) => key)])].filter(
       (key) => !attributed.has(key),
     ),
-    ...(undelivered.length === 0 ? {} : { undelivered: undelivered.slice(0, MAX_GIVEN_UP) }),
+    missing_outputs: some(outputs?.missingOutputs),
+    failed_outputs: some(outputs?.failedOutputs),
+    undelivered: some(undelivered),
   }
   const attempts = [...others, mine]
   // The end of an earlier sandbox may be written down after that of the last, which is the task's.
@@ -117,6 +132,11 @@ function addAttempt(present: Manifest | undefined, options: SealOptions): Manife
     ...(present?.deleting === undefined ? {} : { deleting: present.deleting }),
     results: [...byKey.values()].sort((a, b) => compareKeys(a.key, b.key)),
   }
+}
+
+/** What is worth writing down of a list. */
+function some<T>(list: readonly T[] = []): readonly T[] | undefined {
+  return list.length === 0 ? undefined : list.slice(0, MAX_LACKING)
 }
 
 /** Its own, unless another has that: one that was begun while S3 was away could not count those before it. */

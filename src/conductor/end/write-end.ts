@@ -7,7 +7,7 @@ import type { TaskPlaces } from '../places.js'
 import type { Delivery } from './deliver.js'
 import { type FoundResults, findDelivered } from './found-results.js'
 import { tellGivenUp } from './given-up.js'
-import type { GivenUp, Receipt, WorkerExit } from './receipt.js'
+import type { GivenUp, LackingOutputs, Receipt, WorkerExit } from './receipt.js'
 import { attributedKeys, certificateOf, findAttempt, type SealOptions, sealTask } from './seal.js'
 
 /** What a certificate is to say besides. */
@@ -37,6 +37,7 @@ export interface End {
   readonly kept: readonly Delivery[]
   /** Known results that were given up. */
   readonly givenUp: readonly GivenUp[]
+  readonly outputs: LackingOutputs
   /** False when the sandbox was gone before anybody asked what it holds, or could not be asked. */
   readonly drained: boolean
   readonly isCertified: boolean
@@ -57,7 +58,7 @@ export async function sealEnd(options: EndedWorker, end: End): Promise<Manifest 
 
 function attemptOf(
   { taskId, sandboxId, record, places }: EndedWorker,
-  { exit, kept, givenUp: undelivered, drained }: End,
+  { exit, kept, givenUp: undelivered, outputs, drained }: End,
   signal: AbortSignal | undefined,
 ): SealOptions {
   const { attempt, spawn_id: spawnId } = record
@@ -65,7 +66,20 @@ function attemptOf(
   // A spool on a volume holds what earlier sandboxes left as well.
   const beganAt = places.volume === undefined || attempt === 1 ? undefined : record.created_at
   const { volume } = places
-  return { taskId, sandboxId, spawnId, attempt, volume, beganAt, exit, records, undelivered, drained, signal }
+  return {
+    taskId,
+    sandboxId,
+    spawnId,
+    attempt,
+    volume,
+    beganAt,
+    exit,
+    records,
+    undelivered,
+    outputs,
+    drained,
+    signal,
+  }
 }
 
 /** What could not be done when the worker was finished: its certificate, what it is known to have left, the seal. */

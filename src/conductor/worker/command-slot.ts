@@ -59,9 +59,13 @@ export class CommandSlot {
   /** Asks the present command to end and resolves when it has; its outcome is then the first one given. */
   async stop(outcome: Outcome, options: CallOptions = {}): Promise<void> {
     const { signal } = options
+    const isFirst = this.#stopOutcome === undefined
     this.#stopOutcome ??= outcome
     if (this.#command === undefined) return
-    await (await untilAborted(this.#command, signal)).stop(options)
+    const command = await untilAborted(this.#command, signal)
+    // It ended by itself, and only its output is still being read.
+    if (isFirst && command.wasOver) this.#stopOutcome = undefined
+    await command.stop(options)
     if (this.#end !== undefined) await untilAborted(this.#end, signal)
   }
 

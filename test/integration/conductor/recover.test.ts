@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Fence } from '../../../src/conductor/end/fence.js'
+import type { Receipt } from '../../../src/conductor/end/receipt.js'
 import { sealTask } from '../../../src/conductor/end/seal.js'
 import { trustedRecord } from '../../../src/conductor/recovery/trusted-record.js'
 import { toMetadata } from '../../../src/conductor/sandbox-metadata.js'
@@ -155,6 +156,24 @@ describe('a conductor that comes after another', () => {
     await stack.inSandbox(left.sandboxId, 'command touch /workspace/go')
     expect(await workers[0]?.wait()).toMatchObject({ outcome: 'failed', exitCode: 6 })
     await workers[0]?.terminate()
+  })
+
+  it('tells by the word of the conductor that ended a worker what that has left', async () => {
+    await using first = stack.conductor({ id: 'either' })
+    await using second = stack.conductor({ id: 'either' })
+    const command = 'echo x >here; echo y | persist-result -q --name y -'
+    const worker = await first.spawnWorker({ taskId: 'ended-by-other', outputs: ['here', 'never'], command })
+    await worker.wait()
+    const theirs = await (await second.attach('ended-by-other')).terminate()
+    const mine = await worker.terminate()
+    expect(mine).toMatchObject({ outcome: 'succeeded', exitCode: 0, sealed: true, undelivered: [] })
+    const told = ({ results, missingOutputs }: Receipt) => [
+      results.map(({ key, tiers }) => [key, tiers]),
+      missingOutputs,
+    ]
+    expect(told(mine)).toEqual(told(theirs))
+    expect(mine.missingOutputs).toEqual(['never'])
+    expect(mine.results).toHaveLength(2)
   })
 
   it('keeps every command from beginning while it finishes a worker, and lets them again where it left off', async () => {

@@ -75,7 +75,7 @@ END
     const receipt = await worker.wait().then(() => worker.terminate())
     expect(receipt.undelivered).toEqual([])
     expect(receipt.results.map(({ key }) => key.slice(22))).toEqual(['far', 'death-certificate.json'])
-    expect(await new S3Manifests(stack.at).read('wiped')).toMatchObject({ complete: true })
+    expect(await new S3Manifests(stack.at).read('wiped')).toMatchObject({ complete: false })
   })
 
   it('and whose sandbox then vanishes has what it was seen to hold named as lost', async () => {
