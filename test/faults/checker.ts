@@ -65,6 +65,16 @@ const CERTIFICATE_OF = 'certificate of '
 const UNDECLARED_NAME = 'undeclared-outputs.tar.gz'
 const UNDECLARED_OF = 'undeclared output of '
 
+interface FailedOutput {
+  readonly path: string
+  readonly reason: string
+}
+
+/** Nobody acknowledged undeclared outputs, and where the disk was full it is said why they are not there. */
+function isForWantOfRoom({ path, reason }: FailedOutput): boolean {
+  return path === UNDECLARED_NAME && /no space left|disk full/i.test(reason)
+}
+
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 /** Compares copies with what is known of them, one at a time, and at the end with what was acknowledged. */
@@ -173,11 +183,17 @@ export class Checker {
               contradictions.push(`${key}: on the receipt in ${tier}, is not there`)
           }
       }
-      for (const { path, reason } of receipt.failedOutputs) {
-        // Nobody acknowledged them, and the receipt says why they are not there.
-        if (path === UNDECLARED_NAME && /no space left|disk full/i.test(reason)) noRoom.add(taskId)
-        else contradictions.push(`${taskId}: output ${path} failed: ${reason}`)
+      for (const output of receipt.failedOutputs) {
+        if (isForWantOfRoom(output)) noRoom.add(taskId)
+        else contradictions.push(`${taskId}: output ${output.path} failed: ${output.reason}`)
       }
+    }
+    // The receipt of a conductor that was killed nobody heard.
+    for (const [taskId, text] of manifests) {
+      const { attempts = [] } = JSON.parse(text) as {
+        attempts?: readonly { failed_outputs?: FailedOutput[] }[]
+      }
+      if (attempts.some(({ failed_outputs = [] }) => failed_outputs.some(isForWantOfRoom))) noRoom.add(taskId)
     }
     for (const life of outputs) {
       if (!this.#keysOf.has(`output of ${life}`)) lost.push(`declared output of ${life}`)

@@ -67,6 +67,8 @@ async function judge(
   more: {
     readonly vanished?: string
     readonly manifest?: object
+    /** @default TASK */
+    readonly manifestOf?: string
     readonly output?: string
     readonly forced?: string
     readonly receipt?: LabReceipt
@@ -76,7 +78,9 @@ async function judge(
     seed: SEED,
     outcomes,
     receipts: new Map(more.receipt === undefined ? [] : [[TASK, more.receipt]]),
-    manifests: new Map(more.manifest === undefined ? [] : [[TASK, JSON.stringify(more.manifest)]]),
+    manifests: new Map(
+      more.manifest === undefined ? [] : [[more.manifestOf ?? TASK, JSON.stringify(more.manifest)]],
+    ),
     outputs: new Set(more.output === undefined ? [] : [more.output]),
     vanished: new Set(more.vanished === undefined ? [] : [more.vanished]),
     forced: new Set(more.forced === undefined ? [] : [more.forced]),
@@ -169,6 +173,11 @@ it('finds undeclared outputs that were not kept, or are not as they were left', 
   }
   const bytes = undeclaredBytes(SEED, taskId)
   expect(await judge([], [await kept(bytes)], { output })).toMatchObject({ lost: 1, corrupt: 0 })
+  const failed_outputs = [
+    { path: 'undeclared-outputs.tar.gz', reason: 'cannot write: No space left on device' },
+  ]
+  const manifest = { results: [], attempts: [{ attempt: 1, outcome: 'succeeded', keys: [], failed_outputs }] }
+  expect(await judge([], [], { output, manifest, manifestOf: taskId })).toMatchObject({ lost: 1 })
   const short = await kept(bytes.subarray(1))
   expect(await judge([], [short], { output })).toMatchObject({ corrupt: 1 })
 })
