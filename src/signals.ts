@@ -5,7 +5,7 @@ import { z } from 'zod'
  * Lets any number of parts of one call listen to its signal at a time. Node takes more than ten for a leak, and says so on the
  * console of whoever runs us: https://nodejs.org/docs/latest-v20.x/api/events.html#eventssetmaxlistenersn-eventtargets
  */
-function shared(signal: AbortSignal): AbortSignal {
+export function admitListeners(signal: AbortSignal): AbortSignal {
   setMaxListeners(0, signal)
   return signal
 }
@@ -16,8 +16,8 @@ export function joinSignals(...signals: readonly (AbortSignal | undefined)[]): A
 export function joinSignals(...signals: readonly (AbortSignal | undefined)[]): AbortSignal | undefined {
   const [signal, ...others] = signals.filter((one) => one !== undefined)
   if (signal === undefined) return undefined
-  return shared(others.length === 0 ? signal : AbortSignal.any([signal, ...others]))
+  return admitListeners(others.length === 0 ? signal : AbortSignal.any([signal, ...others]))
 }
 
 /** What schemas of options take as `signal`. */
-export const signalSchema = z.instanceof(AbortSignal).transform(shared).optional()
+export const signalSchema = z.instanceof(AbortSignal).transform(admitListeners).optional()

@@ -17,19 +17,18 @@ export interface CloseOptions extends CallOptions {
   readonly timeoutMs?: number | undefined
 }
 
-const signal = signalSchema
 const offset = z.number().int().nonnegative().default(0)
 
 /** @internal */
 export const attachOptionsSchema = z.strictObject({
-  signal,
+  signal: signalSchema,
   stdoutOffsetBytes: offset,
   stderrOffsetBytes: offset,
 })
 
 /** @internal */
 export const closeOptionsSchema = z.strictObject({
-  signal,
+  signal: signalSchema,
   timeoutMs: z
     .number()
     .int()
@@ -40,7 +39,7 @@ export const closeOptionsSchema = z.strictObject({
 
 /** @internal */
 export const recoverOptionsSchema = z.strictObject({
-  signal,
+  signal: signalSchema,
   onWorker: z
     .custom<(worker: Worker) => void>((value) => typeof value === 'function', 'must be a function')
     .optional(),

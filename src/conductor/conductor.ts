@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { setMaxListeners } from 'node:events'
 import { checkOptions } from '../check-options.js'
 import { ConductorError } from '../errors.js'
 import { Granter } from '../grants/granter.js'
@@ -8,7 +7,7 @@ import type { ResultsQuery } from '../results/many-tasks.js'
 import type { PruneOptions, PruneReport } from '../results/prune.js'
 import type { Results } from '../results/results.js'
 import type { Tasks, TasksOptions } from '../results/tasks.js'
-import { joinSignals } from '../signals.js'
+import { admitListeners, joinSignals } from '../signals.js'
 import { openS3Location, type S3Location } from '../stores/s3/s3-location.js'
 import type { LogOffsets } from './command/follow-log.js'
 import {
@@ -70,7 +69,7 @@ export class Conductor implements AsyncDisposable {
       workers: this.#roster.workers,
     })
     // Every request of every worker that is being started listens to it.
-    setMaxListeners(0, this.#closing.signal)
+    admitListeners(this.#closing.signal)
   }
 
   /** Workers that are not terminated, by task id. */

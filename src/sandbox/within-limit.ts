@@ -1,5 +1,5 @@
 import { ConductorError } from '../errors.js'
-import { joinSignals } from '../signals.js'
+import { admitListeners, joinSignals } from '../signals.js'
 import { untilAborted } from '../until-aborted.js'
 
 /**
@@ -18,7 +18,7 @@ export async function withinLimit<T>(
     )
   }, limitMs)
   try {
-    return await call(joinSignals(controller.signal))
+    return await call(admitListeners(controller.signal))
   } finally {
     clearTimeout(timer)
   }

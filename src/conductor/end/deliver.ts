@@ -7,6 +7,7 @@ import type { ResultStore, StoreTier } from '../../stores/result-store.js'
 import type { SpoolStore } from '../../stores/spool-store.js'
 import { untilAborted } from '../../until-aborted.js'
 import { type CarryStore, carryTo, holds } from './carry.js'
+import type { DeliveredResult } from './receipt.js'
 
 const CONCURRENT_DELIVERIES = 8
 
@@ -34,6 +35,11 @@ export interface Delivery {
   readonly verified: boolean
   /** Undefined when it is kept somewhere beyond the sandbox. */
   readonly undelivered: string | undefined
+}
+
+/** As a receipt tells it. */
+export function toDeliveredResult({ record, tiers, verified }: Delivery): DeliveredResult {
+  return { key: record.key, sizeBytes: record.size, sha256: record.sha256, tiers, verified }
 }
 
 /**

@@ -4,7 +4,7 @@ import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import { withinLimit } from '../../sandbox/within-limit.js'
 import { joinSignals } from '../../signals.js'
 import { LEASE_MS } from '../lease.js'
-import type { Delivery } from './deliver.js'
+import { type Delivery, toDeliveredResult } from './deliver.js'
 import { type Drained, type DrainedWorker, drainWaking, NOTHING } from './drain-and-deliver.js'
 import { findGivenUp, type KnownResult, tellGivenUp } from './given-up.js'
 import type { LateSeal } from './late-seals.js'
@@ -20,7 +20,7 @@ import {
   sealedWith,
   sealLate,
 } from './write-end.js'
-import { toDeliveredResult, writtenReceipt } from './written-receipt.js'
+import { writtenReceipt } from './written-receipt.js'
 
 /** A worker whose command has ended, and what is to become of it. */
 export interface FinishOptions extends DrainedWorker {

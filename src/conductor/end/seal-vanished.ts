@@ -4,10 +4,10 @@ import type { SandboxIntent } from '../../protocol/intent.js'
 import type { ManifestStore } from '../../stores/manifest-store.js'
 import type { TaskPlaces } from '../places.js'
 import { drawCertificate, storeCertificate } from './death-certificate.js'
+import { toDeliveredResult } from './deliver.js'
 import { findDelivered } from './found-results.js'
 import type { Receipt, WorkerExit } from './receipt.js'
 import { attributedKeys, certificateOf, findAttempt, sealTask } from './seal.js'
-import { toDeliveredResult } from './written-receipt.js'
 
 /** It may have been killed while its end could not be written down. */
 const LOST: WorkerExit = { outcome: 'lost', exitCode: null, signal: null, cause: 'unknown' }

@@ -1,15 +1,10 @@
 import type { Manifest } from '../../protocol/manifest.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { tiersOf } from '../../results/sealed-elsewhere.js'
-import type { Delivery } from './deliver.js'
+import { type Delivery, toDeliveredResult } from './deliver.js'
 import type { DeliveredResult, GivenUp, Receipt } from './receipt.js'
 import { findAttempt } from './seal.js'
 import { type EndedWorker, endOf, sealedWith } from './write-end.js'
-
-/** As a receipt tells it. */
-export function toDeliveredResult({ record, tiers, verified }: Delivery): DeliveredResult {
-  return { key: record.key, sizeBytes: record.size, sha256: record.sha256, tiers, verified }
-}
 
 /**
  * The receipt of a sandbox that is gone by the word of another conductor, which drained it before it went; undefined where there is

@@ -1,4 +1,3 @@
-import { setMaxListeners } from 'node:events'
 import { createReadStream } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,6 +9,7 @@ import { KeyLock } from '../../key-lock.js'
 import { parseKey, taskIdProblem } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
 import { toS3Metadata } from '../../protocol/s3-layout.js'
+import { admitListeners } from '../../signals.js'
 import type { ResultDescription, StoredEntry } from '../../stores/result-store.js'
 import { listPages } from '../../stores/s3/list-pages.js'
 import type { S3Location } from '../../stores/s3/s3-location.js'
@@ -111,8 +111,8 @@ export class S3Backend implements EndpointBackend {
       }
       entries.push(entry)
     }
-    // Each record of a page is asked for with the same signal.
-    if (signal !== undefined) setMaxListeners(wanted, signal)
+    // Each record of a page is asked for with it.
+    if (signal !== undefined) admitListeners(signal)
     const bounds = { complete, limit: wanted, maxBytes, signal }
     return collectPage(entries, bounds, ({ key }) => this.read(key, { signal }))
   }
