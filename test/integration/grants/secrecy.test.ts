@@ -64,7 +64,8 @@ describeEachS3(
         if (count % 5 === 1) {
           const told = `<SignatureProvided>${sent}</SignatureProvided>`
           const body = `<Error><Code>SignatureDoesNotMatch</Code><Message>No match</Message>${told}</Error>`
-          return { kind: 'answer', status: 403, body }
+          // STS is believed at once when it refuses, and nothing would be spawned: there it could not answer.
+          return { kind: 'answer', status: url === '/' ? 503 : 403, body }
         }
         if (count % 5 === 2) return s3Fault(503, 'SlowDown')
         if (count % 5 === 3) return { kind: 'reset', afterBytes: 0 }
