@@ -43,7 +43,7 @@ const RESULTS = `Usage: stu-conductor results ACTION
   download --tasks GLOB DIR
                           of several tasks, as DIR/TASK/TIMESTAMP-NAME
     --extract             unpack archived folders
-    --concurrency N       how many at once [8]
+    --concurrency N       how many at once [16]
     --json                the report
   delete KEY              one result, on every tier
   delete TASK             all of a task

@@ -23,7 +23,7 @@ import type { Result } from './result.js'
 
 /** Options for downloading all results. */
 export interface DownloadOptions extends CallOptions {
-  /** How many at once. @default 8 */
+  /** How many at once. @default 16 */
   readonly concurrency?: number | undefined
   /** Unpacks archived directories into folders without `.tar.gz`; the archives are not kept. @default false */
   readonly extract?: boolean | undefined
@@ -34,7 +34,7 @@ export interface DownloadOptions extends CallOptions {
 /** @internal */
 export const downloadOptionsSchema = z.strictObject({
   signal: signalSchema,
-  concurrency: z.number().int().min(1).max(256).default(8),
+  concurrency: z.number().int().min(1).max(256).default(16),
   extract: z.boolean().default(false),
   onProgress: z
     .custom<(progress: DownloadProgress) => void>((value) => typeof value === 'function')
