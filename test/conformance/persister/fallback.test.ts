@@ -26,8 +26,10 @@ import { createClient } from '../../support/s3/client.js'
 import { startLocalServer } from '../../support/s3/servers.js'
 import { faultedImplementations } from './implementations.js'
 
-/** Short enough for a test, long enough for a loaded machine. */
-const IMPATIENT = { WORKER_RESULTS_STALL_SECONDS: '1', WORKER_RESULTS_DEADLINE_SECONDS: '3' }
+/** Soon tired of a connection, and long of a server, so that a loaded machine gets everything there. */
+const PATIENT = { WORKER_RESULTS_STALL_SECONDS: '1', WORKER_RESULTS_DEADLINE_SECONDS: '20' }
+/** For a server that never gets well: short enough for a test, long enough for another tier to be asked. */
+const IMPATIENT = { WORKER_RESULTS_DEADLINE_SECONDS: '3' }
 
 describe.concurrent.each(faultedImplementations)('when storage fails, $name', ({ argv }) => {
   let place: S3Place
@@ -58,7 +60,7 @@ describe.concurrent.each(faultedImplementations)('when storage fails, $name', ({
     const worker = await makeWorker(test, argv, spoolTarget, {
       ...s3,
       AWS_ENDPOINT_URL_S3: proxy.url,
-      ...IMPATIENT,
+      ...PATIENT,
       ...env,
     })
     await writeFile(join(worker.folder, 'f.txt'), 'content')
@@ -75,9 +77,7 @@ describe.concurrent.each(faultedImplementations)('when storage fails, $name', ({
     ['RequestTimeout', s3Fault(400, 'RequestTimeout')],
     ['a conflict', s3Fault(409, 'ConditionalRequestConflict')],
   ])('outlasts %s three times in a row', async ([, fault], test) => {
-    const { worker, target } = await withFaults(test, (_request, n) => (n < 3 ? fault : undefined), {
-      WORKER_RESULTS_DEADLINE_SECONDS: '20',
-    })
+    const { worker, target } = await withFaults(test, (_request, n) => (n < 3 ? fault : undefined))
     const result = await worker.persist(['f.txt'])
     expect(result).toMatchObject({ status: 0, stderr: '' })
     expect((await target.read(result.key))?.bytes.toString()).toBe('content')
@@ -86,9 +86,7 @@ describe.concurrent.each(faultedImplementations)('when storage fails, $name', ({
   })
 
   it('gets over a server that hangs once', async (test) => {
-    const { worker, target } = await withFaults(test, (_r, n) => (n === 0 ? { kind: 'hang' } : undefined), {
-      WORKER_RESULTS_DEADLINE_SECONDS: '20',
-    })
+    const { worker, target } = await withFaults(test, (_r, n) => (n === 0 ? { kind: 'hang' } : undefined))
     const result = await worker.persist(['f.txt'])
     expect(result.status).toBe(0)
     expect(await target.keys(worker.taskId)).toEqual([result.key])
@@ -97,7 +95,7 @@ describe.concurrent.each(faultedImplementations)('when storage fails, $name', ({
   it('does not store twice when the answer to the first upload was lost', async (test) => {
     const lose: FaultRule = (request, n) =>
       request.method === 'PUT' && n === 0 ? { kind: 'swallow' } : undefined
-    const { worker, target, proxy } = await withFaults(test, lose, { WORKER_RESULTS_DEADLINE_SECONDS: '20' })
+    const { worker, target, proxy } = await withFaults(test, lose)
     const result = await worker.persist(['f.txt'])
     expect(result).toMatchObject({ status: 0, stderr: '' })
     expect(await target.keys(worker.taskId)).toEqual([result.key])
@@ -131,7 +129,10 @@ describe.concurrent.each(faultedImplementations)('when storage fails, $name', ({
     ['only says 503', s3Fault(503, 'ServiceUnavailable')],
     ['refuses', s3Fault(403, 'AccessDenied')],
   ])('goes on to HTTP when S3 %s', async ([, fault], test) => {
-    const { worker } = await withFaults(test, () => fault, { WORKER_RESULTS_ENDPOINT: receiver.url })
+    const { worker } = await withFaults(test, () => fault, {
+      ...IMPATIENT,
+      WORKER_RESULTS_ENDPOINT: receiver.url,
+    })
     const result = await worker.persist(['f.txt'])
     expect(result.status).toBe(0)
     expect(result.stderr).toMatch(/^persist-result: S3 storage failed: [^\n]+\n$/)
