@@ -2,7 +2,8 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { startStack } from '../support/stack.mjs'
 
-const WORKERS = 50
+const WORKERS = 100
+const FIRST = 10
 
 /** @type {import('../support/entry.mjs').Entry} */
 export const entry = {
@@ -10,10 +11,14 @@ export const entry = {
   run: async () => {
     const stack = await startStack()
     try {
-      const child = fork(new URL('../support/idle-conductor.mjs', import.meta.url), [String(WORKERS)], {
-        env: { ...process.env, ...stack.env },
-        execArgv: ['--expose-gc'],
-      })
+      const child = fork(
+        new URL('../support/idle-conductor.mjs', import.meta.url),
+        [String(FIRST), String(WORKERS)],
+        {
+          env: { ...process.env, ...stack.env },
+          execArgv: ['--expose-gc'],
+        },
+      )
       const exited = once(child, 'exit')
       try {
         const [{ beforeBytes, afterBytes }] = await Promise.race([
@@ -28,7 +33,7 @@ export const entry = {
             value: (afterBytes - beforeBytes) / WORKERS / 1e6,
             bound: 1,
             unit: 'MB',
-            detail: `${(beforeBytes / 1e6).toFixed(0)} MB with one worker, ${(afterBytes / 1e6).toFixed(0)} MB with ${WORKERS} more`,
+            detail: `${(beforeBytes / 1e6).toFixed(0)} MB with ${FIRST} workers, ${(afterBytes / 1e6).toFixed(0)} MB with ${WORKERS} more`,
           },
         ]
       } finally {

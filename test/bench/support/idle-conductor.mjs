@@ -2,16 +2,21 @@
 import { compiled } from './dist.mjs'
 
 const { Conductor } = await import(compiled('index.js'))
-const [count = '0'] = process.argv.slice(2)
-const conductor = new Conductor({ maxWorkers: Number(count) + 1 })
+const [first = 0, count = 0] = process.argv.slice(2).map(Number)
+const conductor = new Conductor({ maxWorkers: first + count })
 
-// The first one loads what all of them share.
-await conductor.spawnWorker({ taskId: 'first', command: 'sleep 600' })
+// The first ones load, compile and reserve what all of them share.
+await spawn('first', first)
 const before = await settledBytes()
-for (let i = 0; i < Number(count); i += 1) {
-  await conductor.spawnWorker({ taskId: `idle-${i}`, command: 'sleep 600' })
-}
+await spawn('idle', count)
 process.send?.({ beforeBytes: before, afterBytes: await settledBytes() })
+
+/** @param {string} name @param {number} workers */
+async function spawn(name, workers) {
+  for (let i = 0; i < workers; i += 1) {
+    await conductor.spawnWorker({ taskId: `${name}-${i}`, command: 'sleep 600' })
+  }
+}
 
 /** Resident memory once garbage is collected, which needs `--expose-gc`. */
 async function settledBytes() {

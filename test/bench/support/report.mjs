@@ -35,7 +35,7 @@ function toRow(outcome) {
  */
 function format(value, unit) {
   if (unit === 'x') return `${value.toFixed(2)}x`
-  return `${unit === 'requests' ? value : value.toFixed(0)} ${unit}`
+  return `${Number(value.toFixed(value < 10 ? 2 : 0))} ${unit}`
 }
 
 /** @param {{ value: number, bound?: number }} measure */
