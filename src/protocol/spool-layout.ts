@@ -29,6 +29,18 @@ export function workerFolder(localDir: string, taskId: string): string {
   return `${localDir}/${WORKER_FOLDER}/${taskId}`
 }
 
+/** Which command of a worker: its task, its number, and the spool in which its worker's folder lies. */
+export interface RunPlace {
+  readonly taskId: string
+  readonly localDir: string
+  readonly runId: string
+}
+
+/** Folder of one supervised command; {@link RUN_FILES} are in it. */
+export function runFolder({ localDir, taskId, runId }: RunPlace): string {
+  return `${workerFolder(localDir, taskId)}/${WORKER_FILES.runs}/${runId}`
+}
+
 /** Folders inside a task's folder, beside its results; no result's file name starts with a dot. */
 export const SPOOL_FOLDERS = {
   /** A file for each result that no remote tier has, by the result's file name; it holds the process that is delivering, if any. */
@@ -65,7 +77,7 @@ export const FENCE_SECONDS = 120
 /** What the id of a fence may look like. */
 export const FENCE_ID = /^[A-Za-z0-9-]{1,100}$/
 
-/** Names inside the folder of one supervised command, `runs/{run_id}/`. */
+/** Names inside the folder of one supervised command, {@link runFolder}. */
 export const RUN_FILES = {
   stdout: 'stdout.log',
   stderr: 'stderr.log',

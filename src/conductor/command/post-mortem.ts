@@ -1,6 +1,6 @@
 import { isConductorError } from '../../errors.js'
 import type { DeathCause } from '../../protocol/outcome.js'
-import { RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
+import { RUN_FILES, type RunPlace, runFolder } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 import type { WorkerExit } from '../end/receipt.js'
@@ -21,10 +21,7 @@ export interface PostMortem {
 }
 
 /** The command that ended. */
-export interface Deceased {
-  readonly taskId: string
-  readonly localDir: string
-  readonly runId: string
+export interface Deceased extends RunPlace {
   readonly cwd: string
   /** With which its supervisor ended, where that was seen and no end of the command was recorded. */
   readonly supervisorStatus?: number | undefined
@@ -75,8 +72,9 @@ interface Findings {
   readonly heartbeat: Date | undefined
 }
 
-async function look(sandbox: RemoteSandbox, { taskId, localDir, runId, cwd }: Deceased): Promise<Findings> {
-  const run = `${workerFolder(localDir, taskId)}/${WORKER_FILES.runs}/${runId}`
+async function look(sandbox: RemoteSandbox, deceased: Deceased): Promise<Findings> {
+  const { localDir, cwd } = deceased
+  const run = runFolder(deceased)
   const script = `{ ${tellKills(`${run}/${RUN_FILES.before}`)}
 } | sed 's/^/memory /'
 df -Pk -- ${quote(cwd)} ${quote(localDir)} 2>/dev/null | sed 1d | cut -c 1-200 | sort -u | sed 's/^/disk /'

@@ -1,5 +1,12 @@
 import type { CallOptions } from '../../call-options.js'
-import { FENCE_SECONDS, RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
+import {
+  FENCE_SECONDS,
+  RUN_FILES,
+  type RunPlace,
+  runFolder,
+  WORKER_FILES,
+  workerFolder,
+} from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
 
@@ -10,15 +17,8 @@ export const TAKEN_STATUS = 197
 /** How long whoever takes a number may be about to say for which start. */
 const MAX_LOOKS = 20
 
-/** A command of a worker, by its number. */
-export interface FencedRun {
-  readonly taskId: string
-  readonly localDir: string
-  readonly runId: string
-}
-
 /** One request, or several of the same, to begin a command. */
-export interface RunStart extends FencedRun {
+export interface RunStart extends RunPlace {
   /** Nobody else's. */
   readonly startId: string
 }
@@ -26,16 +26,12 @@ export interface RunStart extends FencedRun {
 /** Start of the path of a folder for each number that was taken in a sandbox, also where the spool is a volume: once in each. */
 export const NUMBERS = '/tmp/.worker-run-'
 
-function numberPath({ taskId, runId }: FencedRun): string {
+function numberPath({ taskId, runId }: RunPlace): string {
   return `${NUMBERS}${taskId}-${runId}`
 }
 
 function startPath(run: RunStart): string {
   return `${numberPath(run)}/by-${run.startId}`
-}
-
-function runFolder({ taskId, localDir, runId }: FencedRun): string {
-  return `${workerFolder(localDir, taskId)}/${WORKER_FILES.runs}/${runId}`
 }
 
 /** Start of the ids of all fences around a sandbox: those of another may lie beside them on a volume. */
@@ -46,7 +42,7 @@ export function fenceIdsOf(sandboxId: string): string {
 /** Whether whoever took this number did so for a command, which has begun or is about to. */
 export async function hasBegun(
   sandbox: RemoteSandbox,
-  run: FencedRun,
+  run: RunPlace,
   { signal }: CallOptions = {},
 ): Promise<boolean> {
   return (await sandbox.run(`[ -d ${quote(runFolder(run))} ]`, { cwd: '/', signal })).exitCode === 0

@@ -3,46 +3,31 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
 import { parseExitRecord } from '../../protocol/parse.js'
-import { RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
-import { quote } from '../../sandbox/quote.js'
+import { RUN_FILES, runFolder } from '../../protocol/spool-layout.js'
 import type { RemoteSandbox, RunningCommand } from '../../sandbox/remote-sandbox.js'
 import { readLimited } from '../../sandbox/sandbox-files.js'
 import { untilAborted } from '../../until-aborted.js'
 import { LEASE_MS } from '../lease.js'
-import { followLogs, LOG_LIMIT_BYTES, LOG_START_BYTES, type LogOffsets } from './follow-log.js'
+import { commandLine, type ShellCommand } from './command-line.js'
+import { CommandOutput, type OutputSpec } from './command-output.js'
+import type { LogOffsets } from './follow-log.js'
 import { inspectWorker } from './inspect.js'
-import { KeptText } from './kept-text.js'
-import { noteKills } from './memory-kills.js'
-import { OutputStream, STREAM_MARK } from './output-stream.js'
-import { enterRun, FENCED_STATUS, hasBegun, isTaken, type RunStart, TAKEN_STATUS } from './run-fence.js'
+import { FENCED_STATUS, hasBegun, isTaken, type RunStart, TAKEN_STATUS } from './run-fence.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
 const MAX_RECONNECTS = 5
 const RECONNECT_PAUSE_MS = 500
 const MAX_STARTS = 3
+const FROM_START: LogOffsets = { stdout: 0, stderr: 0 }
 /** What E2B says of a process that a signal ended, and we of one whose end nobody saw. */
 const UNSEEN = { exitCode: -1 } as const
-/** Whoever leaves a command waits no longer to learn how far it was heard. */
-const SETTLE_MS = 5_000
 /** The supervisor's own time to write down an exit after it killed its command. */
 const SUPERVISOR_MARGIN_MS = 5_000
 
 /** What to run, and for whom. */
-export interface CommandSpec {
-  readonly taskId: string
-  readonly runId: string
-  readonly localDir: string
-  readonly command: string
+export interface CommandSpec extends ShellCommand, OutputSpec {
   readonly cwd: string
   readonly env: Readonly<Record<string, string>>
-  /** Persisted by the supervisor when the command ends. */
-  readonly outputs: readonly string[]
-  /** Between SIGTERM and SIGKILL when it is stopped. */
-  readonly graceMs: number
-  /** Whether anybody is given its output with its end; else only `onStdout` and `onStderr` are. */
-  readonly keepsOutput: boolean
-  readonly onStdout: (text: string) => void
-  readonly onStderr: (text: string) => void
 }
 
 /** How a command of a worker ended and what it printed. */
@@ -70,9 +55,7 @@ export class SupervisedCommand {
   readonly ended: Promise<RunResult>
   readonly #sandbox: RemoteSandbox
   readonly #spec: CommandSpec
-  readonly #stdout: OutputStream
-  readonly #stderr: OutputStream
-  readonly #printed: Printed['kept']
+  readonly #output: CommandOutput
   readonly #pid: number | undefined
   readonly #left = new AbortController()
   readonly #started: Started | undefined
@@ -81,16 +64,14 @@ export class SupervisedCommand {
     sandbox: RemoteSandbox,
     spec: CommandSpec,
     pid: number | undefined,
-    { stdout, stderr, kept }: Printed,
+    output: CommandOutput,
     started?: Started,
   ) {
     this.runId = spec.runId
     this.#sandbox = sandbox
     this.#spec = spec
     this.#pid = pid
-    this.#stdout = stdout
-    this.#stderr = stderr
-    this.#printed = kept
+    this.#output = output
     this.#started = started
     this.ended = this.#follow(started)
     // Whoever awaits it hears of a failure; nobody may be awaiting it yet.
@@ -103,19 +84,18 @@ export class SupervisedCommand {
     spec: CommandSpec,
     options: CallOptions = {},
   ): Promise<SupervisedCommand> {
-    const streams = listen(spec, { stdout: 0, stderr: 0 })
+    const output = new CommandOutput(sandbox, spec, FROM_START)
     const start = { ...spec, startId: randomBytes(8).toString('hex') }
     for (let attempt = 1; ; attempt++) {
       try {
         const running = await sandbox.start(commandLine(start, sandbox.id), {
           cwd: spec.cwd,
           envs: spec.env,
-          onStdout: streams.stdout.takeText,
-          onStderr: streams.stderr.takeText,
+          ...output.listeners,
           keepsOutput: false,
           signal: options.signal,
         })
-        return new SupervisedCommand(sandbox, spec, running.pid, streams, { running, start })
+        return new SupervisedCommand(sandbox, spec, running.pid, output, { running, start })
       } catch (error) {
         if (!isConductorError(error) || !error.retryable || attempt === MAX_STARTS) throw error
         const { lastRun, pid } = await inspectWorker(sandbox, spec, options)
@@ -131,9 +111,9 @@ export class SupervisedCommand {
     sandbox: RemoteSandbox,
     spec: CommandSpec,
     pid: number | undefined,
-    from: LogOffsets = { stdout: 0, stderr: 0 },
+    from: LogOffsets = FROM_START,
   ): SupervisedCommand {
-    return new SupervisedCommand(sandbox, spec, pid, listen(spec, from))
+    return new SupervisedCommand(sandbox, spec, pid, new CommandOutput(sandbox, spec, from))
   }
 
   /** Whether nothing of it ran any more when it was taken up. */
@@ -172,14 +152,7 @@ export class SupervisedCommand {
 
   /** How far its output was told; of what was left before its end. Where its sandbox cannot be asked, the least that it can be. */
   async offsets(): Promise<LogOffsets> {
-    const limit = AbortSignal.timeout(SETTLE_MS)
-    try {
-      await this.#settle({ signal: limit })
-    } catch (error) {
-      if (!isConductorError(error) && !limit.aborted) throw error
-      // Told twice is better than never, and whoever leaves a worker may do so because its sandbox is out of reach.
-    }
-    return { stdout: this.#stdout.offset, stderr: this.#stderr.offset }
+    return this.#output.offsets()
   }
 
   /** Stops the command when its caller gives it up. */
@@ -204,8 +177,7 @@ export class SupervisedCommand {
       try {
         if (attempt === 0 && running !== undefined) {
           exitCode = (await running.wait()).exitCode
-          this.#stdout.endText()
-          this.#stderr.endText()
+          this.#output.endText()
         }
         // The command's own status may be the same.
         isOwn ||= exitCode !== TAKEN_STATUS || !(await this.#isTaken())
@@ -215,7 +187,7 @@ export class SupervisedCommand {
           isFenced = true
           exitCode = UNSEEN.exitCode
         } else if (attempt === 0 && running !== undefined) return await this.#complete(exitCode)
-        await this.#readLogs()
+        await this.#output.readLogs({ signal: this.#left.signal })
         const result = await this.#complete(exitCode)
         if (isFenced && result.exitCode === null && result.signal === null) await this.#assertBegun()
         return result
@@ -245,35 +217,13 @@ export class SupervisedCommand {
     )
   }
 
-  async #readLogs(): Promise<void> {
-    const { taskId, runId, localDir } = this.#spec
-    const [stdout, stderr] = [this.#stdout, this.#stderr]
-    const { signal } = this.#left
-    await this.#settle({ signal })
-    await followLogs(this.#sandbox, { taskId, runId, localDir, stdout, stderr, signal })
-  }
-
-  async #settle(options: CallOptions): Promise<void> {
-    for (const [stream, name] of [
-      [this.#stdout, RUN_FILES.stdout],
-      [this.#stderr, RUN_FILES.stderr],
-    ] as const) {
-      await stream.settle(() => this.#sandbox.openFile(this.#path(name), options), LOG_START_BYTES)
-    }
-  }
-
-  #path(name: string): string {
-    const { taskId, runId, localDir } = this.#spec
-    return `${workerFolder(localDir, taskId)}/${WORKER_FILES.runs}/${runId}/${name}`
-  }
-
   /** Only the exit record knows the command's own end; a status may as well be that of whatever was to start or to watch it. */
   async #complete(status: number): Promise<RunResult> {
     const { runId } = this
-    const printed = { stdout: this.#printed.stdout.text, stderr: this.#printed.stderr.text }
+    const printed = this.#output.kept
     const { signal } = this.#left
     try {
-      const file = await this.#sandbox.openFile(this.#path(RUN_FILES.exit), { signal })
+      const file = await this.#sandbox.openFile(`${runFolder(this.#spec)}/${RUN_FILES.exit}`, { signal })
       const record = parseExitRecord((await readLimited(file)) ?? '')
       return { runId, exitCode: record.code, signal: record.signal, ...printed }
     } catch (error) {
@@ -293,54 +243,4 @@ interface Started {
 function taken({ runId, taskId }: CommandSpec): ConductorError {
   const what = `run ${runId} of ${taskId} did not begin: another conductor has begun one of that number`
   return new ConductorError('EXISTS', what, { retryable: true })
-}
-
-/** What a command prints, on its way to whoever hears it. */
-interface Printed {
-  readonly stdout: OutputStream
-  readonly stderr: OutputStream
-  readonly kept: { readonly stdout: KeptText; readonly stderr: KeptText }
-}
-
-function listen({ keepsOutput, onStdout, onStderr }: CommandSpec, from: LogOffsets): Printed {
-  const kept = { stdout: new KeptText(), stderr: new KeptText() }
-  const both = (keep: KeptText, tell: (text: string) => void) => (text: string) => {
-    if (keepsOutput) keep.add(text)
-    tell(text)
-  }
-  return {
-    stdout: new OutputStream(from.stdout, both(kept.stdout, onStdout)),
-    stderr: new OutputStream(from.stderr, both(kept.stderr, onStderr)),
-    kept,
-  }
-}
-
-function commandLine(spec: CommandSpec & RunStart, sandboxId: string): string {
-  const folder = workerFolder(spec.localDir, spec.taskId)
-  const bin = `${folder}/${WORKER_FILES.bin}`
-  const words = [
-    'sh',
-    `${bin}/persist-result`,
-    'run',
-    '--run-id',
-    spec.runId,
-    '--task-id',
-    spec.taskId,
-    '--grace',
-    `${Math.max(1, spec.graceMs)}ms`,
-    '--log-limit',
-    String(LOG_LIMIT_BYTES),
-    ...spec.outputs.flatMap((path) => ['--output', path]),
-    '--',
-    '/bin/bash',
-    '-c',
-    spec.command,
-  ]
-  // E2B writes files as 0644: the tools must be executable, and the grant is nobody else's business.
-  const modes = `chmod 755 ${quote(bin)}/*; chmod 600 ${quote(`${folder}/${WORKER_FILES.grant}`)} 2>/dev/null; chmod 700 ${quote(`${folder}/broker`)} 2>/dev/null`
-  const run = `${folder}/${WORKER_FILES.runs}/${spec.runId}`
-  const before = noteKills(`${run}/${RUN_FILES.before}`)
-  const mark = `printf ${quote(STREAM_MARK)}; printf ${quote(STREAM_MARK)} >&2`
-  return `${enterRun(spec, sandboxId)}
-${modes}; ${before}; ${mark}; exec ${words.map(quote).join(' ')}`
 }

@@ -52,7 +52,7 @@ const name = z
   .min(1)
   .regex(/^[^/\0\n]*$/, 'must be a name or pattern without slashes')
 
-/** @internal */
+/** Checks {@link UndeclaredOptions}. Declared along with what is made from it, which names its type. */
 export const undeclaredSchema = z.strictObject({
   roots: z
     .array(z.string().regex(/^\/[^\0\n]*$/, 'must be an absolute path'))

@@ -105,7 +105,7 @@ const spawnFields = z.strictObject({
   signal: signalSchema,
 })
 
-/** @internal */
+/** Checks {@link SpawnOptions}. Declared along with {@link ResolvedSpawn}, which is of its type. */
 export const spawnOptionsSchema = spawnFields.refine(
   ({ retries, command }) => retries.lost === 0 || command !== undefined,
   { path: ['retries', 'lost'], message: 'needs a command that can be begun again' },

@@ -1,28 +1,23 @@
 import { EventEmitter } from 'eventemitter3'
 import type { CallOptions } from '../../call-options.js'
 import { checkOptions } from '../../check-options.js'
-import { ConductorError, isConductorError } from '../../errors.js'
 import type { ResultsContext } from '../../results/context.js'
 import type { TierProblem } from '../../results/result.js'
 import { taskSource } from '../../results/result-source.js'
 import { createResults, type Results } from '../../results/results.js'
-import { isGone } from '../../sandbox/map-sandbox-error.js'
-import { cutOff } from '../../sandbox/within-limit.js'
-import { joinSignals } from '../../signals.js'
 import type { ResultStore } from '../../stores/result-store.js'
-import { untilAborted } from '../../until-aborted.js'
 import type { LogOffsets } from '../command/follow-log.js'
 import type { Inspection } from '../command/inspect.js'
-import type { RunResult, SupervisedCommand } from '../command/supervised-command.js'
+import type { RunResult } from '../command/supervised-command.js'
 import type { LateSeal } from '../end/late-seals.js'
 import type { Receipt, WorkerExit } from '../end/receipt.js'
 import type { TaskPlaces } from '../places.js'
-import type { AttemptParts, OnPrinted } from './attempt.js'
+import type { AttemptParts } from './attempt.js'
 import { Attempts } from './attempts.js'
-import { Backlog } from './backlog.js'
-import { CommandSlot, foundExit } from './command-slot.js'
 import { Deadline } from './deadline.js'
+import { Ending, type EndOptions } from './ending.js'
 import type { Repetition } from './retrier.js'
+import { WorkerCommands } from './worker-commands.js'
 import type { WorkerEvents } from './worker-events.js'
 import { WorkerLife, type WorkerState } from './worker-life.js'
 import {
@@ -30,7 +25,6 @@ import {
   extendSchema,
   type OutputOffsets,
   type RunOptions,
-  runOptionsSchema,
   type TerminateOptions,
   terminateOptionsSchema,
 } from './worker-options.js'
@@ -44,11 +38,6 @@ export interface WorkerParts extends AttemptParts {
   readonly found?: Inspection | undefined
 }
 
-const FROM_START = { stdout: 0, stderr: 0 }
-/** How much longer than its grace a command of a worker that is killed may take to be seen to end. */
-const STOP_MARGIN_MS = 60_000
-const UNSEEN_KILL: WorkerExit = { outcome: 'killed', exitCode: null, signal: null, cause: 'stopped' }
-
 /** One task in a sandbox, or with `retries.lost` in one after the other. Made by `conductor.spawnWorker()` or `attach()`; ends with `terminate()`. */
 export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposable {
   readonly taskId: string
@@ -60,15 +49,9 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   readonly #life: WorkerLife
   readonly #deadline: Deadline
   readonly #onClosed: WorkerParts['onClosed']
-  readonly #slot: CommandSlot
-  readonly #backlog = new Backlog()
   readonly #attempts: Attempts
-  #runs: number
-  /** Whether nobody knows how the last command ended, if it has. */
-  #isUnseen = false
-  #terminating: Promise<Receipt> | undefined
-  /** Ends a patient end of it in favour of a forced one. */
-  #hurry = new AbortController()
+  readonly #commands: WorkerCommands
+  readonly #ending: Ending
 
   /** @internal */
   constructor({ places, onClosed, found, ...parts }: WorkerParts) {
@@ -77,9 +60,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     this.taskId = record.task_id
     this.#places = places
     this.#onClosed = onClosed
-    this.#runs = found?.lastRun ?? 0
-    this.#slot = new CommandSlot(found === undefined || found.lastRun === 0 ? undefined : foundExit(found))
-    const state = this.#runs === 0 ? 'ready' : 'exited'
+    const state = found === undefined || found.lastRun === 0 ? 'ready' : 'exited'
     this.#life = new WorkerLife(this.taskId, state, (next) => this.emit('state', next))
     const onProblem = (problem: TierProblem): void => {
       this.emit('problem', problem)
@@ -98,13 +79,20 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
       takenOver: found !== undefined,
       onResult: (result) => this.emit('result', result),
       onGone: (attempt, error) => {
-        if (attempt !== this.#attempts.current) return
-        // Its connection may not have noticed, and is where everybody hears of it.
-        if (this.state === 'running') void this.#slot.leave(error)
-        else if (this.state !== 'retrying') this.#lose(error)
+        if (attempt === this.#attempts.current) this.#commands.gone(error)
       },
     })
-    this.#deadline = new Deadline(new Date(record.deadline_at), record.grace_ms, () => void this.#timeOut())
+    const onNear = (): void => void this.#commands.timeOut()
+    this.#deadline = new Deadline(new Date(record.deadline_at), record.grace_ms, onNear)
+    this.#commands = new WorkerCommands({
+      taskId: this.taskId,
+      life: this.#life,
+      deadline: this.#deadline,
+      attempts: this.#attempts,
+      events: this,
+      found,
+    })
+    this.#ending = new Ending(this.taskId, (how) => this.#end(how))
   }
 
   get state(): WorkerState {
@@ -144,48 +132,17 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
 
   /** Starts one shell command, as `run()` does, and resolves once it runs; `wait()` awaits its end. */
   async start(command: string, options: RunOptions = {}): Promise<{ readonly ended: Promise<RunResult> }> {
-    return this.#start(command, options, { keepsOutput: true })
-  }
-
-  async #start(
-    command: string,
-    options: RunOptions,
-    { keepsOutput }: { readonly keepsOutput: boolean },
-  ): Promise<{ readonly ended: Promise<RunResult> }> {
-    const { signal, ...rest } = checkOptions('run', runOptionsSchema, options)
-    if (typeof command !== 'string' || command.trim() === '') {
-      throw new ConductorError('INVALID_OPTION', 'run: command must be a non-empty string')
-    }
-    this.#life.assertMayStart()
-    this.#attempts.stop()
-    this.#slot.forgetStop()
-    const starting = this.#begin(command, rest, { signal, keepsOutput })
-    this.#take(starting)
-    const started = await starting
-    if (signal !== undefined) started.stopOnAbort(signal)
-    // Whoever hears of the end may start the next command at once.
-    const settled = this.#slot.wait().then(ignore, ignore)
-    const ended = settled.then(() => started.ended)
-    ended.catch(ignore)
-    return { ended }
+    return this.#commands.start(command, options, { keepsOutput: true })
   }
 
   /** @internal `start()` of a command that is begun again, if so, where its sandbox is lost. */
   async launch(command: string, options: CommandOptions, repetition?: Repetition): Promise<void> {
-    this.#backlog.hold()
-    await this.#start(command, options, { keepsOutput: false })
-    if (repetition === undefined) return
-    this.#attempts.repeat(repetition, {
-      begin: () => this.#begin(command, options, { keepsOutput: false }),
-      deadline: () => this.#deadline.at,
-      onRetry: (retry) => this.emit('retry', retry),
-      onGrant: (event) => this.emit('grant', event),
-    })
+    await this.#commands.launch(command, options, repetition)
   }
 
   /** @internal Whoever spawned it can listen by now: tells what it has printed since it was launched, and goes on. */
   tellAll(): void {
-    this.#backlog.release()
+    this.#commands.tellAll()
   }
 
   /**
@@ -193,10 +150,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
    * the given bytes is told again, then its end.
    */
   follow({ pid }: Pick<Inspection, 'pid'>, from: LogOffsets): void {
-    if (this.#runs === 0) return
-    this.#life.to('running')
-    const runId = String(this.#runs)
-    this.#take(Promise.resolve(this.#attempts.current.resumeCommand(runId, pid, from, this.#printed)))
+    this.#commands.follow(pid, from)
   }
 
   /**
@@ -205,7 +159,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
    * Resolves at once for a worker that never ran one.
    */
   async wait(options: CallOptions = {}): Promise<WorkerExit> {
-    return this.#slot.wait(options)
+    return this.#commands.wait(options)
   }
 
   /**
@@ -218,7 +172,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     const endsAt = new Date(Date.now() + timeoutMs)
     if (this.state === 'retrying') {
       this.#deadline.move(endsAt)
-      await this.#slot.settled()
+      await this.#commands.settled()
       this.#life.assertMayExtend()
     }
     await this.#attempts.current.extend(endsAt, { signal })
@@ -233,25 +187,7 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
   async terminate(options: TerminateOptions = {}): Promise<Receipt> {
     const { force, signal } = checkOptions('terminate', terminateOptionsSchema, options)
     this.#life.assertMayEnd()
-    // Whoever began it may have more time.
-    if (force) this.#hurry.abort(new ConductorError('CLOSED', `${this.taskId} was to be killed meanwhile`))
-    if (this.#terminating !== undefined) return untilAborted(this.#terminating, signal)
-    const hurry = this.#hurry.signal
-    const patient = joinSignals(hurry, signal)
-    const ending = force
-      ? this.#terminate(true, signal)
-      : this.#terminate(false, patient).catch((error: unknown) => {
-          // Somebody has no more patience; whoever had gets the same receipt.
-          if (hurry.aborted) return this.#terminate(true, undefined)
-          throw error
-        })
-    this.#terminating = ending.catch((error: unknown) => {
-      // A refusal or a failure leaves the sandbox as it is; the next call tries again.
-      this.#terminating = undefined
-      this.#hurry = new AbortController()
-      throw error
-    })
-    return this.#terminating
+    return this.#ending.ask({ force, signal })
   }
 
   /** `terminate({ force: true })`: the sandbox goes, whatever becomes of its results; the receipt says what was given up. */
@@ -268,10 +204,10 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     if (!this.#life.isOver) {
       this.#life.to('detached')
       this.#attempts.stop()
-      await this.#slot.leave()
+      await this.#commands.leave()
       await this.#close({ goesOn: true })
     }
-    const { stdout, stderr } = (await this.#slot.offsets()) ?? FROM_START
+    const { stdout, stderr } = await this.#commands.offsets()
     return { stdoutOffsetBytes: stdout, stderrOffsetBytes: stderr }
   }
 
@@ -280,24 +216,13 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     if (this.state !== 'detached') await this.terminate()
   }
 
-  async #terminate(force: boolean, signal: AbortSignal | undefined): Promise<Receipt> {
+  async #end({ force, signal }: EndOptions): Promise<Receipt> {
     this.#attempts.stop()
-    try {
-      const stop = (limited: AbortSignal | undefined): Promise<void> => this.#stop(limited)
-      if (!force) await stop(signal)
-      else await cutOff(this.#graceMs + STOP_MARGIN_MS, `stop ${this.taskId}`, stop, signal)
-    } catch (error) {
-      // Whoever had no more time for it has seen no end of it.
-      signal?.throwIfAborted()
-      this.#noteFailure(error)
-      if (!isConductorError(error) || (error.code !== 'SANDBOX_GONE' && !force)) throw error
-      // What it was at is killed with its sandbox, and nobody sees how it ends.
-      if (this.#isUnseen) this.#slot.exit = UNSEEN_KILL
-    }
+    await this.#commands.end({ force, signal })
     const isLost = this.state === 'lost'
     if (!isLost) this.#life.to('draining')
     try {
-      const receipt = await this.#attempts.finish(this.#slot.exit, { force, isLost, signal })
+      const receipt = await this.#attempts.finish(this.#commands.exit, { force, isLost, signal })
       if (!isLost) this.#life.to(receipt.outcome === 'lost' ? 'lost' : 'terminated')
       await this.#close()
       return receipt
@@ -307,109 +232,15 @@ export class Worker extends EventEmitter<WorkerEvents> implements AsyncDisposabl
     }
   }
 
-  async #stop(signal: AbortSignal | undefined): Promise<void> {
-    if (this.#isUnseen) await this.#lookAgain(signal)
-    if (this.state === 'running' || this.state === 'retrying') await this.#slot.stop('killed', { signal })
-  }
-
-  get #graceMs(): number {
-    return this.#attempts.current.record.grace_ms
-  }
-
-  /** Takes up the last command again, whose end could not be seen while E2B was out of reach; what has ended is waited for. */
-  async #lookAgain(signal: AbortSignal | undefined): Promise<void> {
-    const { lastRun, pid } = await this.#attempts.current.inspect({ signal })
-    // It never began.
-    if (lastRun < this.#runs) return
-    this.#life.to('running')
-    // What it printed was told as far as it was heard.
-    const command = this.#attempts.current.resumeCommand(String(this.#runs), pid, FROM_START, ignore)
-    this.#take(Promise.resolve(command))
-    if (pid === undefined) await this.#slot.wait({ signal })
-  }
-
   async #close({ goesOn = false } = {}): Promise<void> {
     this.#deadline.end()
     this.#onClosed(this.state === 'detached' ? [] : this.#attempts.lateSeals)
     await this.#attempts.end({ goesOn })
   }
 
-  readonly #printed: OnPrinted = (stream, text) => this.#backlog.tell(() => this.emit(stream, text))
-
   #stores(): readonly ResultStore[] {
     return this.#life.hasSandbox
       ? [...this.#places.stores.filter(({ tier }) => tier !== 'volume'), this.#attempts.current.spool]
       : this.#places.stores
   }
-
-  #begin(
-    command: string,
-    options: CommandOptions,
-    call: CallOptions & { readonly keepsOutput: boolean },
-  ): Promise<SupervisedCommand> {
-    this.#isUnseen = false
-    this.#life.to('running')
-    // What begins when its time is up has none either.
-    this.#deadline.move(this.#deadline.at)
-    if (this.listenerCount('result') > 0) this.#attempts.current.watchResults()
-    this.#runs += 1
-    return this.#attempts.current.startCommand(
-      String(this.#runs),
-      command,
-      { ...options, ...call },
-      this.#printed,
-    )
-  }
-
-  #take(command: Promise<SupervisedCommand>): void {
-    this.#slot.take(command, {
-      examine: async (exit, run) => {
-        await this.#backlog.released
-        return this.#attempts.current.signs.examine(exit, run)
-      },
-      again: (error) => this.#again(error),
-      end: (exit) => {
-        this.#isUnseen = false
-        if (this.state === 'running') this.#life.to('exited')
-        this.emit('exit', exit)
-      },
-      failure: (error) => this.#noteFailure(error),
-    })
-  }
-
-  #again(error: unknown): Promise<SupervisedCommand> | undefined {
-    if (!this.#attempts.isWilling || this.state !== 'running' || !isGone(error)) return undefined
-    this.#life.to('retrying')
-    return this.#attempts.replace(error)
-  }
-
-  #noteFailure(error: unknown): void {
-    if (isGone(error)) this.#lose(error)
-    else if (this.state === 'running') {
-      // One that did not begin has no end.
-      this.#isUnseen = !(isConductorError(error) && error.code === 'EXISTS')
-      this.#life.to('exited')
-    }
-  }
-
-  #lose(error: ConductorError): void {
-    if (this.#life.isOver) return
-    this.#isUnseen = false
-    this.#slot.exit = this.#attempts.current.signs.lost()
-    this.#life.to('lost')
-    this.emit('lost', error)
-  }
-
-  async #timeOut(): Promise<void> {
-    if (this.state === 'retrying') this.#attempts.stop()
-    if (this.state !== 'running') return
-    this.emit('deadline', this.#deadline.at)
-    try {
-      await this.#slot.stop('timed_out')
-    } catch (error) {
-      this.#noteFailure(error)
-    }
-  }
 }
-
-function ignore(): void {}

@@ -16,6 +16,7 @@ import { s3ObjectKey, toS3Metadata } from '../../protocol/s3-layout.js'
 import { objectInput } from '../../stores/s3/object-options.js'
 import type { S3Location } from '../../stores/s3/s3-location.js'
 import { S3Store } from '../../stores/s3/s3-store.js'
+import { putSidecar } from '../../stores/s3/sidecars.js'
 import { parseBrokerRequest, partLength } from './parse-request.js'
 import { Quota, type QuotaLimits } from './quota.js'
 import { SIGNED_FOR_MS, signRequest } from './sign-request.js'
@@ -246,7 +247,7 @@ export class TaskBroker {
     const { values, sidecar } = toS3Metadata(record, conditional ? undefined : SWIFT_VALUE_BYTES)
     const objectKey = s3ObjectKey(this.#at.prefix, record.key, { sidecar })
     await this.#quota.reserve(record.key, record.size)
-    if (sidecar) await this.#store.putSidecar(record)
+    if (sidecar) await putSidecar(this.#at, record)
     return { values, objectKey }
   }
 

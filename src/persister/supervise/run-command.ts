@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { formatTimestamp, nameProblem } from '../../protocol/key.js'
-import { RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
+import { RUN_FILES, runFolder } from '../../protocol/spool-layout.js'
 import { parseOptions, usageError } from '../cli/arguments.js'
 import { remark } from '../cli/output.js'
 import { resolveTaskId } from '../persist.js'
@@ -79,7 +79,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
   const signals = new SignalRelay(request.graceMs)
   const settings = readSettings(process.env, remark)
   const taskId = resolveTaskId(request.taskId, settings)
-  const folder = `${workerFolder(settings.localDir, taskId)}/${WORKER_FILES.runs}/${request.runId}`
+  const folder = runFolder({ localDir: settings.localDir, taskId, runId: request.runId })
   await keepGrant(settings, taskId)
   const keeper = new Keeper(settings, taskId)
   const checkpoints = new Checkpoints(keeper, request.checkpoints, request.everyMs)

@@ -1,11 +1,9 @@
 import type { Readable } from 'node:stream'
-import { GetObjectCommand, type HeadObjectCommandOutput, type S3Client } from '@aws-sdk/client-s3'
+import { GetObjectCommand, type S3Client } from '@aws-sdk/client-s3'
 import { ConductorError } from '../../errors.js'
 import { mapS3Error } from './map-s3-error.js'
+import type { ObjectHead } from './object-head.js'
 import type { S3Location } from './s3-location.js'
-
-/** What both HEAD and GET tell of an object. */
-export type ObjectHead = Pick<HeadObjectCommandOutput, 'ContentLength' | 'ContentType' | 'Metadata'>
 
 /** An object that is being read. */
 export interface OpenedObject {

@@ -7,7 +7,7 @@ import { parseIntent } from '../../protocol/parse.js'
 import { s3IntentKey } from '../../protocol/s3-layout.js'
 import { Conflicts } from './conflicts.js'
 import { listPages } from './list-pages.js'
-import { mapS3Error } from './map-s3-error.js'
+import { s3Call } from './s3-call.js'
 import { type ExpectedEtag, readS3Document, writeS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
@@ -161,12 +161,9 @@ export class S3Intents {
     if (present === undefined) return
     const { intent } = present
     if (intent !== undefined && Date.parse(intent.created_at) >= startedBefore.getTime()) return
-    try {
-      const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) })
-      await this.#at.client.send(command, signal === undefined ? {} : { abortSignal: signal })
-    } catch (error) {
-      throw mapS3Error(error, `delete s3://${this.#at.bucket}/${this.#key(taskId)}`, signal)
-    }
+    const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) })
+    const doing = `delete s3://${this.#at.bucket}/${this.#key(taskId)}`
+    await s3Call(doing, (options) => this.#at.client.send(command, options), signal)
   }
 
   /** `change` gets the sandboxes of the task's intent, and whether there is one, as often as another comes in between. */

@@ -7,7 +7,7 @@ import { parseManifest } from '../../protocol/parse.js'
 import { s3ManifestKey } from '../../protocol/s3-layout.js'
 import type { ManifestStore, ManifestSummary, UpdateManifestOptions } from '../manifest-store.js'
 import { Conflicts } from './conflicts.js'
-import { mapS3Error } from './map-s3-error.js'
+import { s3Call } from './s3-call.js'
 import { readS3Document, writeS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
@@ -31,8 +31,8 @@ export class S3Manifests implements ManifestStore {
   }
 
   async summarize(taskId: string, { signal }: CallOptions = {}): Promise<ManifestSummary | undefined> {
-    const head = await this.#send(
-      `head the manifest of ${taskId}`,
+    const head = await s3Call(
+      `head the manifest of ${taskId} in s3://${this.#at.bucket}`,
       (options) =>
         this.#at.client.send(
           new HeadObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) }),
@@ -75,8 +75,8 @@ export class S3Manifests implements ManifestStore {
 
   async delete(taskId: string, { signal }: CallOptions = {}): Promise<void> {
     const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) })
-    const doing = `delete the manifest of ${taskId}`
-    await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+    const doing = `delete the manifest of ${taskId} in s3://${this.#at.bucket}`
+    await s3Call(doing, (options) => this.#at.client.send(command, options), signal)
   }
 
   #written(manifest: Manifest | undefined): { manifest: Manifest; etag: string } | undefined {
@@ -94,19 +94,6 @@ export class S3Manifests implements ManifestStore {
 
   #key(taskId: string): string {
     return s3ManifestKey(this.#at.prefix, taskId)
-  }
-
-  async #send<T>(
-    doing: string,
-    call: (options: { abortSignal?: AbortSignal }) => Promise<T>,
-    signal: AbortSignal | undefined,
-  ): Promise<T> {
-    signal?.throwIfAborted()
-    try {
-      return await call(signal === undefined ? {} : { abortSignal: signal })
-    } catch (error) {
-      throw mapS3Error(error, `${doing} in s3://${this.#at.bucket}`, signal)
-    }
   }
 }
 

@@ -1,24 +1,11 @@
 import type { Readable } from 'node:stream'
-import {
-  GetObjectCommand,
-  HeadObjectCommand,
-  type HeadObjectCommandOutput,
-  PutObjectCommand,
-} from '@aws-sdk/client-s3'
-import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
+import { HeadObjectCommand, type HeadObjectCommandOutput, PutObjectCommand } from '@aws-sdk/client-s3'
 import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
-import {
-  assertKey,
-  assertTaskId,
-  compareKeys,
-  parseKey,
-  parseTimestamp,
-  RECORD_SUFFIX,
-} from '../../protocol/key.js'
-import { MAX_RECORD_BYTES, parseJsonObject, parseRecord } from '../../protocol/parse.js'
-import type { JsonObject, ResultRecord } from '../../protocol/record.js'
+import { assertKey, assertTaskId, compareKeys, parseKey, RECORD_SUFFIX } from '../../protocol/key.js'
+import { parseRecord } from '../../protocol/parse.js'
+import type { ResultRecord } from '../../protocol/record.js'
 import { s3ObjectKey, s3SidecarKey, s3TaskPrefix, toS3Metadata } from '../../protocol/s3-layout.js'
 import { toWebStream } from '../../streams/web-stream.js'
 import type {
@@ -37,13 +24,15 @@ import { deleteS3Results } from './delete-results.js'
 import { listPages } from './list-pages.js'
 import { mapS3Error } from './map-s3-error.js'
 import { encryptionProblem } from './object-encryption.js'
+import { describeHead, metadataOf, type ObjectHead } from './object-head.js'
 import { objectInput } from './object-options.js'
-import { type ObjectHead, ObjectReader } from './read-object.js'
-import { readS3Document } from './s3-documents.js'
+import { presignDownload } from './presign-download.js'
+import { ObjectReader } from './read-object.js'
+import { s3Call } from './s3-call.js'
 import type { S3Location } from './s3-location.js'
+import { putSidecar, readSidecar } from './sidecars.js'
 
 const CONCURRENT_HEADS = 16
-const sha256Pattern = /^[0-9a-f]{64}$/
 
 /** Results in an S3 bucket, one object each, laid out so that `aws s3 ls` and `aws s3 cp` work on them. */
 export class S3Store implements ResultStore {
@@ -91,7 +80,7 @@ export class S3Store implements ResultStore {
     const fromHead = { ...describeHead(key, head), notEncrypted }
     if (metadataOf(head) !== undefined || fromHead.problem !== undefined) return fromHead
     try {
-      const sidecar = await this.#sidecar(Key, signal)
+      const sidecar = await readSidecar(this.#at, Key, signal)
       if (sidecar === undefined) return { ...fromHead, problem: 'the object carries no metadata' }
       const record = parseRecord(sidecar)
       if (record.key !== key) throw new ConductorError('PROTOCOL', `record names ${record.key}`)
@@ -149,24 +138,7 @@ export class S3Store implements ResultStore {
   }
 
   async url(key: string, options: UrlOptions = {}): Promise<string> {
-    const { expiresInSeconds = 3600, filename, signal } = options
-    signal?.throwIfAborted()
-    if (!Number.isInteger(expiresInSeconds) || expiresInSeconds < 1 || expiresInSeconds > 604_800) {
-      throw new ConductorError(
-        'INVALID_OPTION',
-        `expiresInSeconds must be a whole number from 1 to 604800 (got ${expiresInSeconds})`,
-      )
-    }
-    const command = new GetObjectCommand({
-      Bucket: this.#at.bucket,
-      Key: this.#objectKey(key),
-      ResponseContentDisposition: filename === undefined ? undefined : attachment(filename),
-    })
-    try {
-      return await getSignedUrl(this.#at.client, command, { expiresIn: expiresInSeconds })
-    } catch (error) {
-      throw mapS3Error(error, `presign ${this.name}/${key}`, signal)
-    }
+    return presignDownload(this.#at, this.#objectKey(key), options)
   }
 
   /**
@@ -177,8 +149,8 @@ export class S3Store implements ResultStore {
     const Key = this.#objectKey(record.key)
     const { values, sidecar } = toS3Metadata(record)
     const doing = `put ${this.name}/${record.key}`
-    if (sidecar) await this.putSidecar(record, { signal })
-    await this.#send(
+    if (sidecar) await putSidecar(this.#at, record, { signal })
+    await s3Call(
       doing,
       (options) =>
         this.#at.client.send(
@@ -200,42 +172,11 @@ export class S3Store implements ResultStore {
     return `s3://${this.#at.bucket}/${Key}`
   }
 
-  /**
-   * Stores the record of a result whose metadata does not fit into the object's own: before the object, so that whoever sees
-   * that sees this. Never over another's: `EXISTS` unless the one there is of this very result.
-   */
-  async putSidecar(record: ResultRecord, { signal }: CallOptions = {}): Promise<void> {
-    const objectKey = this.#objectKey(record.key)
-    const put = async (conditional: boolean): Promise<void> => {
-      const command = new PutObjectCommand({
-        Bucket: this.#at.bucket,
-        Key: s3SidecarKey(objectKey),
-        Body: `${JSON.stringify(record)}\n`,
-        ContentType: 'application/json',
-        ...(conditional ? { IfNoneMatch: '*' } : {}),
-        ...objectInput(this.#at),
-      })
-      const doing = `put the record of ${this.name}/${record.key}`
-      await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
-    }
-    try {
-      await put(true)
-    } catch (error) {
-      if (!isConductorError(error)) throw error
-      if (error.code !== 'EXISTS' && error.code !== 'UNSUPPORTED') throw error
-      const there = await this.#sidecar(objectKey, signal)
-      if (there !== undefined && isRecordOf(there, record)) return
-      // A store without conditions is looked at instead.
-      if (error.code === 'EXISTS' || there !== undefined) throw error
-      await put(false)
-    }
-  }
-
   async #head(key: string, signal: AbortSignal | undefined): Promise<HeadObjectCommandOutput | undefined> {
     const command = new HeadObjectCommand({ Bucket: this.#at.bucket, Key: this.#objectKey(key) })
     try {
       const doing = `head ${this.name}/${key}`
-      return await this.#send(doing, (options) => this.#at.client.send(command, options), signal)
+      return await s3Call(doing, (options) => this.#at.client.send(command, options), signal)
     } catch (error) {
       if (isConductorError(error) && error.code === 'NOT_FOUND') return undefined
       throw error
@@ -257,72 +198,4 @@ export class S3Store implements ResultStore {
     assertKey(key)
     return s3ObjectKey(this.#at.prefix, key)
   }
-
-  async #sidecar(objectKey: string, signal: AbortSignal | undefined): Promise<string | undefined> {
-    return (await readS3Document(this.#at, s3SidecarKey(objectKey), MAX_RECORD_BYTES, signal))?.text
-  }
-
-  async #send<T>(
-    doing: string,
-    call: (options: { abortSignal?: AbortSignal }) => Promise<T>,
-    signal: AbortSignal | undefined,
-  ): Promise<T> {
-    signal?.throwIfAborted()
-    try {
-      return await call(signal === undefined ? {} : { abortSignal: signal })
-    } catch (error) {
-      throw mapS3Error(error, doing, signal)
-    }
-  }
-}
-
-/** Whether a sidecar speaks of the same result: left by an attempt whose object never came, or came without our hearing of it. */
-function isRecordOf(text: string, { sha256, created_at }: ResultRecord): boolean {
-  try {
-    const there = parseRecord(text)
-    return there.sha256 === sha256 && there.created_at === created_at
-  } catch (error) {
-    if (isConductorError(error)) return false
-    throw error
-  }
-}
-
-/** The user's metadata as the object carries it; absent or empty when it lies in the sidecar. */
-function metadataOf({ Metadata }: ObjectHead): string | undefined {
-  return Metadata?.metadata === '' ? undefined : Metadata?.metadata
-}
-
-function describeHead(key: string, head: ObjectHead): ResultDescription {
-  const meta = head.Metadata ?? {}
-  const parts = assertKey(key)
-  let metadata: JsonObject = {}
-  let problem: string | undefined
-  const text = metadataOf(head)
-  if (text !== undefined) {
-    const parsed = parseJsonObject(text)
-    if (parsed === undefined) problem = 'metadata is not a JSON object'
-    else metadata = parsed
-  }
-  const sha256 = meta.sha256 !== undefined && sha256Pattern.test(meta.sha256) ? meta.sha256 : undefined
-  if (sha256 === undefined) problem = 'the object carries no SHA-256 digest'
-  const created = new Date(meta['created-at'] ?? Number.NaN)
-  return {
-    key,
-    size: head.ContentLength ?? 0,
-    sha256,
-    contentType: head.ContentType ?? 'application/octet-stream',
-    metadata,
-    createdAt: Number.isNaN(created.getTime()) ? (parseTimestamp(parts.timestamp) ?? new Date(0)) : created,
-    archive: meta.archive === 'tar.gz' ? 'tar.gz' : null,
-    problem,
-  }
-}
-
-// RFC 6266: an ASCII stand-in for old clients, and the real name percent-encoded.
-function attachment(filename: string): string {
-  // Half a character, which no header can hold, becomes U+FFFD.
-  const whole = Buffer.from(filename).toString()
-  const ascii = whole.replace(/[^\x20-\x7e]|["\\]/g, '_')
-  const encoded = encodeURIComponent(whole).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16)}`)
-  return `attachment; filename="${ascii}"; filename*=UTF-8''${encoded}`
 }
