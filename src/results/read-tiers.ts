@@ -172,6 +172,8 @@ export class ResultTiers {
           offset += chunk.length
           yield chunk
         }
+        const isLast = store === this.stores.at(-1)
+        if (offset < this.#size && !isLast) throw this.#cutShort(store, offset)
       } catch (error) {
         errors.push(this.note(store, error))
         continue
@@ -180,6 +182,11 @@ export class ResultTiers {
       return
     }
     throw this.allFailed('read', errors)
+  }
+
+  #cutShort({ name }: ResultStore, sizeBytes: number): ConductorError {
+    const said = `${this.#key} from ${name} has ${sizeBytes} bytes, ${this.#size} were stored`
+    return new ConductorError('INTEGRITY', said)
   }
 }
 

@@ -209,6 +209,20 @@ describe('results over several tiers', () => {
     expect(problems).toMatchObject([{ key, store: 'breaking', error: { code: 'UNAVAILABLE' } }])
   })
 
+  it('streams on from the next tier also where one just ends too early, and says so', async () => {
+    const key = await plant(first, 'r', '0123456789')
+    await plant(second, 'r', '0123456789')
+    await tamper(first, key, '0123')
+    const result = await results(spool(first, 'one'), spool(second, 'two')).get(key)
+    expect((await readAll(result?.stream() as ReadableStream<Uint8Array>)).toString()).toBe('0123456789')
+    expect(problems).toMatchObject([{ key, store: 'one', error: { code: 'INTEGRITY' } }])
+    await tamper(second, key, '012345')
+    await expect(readAll(result?.stream() as ReadableStream<Uint8Array>)).rejects.toMatchObject({
+      code: 'INTEGRITY',
+      message: expect.stringMatching(/6 bytes, 10 were stored/),
+    })
+  })
+
   it('goes on from the same byte of the same tier when a connection breaks', async () => {
     const key = await plant(first, 'r', '0123456789')
     const result = await results(breakingStore(spool(first, 'one'), 3, true)).get(key)
