@@ -132,7 +132,7 @@ async function unpack(
   await fetchFile(result, hidden, options)
   const source = createReadStream(hidden, { highWaterMark: 1 << 20 })
   try {
-    await extractArchive(source, folder, extractLimits(result.size))
+    await extractArchive(source, folder, { ...extractLimits(result.size), signal: options.signal })
   } finally {
     source.destroy()
     await rm(hidden, { force: true })

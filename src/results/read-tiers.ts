@@ -3,6 +3,7 @@ import type { CallOptions } from '../call-options.js'
 import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
 import type { BodyFacts, DescribedBody, OpenOptions, ResultStore, StoreTier } from '../stores/result-store.js'
 import { readChunks } from '../streams/web-stream.js'
+import { LocalError } from './local-error.js'
 import type { DigestCheck } from './verify.js'
 
 /** How often a body that broke off is taken up again on the same tier without getting on much. */
@@ -91,7 +92,8 @@ export class ResultTiers {
 
   /** Gives the error back when another tier may do better; throws what no other tier can mend. */
   note(store: ResultStore, error: unknown): ConductorError {
-    if (!isConductorError(error) || unmendable.has(error.code)) throw error
+    const mendable = isConductorError(error) && !(error instanceof LocalError) && !unmendable.has(error.code)
+    if (!mendable) throw error
     this.#onProblem?.({ key: this.#key, store: store.name, tier: store.tier, error })
     return error
   }

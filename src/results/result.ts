@@ -238,7 +238,8 @@ export class Result {
     if (this.archive !== 'tar.gz' && !this.name.endsWith(ARCHIVE_SUFFIX)) {
       throw new ConductorError('UNSUPPORTED', `${this.key} is not an archive`)
     }
-    return this.#content.readWhole(read, (chunks) => extractArchive(chunks, dir, { maxBytes, maxEntries }))
+    const spec = { maxBytes, maxEntries, signal: options.signal }
+    return this.#content.readWhole(read, (chunks) => extractArchive(chunks, dir, spec))
   }
 
   /**

@@ -355,6 +355,17 @@ describe('results over several tiers', () => {
     await expect(result.json({ maxBytes: 1 })).rejects.toMatchObject({ code: 'TOO_LARGE' })
   })
 
+  it('blames no tier for a place that is taken, nor for being cancelled', async () => {
+    const key = await plant(first, 'plots.tar.gz', 'never read', { archive: 'tar.gz' })
+    const result = await results(spool(first, 'one')).get(key)
+    const signal = AbortSignal.abort(new Error('no longer wanted'))
+    const target = join(second.path, 'plots')
+    await expect(result?.extract(target, { signal })).rejects.toThrow('no longer wanted')
+    await writeFile(target, 'mine')
+    await expect(result?.extract(target)).rejects.toMatchObject({ code: 'EXISTS' })
+    expect(problems).toEqual([])
+  })
+
   it('goes on past what cannot be downloaded, and says what that is', async () => {
     const good = await plant(first, 'a', 'one')
     const bad = await plant(first, 'b', 'two')
