@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, expectTypeOf, it } from 'vitest'
 import { z } from 'zod'
@@ -364,6 +364,40 @@ describe('results over several tiers', () => {
     await writeFile(target, 'mine')
     await expect(result?.extract(target)).rejects.toMatchObject({ code: 'EXISTS' })
     expect(problems).toEqual([])
+  })
+
+  it('reads from a place that was not asked for it, or did not have it yet, when the others fail', async () => {
+    const key = await plant(first, 'r', 'honest')
+    await plant(second, 'r', 'honest')
+    const volume = spool(second, 'volume')
+    const context = {
+      taskId: 'w',
+      manifests: undefined,
+      stores: async () => [spool(first, 'one')],
+      recorded: async () => [volume],
+      onProblem: (problem: TierProblem) => problems.push(problem),
+    }
+    const result = await createResults(taskSource(context)).get(key)
+    await tamper(first, key, 'forged')
+    expect(result?.locations).toEqual(['one'])
+    expect(await result?.text()).toBe('honest')
+    await result?.save(join(second.path, 'saved'))
+    expect(await readFile(join(second.path, 'saved'), 'utf8')).toBe('honest')
+    await rm(join(first.path, key))
+    expect((await readAll(result?.stream() as ReadableStream<Uint8Array>)).toString()).toBe('honest')
+    await plant(first, 'r', 'honest')
+    await tamper(first, key, 'forged')
+    expect(new Set(problems.map(({ store }) => store))).toEqual(new Set(['one']))
+    const lastResort = Object.assign(spool(second, 'two'), { lastResort: true })
+    const late = await results(spool(first, 'one'), lastResort).get(key)
+    expect(late?.locations).toEqual(['one'])
+    expect(await late?.text()).toBe('honest')
+    // Where nobody else has it either, it says what the first one was like.
+    await rm(join(second.path, 'w'), { recursive: true })
+    await expect(result?.text()).rejects.toMatchObject({
+      code: 'INTEGRITY',
+      message: expect.stringMatching(/from one is not/),
+    })
   })
 
   it('goes on past what cannot be downloaded, and says what that is', async () => {
