@@ -19,8 +19,16 @@ export interface ExtractLimits {
   readonly maxEntries: number
 }
 
+/** Told of the folder's end under its first name, at this path: that it is about to get its own, or has not got it after all. */
+export interface NamingNotes {
+  add(stagingPath: string): Promise<void>
+  retract(stagingPath: string): Promise<void>
+}
+
 /** How an archive is unpacked. */
-export interface ExtractSpec extends ExtractLimits, CallOptions {}
+export interface ExtractSpec extends ExtractLimits, CallOptions {
+  readonly notes?: NamingNotes | undefined
+}
 
 /** The default bounds for an archive of a size, in bytes: generous to what compresses well, closed to bombs. */
 export function extractLimits(archiveBytes: number): ExtractLimits {
@@ -54,12 +62,13 @@ const kinds: Readonly<Record<string, ErrorCode>> = {
 export async function extractArchive(
   chunks: AsyncIterable<Uint8Array>,
   folder: string,
-  { signal, ...limits }: ExtractSpec,
+  { signal, notes, ...limits }: ExtractSpec,
 ): Promise<Extracted> {
   const target = resolve(folder)
   const staging = join(dirname(target), `.${randomBytes(8).toString('hex')}.part`)
   const unpacking = new Unpacking(staging, limits)
   await assertFree(target)
+  let isNoted = false
   try {
     await mkdir(dirname(target), { recursive: true })
     await mkdir(staging)
@@ -71,17 +80,20 @@ export async function extractArchive(
     for await (const entry of entries) await unpacking.add(entry.header, entry as unknown as EntryBody)
     await feeding
     await unpacking.finish()
+    isNoted = notes !== undefined
+    await notes?.add(staging)
     await rename(staging, target)
     return { path: target, files: unpacking.files, bytes: unpacking.bytes }
   } catch (error) {
+    if (isNoted) await notes?.retract(staging)
     await rm(staging, { recursive: true, force: true })
     signal?.throwIfAborted()
     throw mapExtractError(error, target)
   }
 }
 
-/** Only a folder with nothing in it can be replaced. */
-async function assertFree(target: string): Promise<void> {
+/** Rejects with `EXISTS`, saying what is wrong with it, unless nothing is there or a folder with nothing in it, which can be replaced. */
+export async function assertFree(target: string, wrong = 'exists and is not an empty folder'): Promise<void> {
   const there = await lstat(target).catch((error: NodeJS.ErrnoException) => {
     const { code = '' } = error
     if (code === 'ENOENT') return undefined
@@ -91,7 +103,7 @@ async function assertFree(target: string): Promise<void> {
   })
   if (there === undefined) return
   const isEmpty = there.isDirectory() && (await readdir(target)).length === 0
-  if (!isEmpty) throw new LocalError('EXISTS', `${target} exists and is not an empty folder`)
+  if (!isEmpty) throw new LocalError('EXISTS', `${target} ${wrong}`)
 }
 
 /** What tar-stream yields is a stream of another make, of which this is used. */

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, readlink, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -152,6 +153,22 @@ describe('extracting an archive', () => {
       await expect(unpacked, path).rejects.toMatchObject({ code, message: expect.stringContaining(path) })
     }
     expect((await readdir(join(dir.path, 'deep'))).sort()).toEqual(['link', 'some'])
+  })
+
+  it('takes back what it noted when another takes the name at the last moment', async () => {
+    const bytes = await archive([[{ name: 'f' }, 'x']])
+    const noted: [string, boolean][] = []
+    const notes = {
+      add: async (staging: string) => {
+        noted.push([staging, existsSync(staging)])
+        await mkdir(out('of another'), { recursive: true })
+      },
+      retract: async (staging: string) => void noted.push([staging, existsSync(staging)]),
+    }
+    await expect(extract(bytes, { notes })).rejects.toMatchObject({ code: 'EXISTS' })
+    expect(noted).toEqual([noted[0], noted[0]])
+    expect(noted[0]?.[1]).toBe(true)
+    expect(await readdir(join(dir.path, 'deep'))).toEqual(['out'])
   })
 
   it('rejects with the reason when cancelled, and leaves nothing', async () => {

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, expectTypeOf, it } from 'vitest'
@@ -326,6 +327,41 @@ describe('results over several tiers', () => {
     }
     expect([...saved, ...alone]).toHaveLength(names.length)
     expect((await all.download(target, { extract: true })).skipped).toHaveLength(names.length)
+  })
+
+  it('unpacks what it downloads once, and takes nobody else’s folder for that', async () => {
+    const target = join(second.path, 'target')
+    const folder = join(target, '20260114-120000-plots')
+    const of = async (taskId: string): Promise<Results> => {
+      await writeFile(join(second.path, 'f'), `of ${taskId}`)
+      const body = execFileSync('tar', ['-czf', '-', '-C', second.path, 'f'])
+      await plantInFolder(
+        first.path,
+        recordFor({ taskId, name: 'plots.tar.gz', archive: 'tar.gz' }, body),
+        body,
+      )
+      const stores = async (): Promise<ResultStore[]> => [spool(first, 'one')]
+      return createResults(taskSource({ taskId, manifests: undefined, stores }))
+    }
+    const [a, b] = [await of('a'), await of('b')]
+    const extract = true
+    const taken = {
+      code: 'EXISTS',
+      message: expect.stringMatching(/^1 result.* exists, and no download has unpacked/),
+    }
+    await mkdir(join(folder, 'mine'), { recursive: true })
+    await expect(a.download(target, { extract })).rejects.toMatchObject(taken)
+    expect(await readdir(folder)).toEqual(['mine'])
+    // One with nothing in it is as good as none.
+    await rm(join(folder, 'mine'), { recursive: true })
+    expect((await a.download(target, { extract })).saved).toMatchObject([{ path: folder }])
+    expect((await a.download(target, { extract })).skipped).toMatchObject([{ path: folder }])
+    await expect(b.download(target, { extract })).rejects.toMatchObject(taken)
+    expect(await readFile(join(folder, 'f'), 'utf8')).toBe('of a')
+    await rm(folder, { recursive: true })
+    expect((await b.download(target, { extract })).saved).toHaveLength(1)
+    await expect(a.download(target, { extract })).rejects.toMatchObject(taken)
+    expect(await readFile(join(folder, 'f'), 'utf8')).toBe('of b')
   })
 
   it('checks JSON with a schema of any make, and says what is wrong', async () => {
