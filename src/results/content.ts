@@ -53,7 +53,7 @@ export class ResultContent {
     consume: (chunks: AsyncIterable<Uint8Array>) => Promise<T>,
   ): Promise<T> {
     const decryptor = await this.#decryptorFor(options)
-    return this.#parts.tiers.try('read', (store) =>
+    return this.#parts.tiers.read({ signal: options.signal }, (store) =>
       consume(this.#decrypted(this.#chunksFrom(store, options), decryptor)),
     )
   }
@@ -88,7 +88,7 @@ export class ResultContent {
     const { key, size, tiers, description } = this.#parts
     const decryptor = await this.#decryptorFor({ signal })
     if (decryptor === undefined) return description.facts().sha256
-    return tiers.try('read', (store) =>
+    return tiers.read({ signal }, (store) =>
       readContentDigest((offset) => tiers.chunks(store, { signal, offset }), decryptor, { key, size }),
     )
   }

@@ -5,6 +5,7 @@ import type { CallOptions } from '../call-options.js'
 import { ARCHIVE_SUFFIX, byteLength } from '../protocol/key.js'
 import { isPartName } from './part-name.js'
 import type { Result } from './result.js'
+import { UnpackedFolders } from './unpacked-folders.js'
 
 /** Where a result is to be saved. */
 export interface Place {
@@ -39,6 +40,7 @@ export class Folder {
   /** Those of unfinished files. */
   readonly parts: readonly string[]
   readonly #folded: ReadonlySet<string>
+  #unpacked: Promise<UnpackedFolders> | undefined
   readonly #owners = new Map<string, string>()
 
   /** @param names what is there */
@@ -47,6 +49,12 @@ export class Folder {
     this.names = new Set(names)
     this.parts = names.filter(isPartName)
     this.#folded = new Set(names.map(fold))
+  }
+
+  /** What is known of the folders in it. */
+  unpacked(): Promise<UnpackedFolders> {
+    this.#unpacked ??= UnpackedFolders.open(this.path)
+    return this.#unpacked
   }
 
   /**

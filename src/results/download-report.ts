@@ -19,7 +19,7 @@ export interface FailedDownload {
 export interface DownloadReport {
   /** Fetched now, in part at least. */
   readonly saved: readonly DownloadedFile[]
-  /** There before and whole: of the same size and digest, or an unpacked folder. */
+  /** There before and whole: of the same size and digest, or a folder that a download had unpacked it to. */
   readonly skipped: readonly DownloadedFile[]
   readonly failed: readonly FailedDownload[]
 }

@@ -18,7 +18,7 @@ import {
   type DownloadReport,
   type FailedDownload,
 } from './download-report.js'
-import { extractArchive, extractLimits } from './extract.js'
+import { assertFree, extractArchive, extractLimits } from './extract.js'
 import type { Result } from './result.js'
 
 /** Options for downloading all results. */
@@ -120,19 +120,34 @@ async function fetchFile(
   return true
 }
 
-/** Fetches the archive first, since that can be gone on with, and unpacks it from there. False when the folder was there. */
+/** Fetches the archive first, since that can be gone on with, and unpacks it from there. False when that was done before. */
 async function unpack(
   result: Result,
-  { path: archive, unpackedPath: folder }: Place,
+  { path: archive, unpackedPath: target }: Place,
   options: FetchOptions,
 ): Promise<boolean> {
+  const { folder, signal } = options
+  const { key, sha256 = '' } = result
+  const name = basename(target)
+  const unpacked = await folder.unpacked()
   // A folder appears only when everything is in it.
-  if ((await kindOf(folder)) === 'folder') return false
+  if ((await kindOf(target)) === 'folder' && (await unpacked.isOf(name, sha256))) return false
+  await assertFree(
+    target,
+    `exists, and no download has unpacked ${key} there: move it away to have that there`,
+  )
   const hidden = join(dirname(archive), `.${basename(archive)}`)
   await fetchFile(result, hidden, options)
   const source = createReadStream(hidden, { highWaterMark: 1 << 20 })
   try {
-    await extractArchive(source, folder, extractLimits(result.size))
+    await extractArchive(source, target, {
+      ...extractLimits(result.size),
+      signal,
+      notes: {
+        add: (staging) => unpacked.add(name, sha256, staging),
+        retract: (staging) => unpacked.retract(name, staging),
+      },
+    })
   } finally {
     source.destroy()
     await rm(hidden, { force: true })

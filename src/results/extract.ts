@@ -1,13 +1,15 @@
 import { isUtf8 } from 'node:buffer'
 import { randomBytes } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { mkdir, rename, rm, symlink, utimes } from 'node:fs/promises'
+import { lstat, mkdir, readdir, rename, rm, symlink, utimes } from 'node:fs/promises'
 import { dirname, join, posix, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
 import { type Header, extract as untar } from 'tar-stream'
-import { ConductorError, isConductorError } from '../errors.js'
+import type { CallOptions } from '../call-options.js'
+import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
+import { LocalError } from './local-error.js'
 
 /** Bounds on what an archive may unpack to; a sandbox packed it. */
 export interface ExtractLimits {
@@ -15,6 +17,17 @@ export interface ExtractLimits {
   readonly maxBytes: number
   /** Files, folders and links together. */
   readonly maxEntries: number
+}
+
+/** Told of the folder's end under its first name, at this path: that it is about to get its own, or has not got it after all. */
+export interface NamingNotes {
+  add(stagingPath: string): Promise<void>
+  retract(stagingPath: string): Promise<void>
+}
+
+/** How an archive is unpacked. */
+export interface ExtractSpec extends ExtractLimits, CallOptions {
+  readonly notes?: NamingNotes | undefined
 }
 
 /** The default bounds for an archive of a size, in bytes: generous to what compresses well, closed to bombs. */
@@ -32,34 +45,65 @@ export interface Extracted {
   readonly bytes: number
 }
 
+/** What this machine's file system says of itself, and not of what is in the archive. */
+const kinds: Readonly<Record<string, ErrorCode>> = {
+  ENOSPC: 'NO_SPACE',
+  EDQUOT: 'NO_SPACE',
+  EACCES: 'ACCESS_DENIED',
+  EPERM: 'ACCESS_DENIED',
+  EROFS: 'ACCESS_DENIED',
+}
+
 /**
- * Unpacks a tar.gz into a folder that appears only when everything is in it. Entries that would reach outside it, devices, and
- * more than the limits are refused with `INTEGRITY` or `TOO_LARGE`, and nothing stays behind.
+ * Unpacks a tar.gz into a folder that appears only when everything is in it; a place that is taken is refused with `EXISTS` before
+ * anything is read. Entries that would reach outside it, devices, and more than the limits are refused with `INTEGRITY` or
+ * `TOO_LARGE`, and nothing stays behind.
  */
 export async function extractArchive(
   chunks: AsyncIterable<Uint8Array>,
   folder: string,
-  limits: ExtractLimits,
+  { signal, notes, ...limits }: ExtractSpec,
 ): Promise<Extracted> {
   const target = resolve(folder)
   const staging = join(dirname(target), `.${randomBytes(8).toString('hex')}.part`)
   const unpacking = new Unpacking(staging, limits)
+  await assertFree(target)
+  let isNoted = false
   try {
     await mkdir(dirname(target), { recursive: true })
     await mkdir(staging)
     const entries = untar(NAMES_AS_BYTES)
-    const feeding = pipeline(Readable.from(chunks, { objectMode: false }), createGunzip(), entries)
+    const source = Readable.from(chunks, { objectMode: false })
+    const feeding = pipeline(source, createGunzip(), entries, signal === undefined ? {} : { signal })
     // Reading the entries fails with the same error.
     feeding.catch(() => {})
     for await (const entry of entries) await unpacking.add(entry.header, entry as unknown as EntryBody)
     await feeding
     await unpacking.finish()
+    isNoted = notes !== undefined
+    await notes?.add(staging)
     await rename(staging, target)
     return { path: target, files: unpacking.files, bytes: unpacking.bytes }
   } catch (error) {
+    if (isNoted) await notes?.retract(staging)
     await rm(staging, { recursive: true, force: true })
+    signal?.throwIfAborted()
     throw mapExtractError(error, target)
   }
+}
+
+/** Rejects with `EXISTS`, saying what is wrong with it, unless nothing is there or a folder with nothing in it, which can be replaced. */
+export async function assertFree(target: string, wrong = 'exists and is not an empty folder'): Promise<void> {
+  const there = await lstat(target).catch((error: NodeJS.ErrnoException) => {
+    const { code = '' } = error
+    if (code === 'ENOENT') return undefined
+    throw new LocalError(kinds[code] ?? 'INVALID_OPTION', `cannot unpack to ${target}: ${code}`, {
+      cause: error,
+    })
+  })
+  if (there === undefined) return
+  const isEmpty = there.isDirectory() && (await readdir(target)).length === 0
+  if (!isEmpty) throw new LocalError('EXISTS', `${target} ${wrong}`)
 }
 
 /** What tar-stream yields is a stream of another make, of which this is used. */
@@ -190,13 +234,13 @@ function show(name: string): string {
 
 function mapExtractError(error: unknown, target: string): unknown {
   if (isConductorError(error) || !(error instanceof Error)) return error
-  const { code, syscall } = error as NodeJS.ErrnoException
-  if (code === 'ENOTEMPTY' || (code === 'EEXIST' && syscall === 'rename')) {
-    return new ConductorError('EXISTS', `${target} exists and is not empty`, { cause: error })
+  const { code = '', syscall } = error as NodeJS.ErrnoException
+  const taken = ['ENOTEMPTY', 'EEXIST', 'ENOTDIR', 'EBUSY']
+  if (syscall === 'rename' && taken.includes(code)) {
+    return new LocalError('EXISTS', `${target} exists and is not an empty folder`, { cause: error })
   }
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new ConductorError('NO_SPACE', `no space to unpack to ${target}`, { cause: error })
-  }
+  const kind = syscall === undefined ? undefined : kinds[code]
+  if (kind !== undefined) return new LocalError(kind, `cannot unpack to ${target}: ${code}`, { cause: error })
   if (error.name === 'AbortError') return error
   return new ConductorError('INTEGRITY', `the archive cannot be unpacked: ${error.message}`, { cause: error })
 }

@@ -43,7 +43,7 @@ export class LazyDescription {
 
   /** The first tier's word that can tell. */
   async load(options: CallOptions): Promise<ResultDescription> {
-    this.#known ??= await this.#tiers.try('describe', async (store) => {
+    this.#known ??= await this.#tiers.ask('describe', async (store) => {
       const description = await store.describe(this.#key, options)
       if (description !== undefined) return description
       throw new ConductorError('NOT_FOUND', `${this.#key} is not in ${store.name}`)

@@ -3,6 +3,7 @@ import type { CallOptions } from '../call-options.js'
 import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
 import type { BodyFacts, DescribedBody, OpenOptions, ResultStore, StoreTier } from '../stores/result-store.js'
 import { readChunks } from '../streams/web-stream.js'
+import { LocalError } from './local-error.js'
 import type { DigestCheck } from './verify.js'
 
 /** How often a body that broke off is taken up again on the same tier without getting on much. */
@@ -56,30 +57,51 @@ export interface ChunksOptions extends OpenOptions {
   readonly opened?: OpenedTier | undefined
 }
 
+/** What {@link ResultTiers} is made from. */
+export interface ResultTiersParts {
+  readonly key: string
+  /** In bytes, as it was listed. */
+  readonly size: number
+  /** Those that are known to hold it, the preferred one first. */
+  readonly stores: readonly ResultStore[]
+  /** Finds further ones, for when those fail. */
+  readonly findMore: (options: CallOptions) => Promise<readonly ResultStore[]>
+  readonly onProblem: ((problem: TierProblem) => void) | undefined
+}
+
 /** One result's tiers, the preferred one first, and how to read from whichever can give it. */
 export class ResultTiers {
-  readonly stores: readonly ResultStore[]
-  readonly #key: string
-  readonly #size: number
-  readonly #onProblem: ((problem: TierProblem) => void) | undefined
+  readonly #parts: ResultTiersParts
+  #more: readonly ResultStore[] = []
 
-  /** @param size in bytes, as it was listed */
-  constructor(
-    key: string,
-    size: number,
-    stores: readonly ResultStore[],
-    onProblem: ((problem: TierProblem) => void) | undefined,
-  ) {
-    this.#key = key
-    this.#size = size
-    this.stores = stores
-    this.#onProblem = onProblem
+  constructor(parts: ResultTiersParts) {
+    this.#parts = parts
   }
 
-  /** The first tier's answer that is one; rejects with what all of them said. */
-  async try<T>(doing: string, attempt: (store: ResultStore) => Promise<T>): Promise<T> {
+  /** Every tier, those that are known to hold it first. */
+  async *all(options: CallOptions): AsyncGenerator<ResultStore, void, undefined> {
+    yield* this.#parts.stores
+    if (this.#more.length === 0) this.#more = await this.#parts.findMore(options)
+    yield* this.#more
+  }
+
+  /** The first tier's answer to a reader that is one; rejects with what all of them said. */
+  async read<T>(options: CallOptions, attempt: (store: ResultStore) => Promise<T>): Promise<T> {
+    return this.#try('read', this.all(options), attempt)
+  }
+
+  /** The same of those that are known to hold it, and for whatever else they are asked. */
+  async ask<T>(doing: string, attempt: (store: ResultStore) => Promise<T>): Promise<T> {
+    return this.#try(doing, this.#parts.stores, attempt)
+  }
+
+  async #try<T>(
+    doing: string,
+    stores: AsyncIterable<ResultStore> | Iterable<ResultStore>,
+    attempt: (store: ResultStore) => Promise<T>,
+  ): Promise<T> {
     const errors: ConductorError[] = []
-    for (const store of this.stores) {
+    for await (const store of stores) {
       try {
         return await attempt(store)
       } catch (error) {
@@ -91,8 +113,9 @@ export class ResultTiers {
 
   /** Gives the error back when another tier may do better; throws what no other tier can mend. */
   note(store: ResultStore, error: unknown): ConductorError {
-    if (!isConductorError(error) || unmendable.has(error.code)) throw error
-    this.#onProblem?.({ key: this.#key, store: store.name, tier: store.tier, error })
+    const mendable = isConductorError(error) && !(error instanceof LocalError) && !unmendable.has(error.code)
+    if (!mendable) throw error
+    this.#parts.onProblem?.({ key: this.#parts.key, store: store.name, tier: store.tier, error })
     return error
   }
 
@@ -103,7 +126,7 @@ export class ResultTiers {
     const said = errors.map((error) => error.message).join('; ')
     return new ConductorError(
       first?.code ?? 'NOT_FOUND',
-      `cannot ${doing} ${this.#key} from any tier: ${said}`,
+      `cannot ${doing} ${this.#parts.key} from any tier: ${said}`,
       {
         retryable: errors.some((error) => error.retryable),
         cause: new AggregateError(errors),
@@ -117,10 +140,10 @@ export class ResultTiers {
    */
   async open(options: CallOptions): Promise<OpenedTier | undefined> {
     const errors: ConductorError[] = []
-    for (const store of this.stores) {
+    for await (const store of this.all(options)) {
       if (store.openDescribed === undefined) return undefined
       try {
-        return new OpenedTier(store, await store.openDescribed(this.#key, options))
+        return new OpenedTier(store, await store.openDescribed(this.#parts.key, options))
       } catch (error) {
         errors.push(this.note(store, error))
       }
@@ -138,7 +161,7 @@ export class ResultTiers {
     for (let resumes = 0; ; ) {
       try {
         const first = at === 0 ? opened?.take() : undefined
-        const body = first ?? (await store.open(this.#key, { signal, offset: at }))
+        const body = first ?? (await store.open(this.#parts.key, { signal, offset: at }))
         for await (const chunk of readChunks(body)) {
           at += chunk.length
           yield chunk
@@ -148,7 +171,7 @@ export class ResultTiers {
         // One that gives nothing at all is left for the next tier; trying it again is its store's business.
         if (!isConductorError(error) || !error.retryable || at === offset) throw error
         // All had come, and only the end was not heard.
-        if (at >= this.#size) return
+        if (at >= this.#parts.size) return
         if (at - brokeAt >= PROGRESS_BYTES) resumes = 0
         if (resumes === MAX_RESUMES) throw error
         brokeAt = at
@@ -165,13 +188,14 @@ export class ResultTiers {
   ): AsyncGenerator<Uint8Array, void, undefined> {
     let offset = 0
     const errors: ConductorError[] = []
-    for (const store of this.stores) {
+    for await (const store of this.all({ signal })) {
       try {
         for await (const chunk of this.chunks(store, { signal, offset })) {
           check?.update(chunk)
           offset += chunk.length
           yield chunk
         }
+        check?.assertAllCame(store.name)
       } catch (error) {
         errors.push(this.note(store, error))
         continue

@@ -10,6 +10,7 @@ import type { ResultsContext } from './context.js'
 import { type DeletedResult, deleteResult } from './delete-results.js'
 import { type Extracted, extractArchive, extractLimits } from './extract.js'
 import { LazyDescription } from './lazy-description.js'
+import { otherHolders } from './other-holders.js'
 import {
   isSchema,
   type JsonSchema,
@@ -53,6 +54,7 @@ export class Result {
   /** Bytes that are stored; of an encrypted result that is somewhat more than {@link contentSize}. */
   readonly size: number
   readonly #stores: readonly ResultStore[]
+  readonly #tiers: ResultTiers
   readonly #context: ResultsContext
   readonly #description: LazyDescription
   readonly #content: ResultContent
@@ -68,13 +70,20 @@ export class Result {
     this.size = size
     this.#stores = stores
     this.#context = context
-    const tiers = new ResultTiers(key, size, stores, context.onProblem)
+    const tiers = new ResultTiers({
+      key,
+      size,
+      stores,
+      findMore: (options) => otherHolders(context, key, stores, options),
+      onProblem: context.onProblem,
+    })
+    this.#tiers = tiers
     const description = new LazyDescription(key, tiers, parts.description)
     this.#description = description
     this.#content = new ResultContent({ key, size, tiers, description, decryptor: context.decryptor })
   }
 
-  /** Every tier that holds it, the preferred one first. */
+  /** Every tier that is known to hold it, the preferred one first. */
   get tiers(): readonly StoreTier[] {
     return [...new Set(this.#stores.map(({ tier }) => tier))]
   }
@@ -238,7 +247,8 @@ export class Result {
     if (this.archive !== 'tar.gz' && !this.name.endsWith(ARCHIVE_SUFFIX)) {
       throw new ConductorError('UNSUPPORTED', `${this.key} is not an archive`)
     }
-    return this.#content.readWhole(read, (chunks) => extractArchive(chunks, dir, { maxBytes, maxEntries }))
+    const spec = { maxBytes, maxEntries, signal: options.signal }
+    return this.#content.readWhole(read, (chunks) => extractArchive(chunks, dir, spec))
   }
 
   /**
@@ -250,7 +260,7 @@ export class Result {
       const line = `${this.key} is encrypted, and so is what a link leads to: pass encrypted: true to have one`
       throw new ConductorError('UNSUPPORTED', line)
     }
-    for (const store of this.#stores) {
+    for await (const store of this.#tiers.all({ signal: options.signal })) {
       if (store.url !== undefined) return store.url(this.key, options)
     }
     throw new ConductorError(

@@ -68,14 +68,17 @@ export async function listSiblings(path: string): Promise<string[]> {
 
 /** Reads on from where the file ends, on one tier after the other, until the file is what it must be. */
 async function fill(part: PartFile, spec: SaveSpec): Promise<void> {
-  const { tiers, expected, opened, onBytes } = spec
+  const { tiers, expected, opened, onBytes, signal } = spec
   if (expected !== undefined && part.size > 0) {
     onBytes?.(part.size)
     if (part.size === expected.size && (await isRight(part, 'an earlier download'))) return
   }
   const errors: ConductorError[] = []
-  const first = opened === undefined ? 0 : tiers.stores.indexOf(opened.store)
-  for (const store of tiers.stores.slice(first)) {
+  let isReached = opened === undefined
+  for await (const store of tiers.all({ signal })) {
+    // Those before the one that answered have failed.
+    isReached ||= store === opened?.store
+    if (!isReached) continue
     const error = await fillFrom(store, part, spec)
     if (error === undefined) return
     errors.push(error)

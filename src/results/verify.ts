@@ -25,15 +25,15 @@ export class DigestCheck {
     this.#size += chunk.length
   }
 
+  /** Throws `INTEGRITY` when bytes are missing that another source may have. */
+  assertAllCame(where: string): void {
+    if (this.#size < this.#expected.size) throw this.#wrongSize(where)
+  }
+
   /** Throws `INTEGRITY` unless all bytes came and are the right ones. */
   finish(where: string): void {
     const { key, size, sha256 } = this.#expected
-    if (this.#size !== size) {
-      throw new ConductorError(
-        'INTEGRITY',
-        `${key} from ${where} has ${this.#size} bytes, ${size} were stored`,
-      )
-    }
+    if (this.#size !== size) throw this.#wrongSize(where)
     const actual = this.#hash.digest('hex')
     if (actual !== sha256) {
       throw new ConductorError(
@@ -41,6 +41,12 @@ export class DigestCheck {
         `${key} from ${where} is not what was stored: SHA-256 is ${actual}, must be ${sha256}`,
       )
     }
+  }
+
+  #wrongSize(where: string): ConductorError {
+    const { key, size } = this.#expected
+    const said = `${key} from ${where} has ${this.#size} bytes, ${size} were stored`
+    return new ConductorError('INTEGRITY', said)
   }
 }
 

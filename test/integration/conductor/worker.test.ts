@@ -5,6 +5,7 @@ import type { WorkerEvents } from '../../../src/conductor/worker/worker-events.j
 import type { Manifest } from '../../../src/protocol/manifest.js'
 import type { ResultRecord } from '../../../src/protocol/record.js'
 import { s3ObjectKey } from '../../../src/protocol/s3-layout.js'
+import type { Result } from '../../../src/results/result.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { thorough } from '../../support/thorough.js'
@@ -69,7 +70,7 @@ describe('a worker', () => {
     await using conductor = stack.conductor()
     const worker = await conductor.spawnWorker({ taskId: 'events' })
     const told: [keyof WorkerEvents, unknown][] = []
-    const early = new Promise<string>((resolve) => worker.once('result', ({ name }) => resolve(name)))
+    const early = new Promise<Result>((resolve) => worker.once('result', resolve))
     for (const event of ['state', 'stdout', 'stderr', 'exit'] as const) {
       worker.on(event, (value: unknown) => told.push([event, value]))
     }
@@ -77,7 +78,8 @@ describe('a worker', () => {
     const running = worker.run(
       'echo out; echo err >&2; echo x > r; persist-result --quiet r; while [ ! -e go ]; do sleep 0.02; done; exit 3',
     )
-    expect(await early).toBe('r')
+    const heard = await early
+    expect(heard.name).toBe('r')
     // In S3 or still pending: the list shows it either way.
     const [pending, ...others] = await worker.results.list()
     expect(pending).toMatchObject({ name: 'r', tiers: expect.arrayContaining(['sandbox']) })
@@ -85,6 +87,9 @@ describe('a worker', () => {
     await stack.inSandbox(worker.sandboxId, 'touch /workspace/go')
     expect(await running).toMatchObject({ runId: '1', exitCode: 3, signal: null, stderr: 'err\n' })
     await worker.terminate()
+    // It was heard of where it lay first, which is gone.
+    expect(await heard.text()).toBe('x\n')
+    expect(await (await fetch(await heard.url())).text()).toBe('x\n')
     const text = (event: string): string =>
       told.flatMap(([name, value]) => (name === event ? [value] : [])).join('')
     expect(text('stdout').startsWith('out\n')).toBe(true)

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process'
-import { mkdir, readdir, readFile, readlink, stat, truncate, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, readFile, readlink, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { type Header, pack } from 'tar-stream'
@@ -132,6 +133,56 @@ describe('extracting an archive', () => {
         code: 'INTEGRITY',
       })
     }
+  })
+
+  it('reads nothing where its place is taken, or there can be none', async () => {
+    await mkdir(join(dir.path, 'deep', 'some', 'thing'), { recursive: true })
+    await writeFile(join(dir.path, 'file'), 'mine')
+    await symlink('some', join(dir.path, 'deep', 'link'))
+    // biome-ignore lint/correctness/useYield: it must not come so far
+    const unread = async function* (): AsyncGenerator<Uint8Array> {
+      throw new Error('was read')
+    }
+    for (const [path, code] of [
+      ['deep/some', 'EXISTS'],
+      ['deep/link', 'EXISTS'],
+      ['file', 'EXISTS'],
+      ['file/below', 'INVALID_OPTION'],
+    ] as const) {
+      const unpacked = extractArchive(unread(), join(dir.path, path), limits)
+      await expect(unpacked, path).rejects.toMatchObject({ code, message: expect.stringContaining(path) })
+    }
+    expect((await readdir(join(dir.path, 'deep'))).sort()).toEqual(['link', 'some'])
+  })
+
+  it('takes back what it noted when another takes the name at the last moment', async () => {
+    const bytes = await archive([[{ name: 'f' }, 'x']])
+    const noted: [string, boolean][] = []
+    const notes = {
+      add: async (staging: string) => {
+        noted.push([staging, existsSync(staging)])
+        await mkdir(out('of another'), { recursive: true })
+      },
+      retract: async (staging: string) => void noted.push([staging, existsSync(staging)]),
+    }
+    await expect(extract(bytes, { notes })).rejects.toMatchObject({ code: 'EXISTS' })
+    expect(noted).toEqual([noted[0], noted[0]])
+    expect(noted[0]?.[1]).toBe(true)
+    expect(await readdir(join(dir.path, 'deep'))).toEqual(['out'])
+  })
+
+  it('rejects with the reason when cancelled, and leaves nothing', async () => {
+    const bytes = await archive([[{ name: 'a' }, 'x'.repeat(5000)], [{ name: 'b' }]])
+    const cancel = new AbortController()
+    const halfway = async function* (): AsyncGenerator<Uint8Array> {
+      yield bytes.subarray(0, 40)
+      cancel.abort(new Error('no longer wanted'))
+      // As a source that waits for more for ever.
+      await new Promise(() => {})
+    }
+    const unpacked = extractArchive(halfway(), out(), { ...limits, signal: cancel.signal })
+    await expect(unpacked).rejects.toThrow('no longer wanted')
+    expect(await readdir(join(dir.path, 'deep'))).toEqual([])
   })
 
   it('takes an empty folder, and refuses one with something in it', async () => {

@@ -1,4 +1,5 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, expectTypeOf, it } from 'vitest'
 import { z } from 'zod'
@@ -209,6 +210,20 @@ describe('results over several tiers', () => {
     expect(problems).toMatchObject([{ key, store: 'breaking', error: { code: 'UNAVAILABLE' } }])
   })
 
+  it('streams on from the next tier also where one just ends too early, and says so', async () => {
+    const key = await plant(first, 'r', '0123456789')
+    await plant(second, 'r', '0123456789')
+    await tamper(first, key, '0123')
+    const result = await results(spool(first, 'one'), spool(second, 'two')).get(key)
+    expect((await readAll(result?.stream() as ReadableStream<Uint8Array>)).toString()).toBe('0123456789')
+    expect(problems).toMatchObject([{ key, store: 'one', error: { code: 'INTEGRITY' } }])
+    await tamper(second, key, '012345')
+    await expect(readAll(result?.stream() as ReadableStream<Uint8Array>)).rejects.toMatchObject({
+      code: 'INTEGRITY',
+      message: expect.stringMatching(/6 bytes, 10 were stored/),
+    })
+  })
+
   it('goes on from the same byte of the same tier when a connection breaks', async () => {
     const key = await plant(first, 'r', '0123456789')
     const result = await results(breakingStore(spool(first, 'one'), 3, true)).get(key)
@@ -314,6 +329,41 @@ describe('results over several tiers', () => {
     expect((await all.download(target, { extract: true })).skipped).toHaveLength(names.length)
   })
 
+  it('unpacks what it downloads once, and takes nobody else’s folder for that', async () => {
+    const target = join(second.path, 'target')
+    const folder = join(target, '20260114-120000-plots')
+    const of = async (taskId: string): Promise<Results> => {
+      await writeFile(join(second.path, 'f'), `of ${taskId}`)
+      const body = execFileSync('tar', ['-czf', '-', '-C', second.path, 'f'])
+      await plantInFolder(
+        first.path,
+        recordFor({ taskId, name: 'plots.tar.gz', archive: 'tar.gz' }, body),
+        body,
+      )
+      const stores = async (): Promise<ResultStore[]> => [spool(first, 'one')]
+      return createResults(taskSource({ taskId, manifests: undefined, stores }))
+    }
+    const [a, b] = [await of('a'), await of('b')]
+    const extract = true
+    const taken = {
+      code: 'EXISTS',
+      message: expect.stringMatching(/^1 result.* exists, and no download has unpacked/),
+    }
+    await mkdir(join(folder, 'mine'), { recursive: true })
+    await expect(a.download(target, { extract })).rejects.toMatchObject(taken)
+    expect(await readdir(folder)).toEqual(['mine'])
+    // One with nothing in it is as good as none.
+    await rm(join(folder, 'mine'), { recursive: true })
+    expect((await a.download(target, { extract })).saved).toMatchObject([{ path: folder }])
+    expect((await a.download(target, { extract })).skipped).toMatchObject([{ path: folder }])
+    await expect(b.download(target, { extract })).rejects.toMatchObject(taken)
+    expect(await readFile(join(folder, 'f'), 'utf8')).toBe('of a')
+    await rm(folder, { recursive: true })
+    expect((await b.download(target, { extract })).saved).toHaveLength(1)
+    await expect(a.download(target, { extract })).rejects.toMatchObject(taken)
+    expect(await readFile(join(folder, 'f'), 'utf8')).toBe('of b')
+  })
+
   it('checks JSON with a schema of any make, and says what is wrong', async () => {
     const key = await plant(first, 'r.json', '{"n":1,"list":[{"x":"y"}]}')
     const result = (await results(spool(first, 'one')).get(key)) as Result
@@ -339,6 +389,51 @@ describe('results over several tiers', () => {
     })
     expectTypeOf(await result.json()).toEqualTypeOf<unknown>()
     await expect(result.json({ maxBytes: 1 })).rejects.toMatchObject({ code: 'TOO_LARGE' })
+  })
+
+  it('blames no tier for a place that is taken, nor for being cancelled', async () => {
+    const key = await plant(first, 'plots.tar.gz', 'never read', { archive: 'tar.gz' })
+    const result = await results(spool(first, 'one')).get(key)
+    const signal = AbortSignal.abort(new Error('no longer wanted'))
+    const target = join(second.path, 'plots')
+    await expect(result?.extract(target, { signal })).rejects.toThrow('no longer wanted')
+    await writeFile(target, 'mine')
+    await expect(result?.extract(target)).rejects.toMatchObject({ code: 'EXISTS' })
+    expect(problems).toEqual([])
+  })
+
+  it('reads from a place that was not asked for it, or did not have it yet, when the others fail', async () => {
+    const key = await plant(first, 'r', 'honest')
+    await plant(second, 'r', 'honest')
+    const volume = spool(second, 'volume')
+    const context = {
+      taskId: 'w',
+      manifests: undefined,
+      stores: async () => [spool(first, 'one')],
+      recorded: async () => [volume],
+      onProblem: (problem: TierProblem) => problems.push(problem),
+    }
+    const result = await createResults(taskSource(context)).get(key)
+    await tamper(first, key, 'forged')
+    expect(result?.locations).toEqual(['one'])
+    expect(await result?.text()).toBe('honest')
+    await result?.save(join(second.path, 'saved'))
+    expect(await readFile(join(second.path, 'saved'), 'utf8')).toBe('honest')
+    await rm(join(first.path, key))
+    expect((await readAll(result?.stream() as ReadableStream<Uint8Array>)).toString()).toBe('honest')
+    await plant(first, 'r', 'honest')
+    await tamper(first, key, 'forged')
+    expect(new Set(problems.map(({ store }) => store))).toEqual(new Set(['one']))
+    const lastResort = Object.assign(spool(second, 'two'), { lastResort: true })
+    const late = await results(spool(first, 'one'), lastResort).get(key)
+    expect(late?.locations).toEqual(['one'])
+    expect(await late?.text()).toBe('honest')
+    // Where nobody else has it either, it says what the first one was like.
+    await rm(join(second.path, 'w'), { recursive: true })
+    await expect(result?.text()).rejects.toMatchObject({
+      code: 'INTEGRITY',
+      message: expect.stringMatching(/from one is not/),
+    })
   })
 
   it('goes on past what cannot be downloaded, and says what that is', async () => {
