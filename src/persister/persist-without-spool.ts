@@ -5,7 +5,7 @@ import { ConductorError, isConductorError } from '../errors.js'
 import { withOpen } from '../files/disk.js'
 import { nextTimestamp } from '../protocol/key.js'
 import type { ResultRecord } from '../protocol/record.js'
-import { spoolFileName } from '../protocol/spool-layout.js'
+import { MEMORY_FOLDER, spoolFileName } from '../protocol/spool-layout.js'
 import type { Courier, Requirement } from './courier.js'
 import type { DeliveryContext } from './remote/remote-store.js'
 import type { Settings } from './settings.js'
@@ -37,7 +37,7 @@ async function borrowFile(path: string): Promise<Borrowed> {
 }
 
 async function stageElsewhere(source: Source): Promise<Borrowed | undefined> {
-  for (const parent of new Set([tmpdir(), '/dev/shm'])) {
+  for (const parent of new Set([tmpdir(), MEMORY_FOLDER])) {
     let folder: string
     try {
       folder = await mkdtemp(`${parent}/persist-result-`)

@@ -16,7 +16,10 @@ export function spoolFileName(timestamp: string, name: string): string {
   return `${timestamp}-~${createHash('sha256').update(name).digest('hex')}`
 }
 
-/** Folder, in that for temporary files, of a file for each key that is taken by a result outside the spool; by {@link claimToken}. */
+/** In most sandboxes memory, and so has room where the disk is full. */
+export const MEMORY_FOLDER = '/dev/shm'
+
+/** Folder, in that for temporary files and in {@link MEMORY_FOLDER}, of a file for each key that is taken by a result outside the spool; by {@link claimToken}. */
 export const CLAIMS_FOLDER = 'persist-result-claims'
 
 /** Stands for a result's file name in {@link CLAIMS_FOLDER}. */

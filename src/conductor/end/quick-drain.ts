@@ -2,7 +2,13 @@ import { isConductorError } from '../../errors.js'
 import type { DrainReport } from '../../protocol/drain.js'
 import { compareKeys, RECORD_SUFFIX } from '../../protocol/key.js'
 import { parseDrainReport } from '../../protocol/parse.js'
-import { CLAIMS_FOLDER, SPOOL_FOLDERS, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
+import {
+  CLAIMS_FOLDER,
+  MEMORY_FOLDER,
+  SPOOL_FOLDERS,
+  WORKER_FILES,
+  workerFolder,
+} from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 
 /** Honest records are far smaller, and more of them are as well read by the program. */
@@ -36,7 +42,9 @@ export function quickDrainScript({ taskId, localDir, seal }: QuickDrainSpec): st
   for f in "$spool"/${SPOOL_FOLDERS.pending}/* "$spool"/${SPOOL_FOLDERS.uploads}/*; do
     if [ -e "$f" ] || [ -L "$f" ]; then return 1; fi
   done
-  if [ -e "\${TMPDIR:-\${TMP:-\${TEMP:-/tmp}}}/${CLAIMS_FOLDER}" ]; then return 1; fi
+  for f in "\${TMPDIR:-\${TMP:-\${TEMP:-/tmp}}}" ${MEMORY_FOLDER}; do
+    if [ -e "$f/${CLAIMS_FOLDER}" ]; then return 1; fi
+  done
   for f in "$spool"/*${suffix}; do
     if [ ! -e "$f" ] && [ ! -L "$f" ]; then break; fi
     name=\${f##*/} name=\${name%${suffix}} text= n=$((n + 1))

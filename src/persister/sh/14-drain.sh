@@ -2,10 +2,10 @@
 
 # Finds the newest result of the name about to be stored in the listing; true when it has the bytes that were staged.
 find_unchanged() {
-  [ -n "$unchanged_in" ] || return 1
-  R=$(PERSIST_RESULT_TEXT=$name awk -F "$TAB" -v skip=$((${#task} + 18)) '
+  [ -n "$listing" ] || return 1
+  R=$(printf '%s\n' "$listing" | PERSIST_RESULT_TEXT=$name awk -F "$TAB" -v skip=$((${#task} + 18)) '
     substr($1, skip) == ENVIRON["PERSIST_RESULT_TEXT"] { found = $3 "\t" $1 }
-    END { print found }' "$unchanged_in")
+    END { print found }')
   unchanged_key=${R#*"$TAB"}
   [ "${R%%"$TAB"*}" = "$b_sha" ]
 }
@@ -27,13 +27,8 @@ store_output() {
   later='' hushed=''
 }
 
-# Notes what there is of the task, for store_output.
-note_listing() {
-  said=''
-  need_scratch || return 1
-  unchanged_in=$scratch/listing
-  take_stock >"$unchanged_in"
-}
+# Notes what there is of the task, for store_output. Not in a file: there may be no room for one.
+note_listing() { listing=$(take_stock); }
 
 # Puts text $1 into R as the inside of a JSON string, whatever its bytes are.
 json_text() {
@@ -71,7 +66,7 @@ drain() {
   done
   case $seal in *[!"$ALNUM"-]*) misused '--seal must be the id of a fence' ;; esac
   need_task
-  note_listing || { reason && die 1 "cannot write ${TMPDIR:-/tmp}$R"; }
+  note_listing
   # All are safe in the spool before the first is sent: whoever asks for a drain may be about to end the sandbox.
   for output; do
     store_output "$output"
@@ -84,7 +79,7 @@ drain() {
       printf '%s\n' "$outcome$TAB$output${outcome_key:+$TAB}$outcome_key${outcome_error:+$TAB}$outcome_error"
     fi
   done
-  unchanged_in='' require='' silent=1
+  listing='' require='' silent=1
   flush
   if [ -n "$seal" ]; then
     # Whoever stores something from now on cannot count on its being noticed in the spool.
@@ -92,12 +87,11 @@ drain() {
     [ ! -e "$1/finishing-$seal" ] || true 2>/dev/null >"$1/sealed-$seal" || die 1 "cannot write $1"
     fence_stands "$1/finishing-$seal" || die 1 "nobody is terminating $task as $seal"
   fi
-  take_stock >"$scratch/listing"
   if [ -z "$json" ]; then
-    awk -F "$TAB" '$2 == "" { pending++ } END { print NR + 0 " results, " pending + 0 " of them only in the local spool" }' "$scratch/listing"
+    take_stock | awk -F "$TAB" '$2 == "" { pending++ } END { print NR + 0 " results, " pending + 0 " of them only in the local spool" }'
   else
     printf '{"v":1,"outputs":[%s],"records":[' "$reports"
-    cut -f 4- "$scratch/listing" | awk 'BEGIN { ORS = "" } NR > 1 { print "," } { print }'
+    take_stock | cut -f 4- | awk 'BEGIN { ORS = "" } NR > 1 { print "," } { print }'
     printf ']}\n'
   fi
 }

@@ -112,7 +112,7 @@ pass_on() {
 keep() {
   mentions=$1
   shift
-  note_listing || return 0
+  note_listing
   for thing; do
     asked_name='' has_name=''
     case $thing in "$named") asked_name=$run_name has_name=1 ;; esac
@@ -122,7 +122,7 @@ keep() {
       missing) [ -z "$mentions" ] || remark "$thing is not stored: it does not exist" ;;
     esac
   done
-  unchanged_in='' spooled=1 folder=$dir/$task
+  listing='' spooled=1 folder=$dir/$task
   catch_up
 }
 

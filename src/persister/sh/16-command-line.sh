@@ -66,7 +66,7 @@ need_task() {
   fi
 }
 
-quiet='' json='' silent='' require='' asked_name='' has_name='' asked_type='' asked_task='' output='' later='' hushed='' unchanged_in='' last_complaint=''
+quiet='' json='' silent='' require='' asked_name='' has_name='' asked_type='' asked_task='' output='' later='' hushed='' listing='' last_complaint=''
 metadata_given=''
 dir=${WORKER_RESULTS_LOCAL_DIR:-/workspace/.results}
 case $dir in /*) ;; *) dir=$PWD/$dir ;; esac

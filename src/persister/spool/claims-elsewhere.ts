@@ -1,9 +1,9 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { systemCode } from '../../files/system-code.js'
 import { compareKeys } from '../../protocol/key.js'
 import type { ResultRecord } from '../../protocol/record.js'
-import { CLAIMS_FOLDER, claimToken, spoolFileName } from '../../protocol/spool-layout.js'
+import { CLAIMS_FOLDER, claimToken, MEMORY_FOLDER, spoolFileName } from '../../protocol/spool-layout.js'
 import { readRecordText } from './record-file.js'
 
 /*
@@ -12,67 +12,74 @@ import { readRecordText } from './record-file.js'
  * as one reached by a POST policy does, would otherwise replace the one result by the other.
  */
 
-function claimsFolder(): string {
-  return `${tmpdir()}/${CLAIMS_FOLDER}`
-}
-
-function tokenPath(taskId: string, file: string): string {
-  return `${claimsFolder()}/${claimToken(taskId, file)}`
+/** The second is memory: the disk on which the spool has no room may be the only one. */
+function claimsFolders(): readonly string[] {
+  return [...new Set([tmpdir(), MEMORY_FOLDER])].map((folder) => `${folder}/${CLAIMS_FOLDER}`)
 }
 
 /** Whether a result that is not in the spool has this file name's key. */
 export function isClaimedElsewhere(taskId: string, file: string): boolean {
-  try {
-    statSync(tokenPath(taskId, file))
-    return true
-  } catch {
-    // Not there, or nothing can be looked up there; then nothing could be noted either.
-    return false
-  }
+  const token = claimToken(taskId, file)
+  // Where nothing can be looked up, nothing could be noted either.
+  return claimsFolders().some((folder) => existsSync(`${folder}/${token}`))
 }
 
 /** Takes a file name's key for a result that is not in the spool; false when another such result has it. */
 export function claimElsewhere(taskId: string, file: string): boolean {
-  const path = tokenPath(taskId, file)
-  try {
-    mkdirSync(claimsFolder(), { recursive: true })
-    writeFileSync(path, '', { flag: 'wx' })
-    return true
-  } catch (error) {
-    // Where nothing at all can be written, a store's own refusal to overwrite is the only protection left.
-    return systemCode(error) !== 'EEXIST'
+  if (isClaimedElsewhere(taskId, file)) return false
+  const token = claimToken(taskId, file)
+  for (const folder of claimsFolders()) {
+    try {
+      mkdirSync(folder, { recursive: true })
+      writeFileSync(`${folder}/${token}`, '', { flag: 'wx' })
+      return true
+    } catch (error) {
+      if (systemCode(error) === 'EEXIST') return false
+    }
   }
+  // Where nothing at all can be written, a store's own refusal to overwrite is the only protection left.
+  return true
 }
 
 /** Notes what a result is that no spool tells of: whoever takes stock is to hear of it, and whoever stores its source again. */
 export function noteElsewhere(record: ResultRecord): void {
-  const path = tokenPath(record.task_id, spoolFileName(record.timestamp, record.name))
-  try {
-    writeFileSync(`${path}.new`, JSON.stringify(record))
-    renameSync(`${path}.new`, path)
-  } catch {
-    // It is stored remotely and acknowledged as that; the remote tier can list it.
+  const token = claimToken(record.task_id, spoolFileName(record.timestamp, record.name))
+  for (const folder of claimsFolders()) {
+    const path = `${folder}/${token}`
+    try {
+      mkdirSync(folder, { recursive: true })
+      writeFileSync(`${path}.new`, JSON.stringify(record))
+      renameSync(`${path}.new`, path)
+      return
+    } catch {
+      // Where there is no place at all, it is stored remotely and acknowledged as that; the remote tier can list it.
+    }
   }
 }
 
 /** Every result of a task that was noted so, in key order. */
 export function listElsewhere(taskId: string): ResultRecord[] {
+  const records = claimsFolders().flatMap((folder) =>
+    notesIn(folder).filter(({ task_id }) => task_id === taskId),
+  )
+  return records.sort((a, b) => compareKeys(a.key, b.key))
+}
+
+function notesIn(folder: string): ResultRecord[] {
   let names: string[]
   try {
-    names = readdirSync(claimsFolder()).filter((name) => !name.endsWith('.new'))
+    names = readdirSync(folder).filter((name) => !name.endsWith('.new'))
   } catch {
     // Not there: nothing was noted.
     return []
   }
-  const records = names.flatMap((name) => {
+  return names.flatMap((name) => {
     try {
-      const record = readRecordText(readFileSync(`${claimsFolder()}/${name}`, 'utf8'))
-      return record?.task_id === taskId ? [record] : []
+      return readRecordText(readFileSync(`${folder}/${name}`, 'utf8')) ?? []
     } catch (error) {
       if (systemCode(error) === undefined) throw error
       // Somebody else's, or gone: a note that cannot be read is as one that could not be written.
       return []
     }
   })
-  return records.sort((a, b) => compareKeys(a.key, b.key))
 }

@@ -79,19 +79,33 @@ export function takePending(localDir: string, record: ResultRecord): PendingMark
     if (owner !== undefined && isAlive(owner, statSync(path).mtimeMs)) return undefined
   } catch (error) {
     if (systemCode(error) !== 'ENOENT') throw error
-    mkdirSync(`${taskFolder(localDir, record.task_id)}/${SPOOL_FOLDERS.pending}`, { recursive: true })
-    return createText(path, mine) ? new PendingMarker(path) : undefined
+    return placePending(localDir, record.task_id, path, mine) ? new PendingMarker(path) : undefined
   }
   const temporary = temporaryPath(taskFolder(localDir, record.task_id))
   try {
     writeFileSync(temporary, mine)
     renameSync(temporary, path)
   } catch (error) {
-    // A full disk must not keep what is on it from being delivered; at worst another process sends the same bytes as well.
-    if (!['ENOSPC', 'EDQUOT', 'EROFS'].includes(systemCode(error) ?? '')) throw error
+    assertNoRoom(error)
     removeFile(temporary)
   }
   return new PendingMarker(path)
+}
+
+/** Marks what has no marker, as where a delivery could not be noted in the record; false where somebody else was faster. */
+function placePending(localDir: string, taskId: string, path: string, text: string): boolean {
+  try {
+    mkdirSync(`${taskFolder(localDir, taskId)}/${SPOOL_FOLDERS.pending}`, { recursive: true })
+    return createText(path, text)
+  } catch (error) {
+    assertNoRoom(error)
+    return true
+  }
+}
+
+/** A full disk must not keep what is on it from being delivered; at worst another process sends the same bytes as well. */
+function assertNoRoom(error: unknown): void {
+  if (!['ENOSPC', 'EDQUOT', 'EROFS'].includes(systemCode(error) ?? '')) throw error
 }
 
 /** File names of a task's marked results, oldest first. */

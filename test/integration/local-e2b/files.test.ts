@@ -95,6 +95,11 @@ describe.each(ISOLATIONS)('files (%s)', (isolation) => {
     await expect(readOn()).rejects.toThrow()
   })
 
+  it('answers an upload that it cannot take before all of it has come', async () => {
+    const large = sandbox.files.write('/workspace', 'x'.repeat(1_000_000), { requestTimeoutMs: 5_000 })
+    await expect(large).rejects.toThrow(InvalidArgumentError)
+  })
+
   it('takes and gives compressed bodies', async () => {
     await sandbox.files.write('/workspace/zipped', 'squeeze '.repeat(10_000), { gzip: true })
     expect(await sandbox.files.read('/workspace/zipped', { gzip: true })).toBe('squeeze '.repeat(10_000))

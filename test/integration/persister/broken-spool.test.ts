@@ -115,6 +115,33 @@ describe.each(faultedImplementations)('a spool that cannot be written, $name', (
     })
   })
 
+  it.skipIf(!canMount)(
+    'tells all it holds, and stores an output once, where no disk has room',
+    async (test) => {
+      const place = await openS3Place(await startLocalServer())
+      test.onTestFinished(() => place[Symbol.asyncDispose]())
+      const words = (args: readonly string[]): string => [...argv, ...args].map(quote).join(' ')
+      const drain = ['drain', '--json', '--output', 'out']
+      const steps = [
+        'mount -t tmpfs tmpfs /dev/shm; mount -t tmpfs -o size=512k tmpfs "$S"; mkdir "$S/tmp"; export TMPDIR="$S/tmp"',
+        `env -u WORKER_RESULTS_S3_BUCKET ${words(['-q', 'kept'])}; cat /dev/zero >"$S/ballast" 2>/dev/null`,
+        words(drain),
+      ]
+      const worker = await broken(test, steps.join('; '), await place.withKeys.env('w'))
+      await writeFile(join(worker.folder, 'kept'), 'kept')
+      await writeFile(join(worker.folder, 'out'), 'out')
+      const { status, stdout, stderr } = await worker.run(drain)
+      expect(status, stderr).toBe(0)
+      const [kept = '', ...reports] = stdout.trimEnd().split('\n')
+      const [first, second] = reports.map((line) => JSON.parse(line) as DrainReport)
+      const out = first?.outputs[0]?.key ?? ''
+      expect(first?.outputs).toMatchObject([{ status: 'stored' }])
+      expect(second?.outputs).toMatchObject([{ status: 'unchanged', key: out }])
+      for (const report of [first, second]) expect(report?.records.map(({ key }) => key)).toEqual([kept, out])
+      expect(await place.withKeys.keys('w')).toEqual([kept, out])
+    },
+  )
+
   // Room for the spool's own folder and then, file by file, for the task's, the body, its name, the marker and the record.
   const rooms = ['nr_inodes=1', 'nr_inodes=2', 'nr_inodes=3', 'nr_inodes=4', 'nr_inodes=5', 'size=64k']
 

@@ -58,8 +58,8 @@ async function serve(
     refuse = found.route.refuse
     await found.route.handler({ req, res, query, params: found.params })
   } catch (error) {
-    // Nobody is there to hear it any more; Node may have taken the socket away by then, whatever its type says.
-    if (res.destroyed || req.socket?.destroyed !== false) return
+    // Nobody is there to hear it any more. A request whose body was given up has no socket, whatever its type says; its answer has.
+    if (res.destroyed || res.socket?.destroyed !== false) return
     if (!(error instanceof RequestError)) onError(error)
     if (res.headersSent) {
       // Half an answer must not look like a whole one.
