@@ -69,9 +69,14 @@ send() {
   http_status=${reply##*#persist-result }
   http_status=${http_status%%[!0123456789]*}
   [ ${#http_status} = 3 ] || http_status=000
-  if [ $curl_status = 0 ]; then reply=${reply%"$NL"#persist-result*} && return 0; fi
+  if [ $curl_status = 0 ]; then reply=${reply%"$NL"#persist-result*}; fi
   # A refusal stands even when the connection broke while we were still sending.
   case $http_status in [45]??) return 0 ;; esac
+  if [ $curl_status = 0 ]; then
+    # To curl a connection that ends among the headers is the end of them, however many are missing.
+    case $reply in *"$NL"?"$NL"* | *"$NL$NL"*) return 0 ;; esac
+    curl_status=52 reply='curl: (52) the answer broke off'
+  fi
   curl_error=${reply##*curl: }
   curl_error=${curl_error%%"$NL"*}
   case $curl_error in '('*) ;; *) curl_error="($curl_status) curl failed" ;; esac

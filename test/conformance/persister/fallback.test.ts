@@ -102,6 +102,18 @@ describe.concurrent.each(faultedImplementations)('when storage fails, $name', ({
     expect(proxy.requests.length).toBeGreaterThan(1)
   })
 
+  it('does not take its own object for another’s when the answer that tells breaks off in its headers', async (test) => {
+    const { worker, target, proxy } = await withFaults(test, ({ method }, n) => {
+      if (n === 0) return { kind: 'swallow' }
+      return method === 'HEAD' && n < 4 ? { kind: 'behead' } : undefined
+    })
+    const result = await worker.persist(['f.txt'])
+    expect(result).toMatchObject({ status: 0, stderr: '' })
+    expect(proxy.requests.map((request) => request.split(' ')[0])).toContain('HEAD')
+    expect(await target.keys(worker.taskId)).toEqual([result.key])
+    expect((await worker.records()).map(({ key }) => key)).toEqual([result.key])
+  })
+
   it.for<[string, Fault, RegExp]>([
     ['AccessDenied', s3Fault(403, 'AccessDenied', 'Access Denied'), /S3 storage failed: AccessDenied/],
     ['a wrong signature', s3Fault(403, 'SignatureDoesNotMatch'), /S3 storage failed: SignatureDoesNotMatch/],

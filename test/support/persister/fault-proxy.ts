@@ -20,6 +20,8 @@ export type Fault =
   | { readonly kind: 'truncate' }
   /** Passes on the first bytes of the server's answer and breaks the connection. */
   | { readonly kind: 'cut'; readonly afterBytes: number }
+  /** Lets the server do its work and ends the connection, without an error, in the middle of its answer's headers. */
+  | { readonly kind: 'behead' }
   /** Lets the server do its work and keeps its answer back. */
   | { readonly kind: 'swallow' }
 
@@ -76,6 +78,13 @@ function pass(
         answer.resume()
         return
       }
+      if (fault?.kind === 'behead') {
+        answer.resume()
+        request.socket.end(
+          `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\ncontent-length: 0\r\nx-am`,
+        )
+        return
+      }
       if (fault?.kind === 'truncate') {
         answer.resume()
         answer.once('end', () => {
@@ -113,7 +122,7 @@ export async function startFaultProxy(upstream: string, rule: FaultRule): Promis
     const n = requests.length
     requests.push(`${request.method} ${request.url}`)
     const fault = rule(request, n)
-    if (fault === undefined || ['truncate', 'cut', 'swallow'].includes(fault.kind)) {
+    if (fault === undefined || ['truncate', 'behead', 'cut', 'swallow'].includes(fault.kind)) {
       pass(target, request, response, fault)
       return
     }
