@@ -40,6 +40,8 @@ export interface Verdict {
   readonly mistold: string[]
   /** Whole results that nobody acknowledged: their persister was killed in between. */
   readonly unacknowledged: number
+  /** What a program had written of a result when it was killed, which to its persister was the end; nobody was told of it. */
+  readonly cutShort: number
 }
 
 /** What has to be there. */
@@ -92,9 +94,17 @@ export class Checker {
     }
   >()
   readonly #corrupt: string[] = []
+  /** What programs lived to hear the end of. */
+  readonly #ended: ReadonlySet<string>
+  #cutShort = 0
 
   constructor(expected: Expectation) {
     this.#expected = expected
+    this.#ended = new Set(
+      expected.outcomes.map(({ taskId, life, operation, attempt }) =>
+        identityOf(lifeOf(taskId, life), operation, attempt),
+      ),
+    )
   }
 
   async visit(copy: Copy): Promise<void> {
@@ -223,6 +233,7 @@ export class Checker {
       contradictions,
       mistold,
       unacknowledged,
+      cutShort: this.#cutShort,
     }
   }
 
@@ -262,9 +273,17 @@ export class Checker {
     const label = contentLabel(seed, operation, attempt, life)
     if (shape !== 'directory') {
       const expected = knownBytes(label, sizeBytes)
-      return bytes.equals(expected)
-        ? undefined
-        : `${bytes.length} bytes ${sha256(bytes)}, ${expected.length} expected`
+      if (bytes.equals(expected)) return undefined
+      const isStart = expected.subarray(0, bytes.length).equals(bytes)
+      if (
+        shape === 'stdin' &&
+        isStart &&
+        !this.#ended.has(identityOf(lifeOf(taskId, life), operation, attempt))
+      ) {
+        this.#cutShort++
+        return undefined
+      }
+      return `${bytes.length} bytes ${sha256(bytes)}, ${isStart ? 'the first of ' : ''}${expected.length} expected`
     }
     const files = new Map<string, Buffer>()
     try {

@@ -75,7 +75,7 @@ export function formatRound(report: RoundReport): string {
     `uploads left open     ${report.openUploads}`,
     `gone with their sandbox, acknowledged locally only: ${verdict.goneWithSandbox}`,
     `given up by force, as the receipt says: ${verdict.givenUp}`,
-    `whole but never acknowledged: ${verdict.unacknowledged}; unfinished files: ${report.unfinishedFiles}; encrypted: ${report.encrypted}`,
+    `whole but never acknowledged: ${verdict.unacknowledged}; copies cut short with who wrote them: ${verdict.cutShort}; unfinished files: ${report.unfinishedFiles}; encrypted: ${report.encrypted}`,
     ...Object.entries(report.problems).map(([what, count]) => `  ${count} × ${what}`),
     ...report.notDone.map((line) => `not tried: ${line}`),
   ]

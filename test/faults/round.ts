@@ -152,6 +152,7 @@ class Round {
         ...verdict.duplicated,
         ...verdict.contradictions,
         ...verdict.lost,
+        ...verdict.corrupt,
       ],
       manifests,
     )

@@ -174,7 +174,7 @@ export class TaskBook {
     if (left !== undefined) this.left.add(left)
     // Names and numbers would make each one of its kind.
     const kind = problem
-      .replaceAll(taskId, 'TASK')
+      .replace(/w\d+-\d+/g, 'TASK')
       .replace(/[0-9a-f]{12,}|\d+/g, '#')
       .slice(0, 200)
     this.problems[kind] = (this.problems[kind] ?? 0) + 1

@@ -101,6 +101,7 @@ const CLEAN = {
   goneWithSandbox: 0,
   givenUp: 0,
   unacknowledged: 0,
+  cutShort: 0,
 }
 
 it('finds nothing wrong where everything is as it was acknowledged', async () => {
@@ -198,6 +199,20 @@ it('finds bytes and metadata that are not what was handed over', async () => {
       JSON.stringify(changes),
     ).toBeGreaterThan(0)
   }
+})
+
+it('forgives a persister only what the program that fed it had written when it was killed', async () => {
+  const [number = 0] = Array.from({ length: 100 }, (_, i) => i).filter((i) => {
+    const { shape, sizeBytes } = planOperation(SEED, i)
+    return shape === 'stdin' && sizeBytes > 10
+  })
+  const { bytes } = copyOf(number)
+  const copyWith = (kept: Buffer): Copy => copyOf(number, { bytes: kept, claimedSha256: digest(kept) })
+  const start = copyWith(bytes.subarray(0, 5))
+  expect(await judge([], [start])).toMatchObject({ corrupt: 0, cutShort: 1 })
+  expect(await judge([], [copyWith(bytes.subarray(1))])).toMatchObject({ corrupt: 1, cutShort: 0 })
+  const { result: _, ...heard } = acknowledged(number)
+  expect(await judge([{ ...heard, status: 'killed' }], [start])).toMatchObject({ corrupt: 1, cutShort: 0 })
 })
 
 it('finds a result that was overwritten, and one under two keys', async () => {

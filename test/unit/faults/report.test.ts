@@ -21,6 +21,7 @@ const CLEAN: RoundReport = {
     contradictions: [],
     mistold: [],
     unacknowledged: 0,
+    cutShort: 0,
   },
   leaked: [],
   openUploads: 0,
