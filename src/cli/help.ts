@@ -23,7 +23,7 @@ Settings come from the environment: E2B_API_KEY, E2B_TEMPLATE_ID, WORKER_RESULTS
 WORKER_RESULTS_S3_PREFIX, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL_S3,
 WORKER_RESULTS_ENCRYPTION_KEY, WORKER_RESULTS_DECRYPTION_KEY_FILE, …
 
-Exit codes: 0 done, 1 failed, 2 wrong usage; "run" exits with the command's own status.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted; "run" exits with the command's own status.
 `
 
 const RESULTS = `Usage: stu-conductor results ACTION
@@ -153,9 +153,14 @@ const texts: Readonly<Record<string, string>> = {
   local: LOCAL,
 }
 
+/** Whether there is a command of that name. */
+export function isCommand(name: string | undefined): name is string {
+  return name !== undefined && Object.hasOwn(texts, name)
+}
+
 /** What `--help` prints, of one command or of all. */
 export function helpOf(command?: string): string {
-  return (command === undefined ? undefined : texts[command]) ?? GENERAL
+  return (isCommand(command) ? texts[command] : undefined) ?? GENERAL
 }
 
 /** Whether help is asked for; what stands after `--` is somebody else's. */

@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
-import { isConductorError } from '../errors.js'
 import { surviveBrokenOutput } from './broken-output.js'
 import { runEstimate } from './estimate.js'
-import { asksForHelp, helpOf } from './help.js'
+import { asksForHelp, helpOf, isCommand } from './help.js'
 import { runKeys } from './keys.js'
 import { runLocal } from './local.js'
 import { runLifecycle, runPrune } from './prune.js'
 import { runRehome } from './rehome.js'
+import { reportError } from './report-error.js'
 import { runResults } from './results.js'
 import { runTask } from './run-task.js'
 import { runTasks } from './tasks.js'
@@ -61,13 +61,6 @@ surviveBrokenOutput()
 try {
   process.exitCode = await main(process.argv.slice(2))
 } catch (error) {
-  // parseArgs throws TypeErrors with codes of its own.
-  const usage =
-    error instanceof UsageError || (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS')
-  const invalid = isConductorError(error) && error.code === 'INVALID_OPTION'
-  const message = error instanceof Error ? error.message : String(error)
-  const code = isConductorError(error) ? ` [${error.code}]` : ''
-  process.stderr.write(`stu-conductor: ${message}${code}\n`)
-  if (usage) process.stderr.write('see stu-conductor --help\n')
-  process.exitCode = usage || invalid ? 2 : 1
+  const [command] = process.argv.slice(2)
+  process.exitCode = reportError(error, `stu-conductor ${isCommand(command) ? `${command} ` : ''}--help`)
 }

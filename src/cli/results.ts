@@ -56,6 +56,7 @@ async function list(conductor: Conductor, args: string[], signal: AbortSignal): 
   }
   for (const result of found)
     process.stdout.write(values.json ? `${JSON.stringify(toJson(result))}\n` : toLine(result))
+  if (found.length === 0 && !values.json) process.stderr.write('no results\n')
   return mayLack(found.unavailable) ? 1 : 0
 }
 
@@ -174,6 +175,7 @@ function printDownload({ saved, skipped, failed }: DownloadReport, json: boolean
     for (const { message, code } of failures) {
       process.stderr.write(`stu-conductor: ${printable(message)} [${code}]\n`)
     }
+    if (saved.length + skipped.length + failures.length === 0) process.stderr.write('no results\n')
   }
   return failures.length > 0 ? 1 : 0
 }

@@ -3,6 +3,7 @@ import { constants } from 'node:os'
 import { parseArgs } from 'node:util'
 import { Conductor } from '../conductor/conductor.js'
 import type { Receipt } from '../conductor/end/receipt.js'
+import type { Worker } from '../conductor/worker/worker.js'
 import { ConductorError } from '../errors.js'
 import { quote } from '../sandbox/quote.js'
 import { onInterrupt } from './interrupts.js'
@@ -12,8 +13,9 @@ import { UsageError } from './usage-error.js'
 /** `stu-conductor run …`: the command's output goes where ours goes, the receipt to stderr. */
 export async function runTask(argv: readonly string[]): Promise<number> {
   const end = argv.indexOf('--')
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
     args: argv.slice(0, end < 0 ? argv.length : end),
+    allowPositionals: true,
     options: {
       'task-id': { type: 'string' },
       output: { type: 'string', multiple: true },
@@ -24,7 +26,7 @@ export async function runTask(argv: readonly string[]): Promise<number> {
   const words = end < 0 ? [] : argv.slice(end + 1)
   // One word is a shell's own line; several are a command and its arguments, kept apart as they are.
   const command = words.length === 1 ? (words[0] ?? '') : words.map(quote).join(' ')
-  if (command === '') throw new UsageError('run: put the command after --')
+  if (command === '' || positionals.length > 0) throw new UsageError('run: put the command after --')
   const files = await readFiles(values.file ?? [])
   const signal = onInterrupt()
   await using conductor = new Conductor()
@@ -39,11 +41,25 @@ export async function runTask(argv: readonly string[]): Promise<number> {
   try {
     await worker.run(command, { outputs: values.output, signal })
   } finally {
-    printReceipt(await worker.terminate({ force: values.force }))
+    printReceipt(await finish(worker, values.force))
   }
   signal.throwIfAborted()
   const { exitCode, signal: killedBy } = await worker.wait()
   return exitCode ?? 128 + (constants.signals[killedBy as NodeJS.Signals] ?? 0)
+}
+
+async function finish(worker: Worker, force: boolean | undefined): Promise<Receipt> {
+  try {
+    return await worker.terminate({ force })
+  } catch (error) {
+    const { taskId, sandboxId } = worker
+    // Else closing the conductor would try the same again.
+    await worker.detach()
+    process.stderr.write(
+      `${taskId} is not finished. Sandbox ${sandboxId} keeps what it stored: "stu-conductor results" reads it there, and a conductor's recover() finishes it\n`,
+    )
+    throw error
+  }
 }
 
 async function readFiles(pairs: readonly string[]): Promise<Record<string, Uint8Array>> {

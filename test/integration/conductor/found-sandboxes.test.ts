@@ -170,6 +170,22 @@ describe('results in a sandbox of another process', () => {
     })
   })
 
+  it('are kept by a command that could not deliver them, which says why and where they are', async () => {
+    const bucket = { AWS_ENDPOINT_URL_S3: stack.s3.url, WORKER_RESULTS_S3_BUCKET: 'no-such-bucket' }
+    const { accessKeyId, secretAccessKey } = stack.s3.credentials
+    const keys = { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey }
+    const command = ['--task-id', 'undelivered', '--', 'echo one | persist-result --quiet --name one -']
+    const ended = await runCli({ ...stack.e2b.env, ...bucket, ...keys }, 'run', ...command)
+    const [, kept, why] =
+      /^undelivered is not finished. Sandbox (\w+) keeps .*\n(.*)\n$/m.exec(ended.stderr) ?? []
+    expect(why).toMatch(/^stu-conductor: .*NoSuchBucket.* \[UNDELIVERED\]$/)
+    expect(ended.code).toBe(1)
+    await using stranger = stack.conductor({ s3: null })
+    const found = stranger.results('undelivered')
+    expect(await (await found.latest('one'))?.text()).toBe('one\n')
+    expect(await Sandbox.kill(kept ?? '', connection())).toBe(true)
+  })
+
   it('of one that was killed are gone, and that is said', async () => {
     await withTask('gone', async ({ sandboxId, stranger }) => {
       const [first] = await stranger.results('gone').list()

@@ -2,11 +2,15 @@ import { open, readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { pack } from 'tar-stream'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { filterOf } from '../../../src/cli/filter-options.js'
 import { asksForHelp, helpOf } from '../../../src/cli/help.js'
+import { Interrupted } from '../../../src/cli/interrupts.js'
 import { readingOf } from '../../../src/cli/reading-options.js'
+import { reportError } from '../../../src/cli/report-error.js'
+import { runTask } from '../../../src/cli/run-task.js'
 import { Conductor } from '../../../src/conductor/conductor.js'
+import { ConductorError } from '../../../src/errors.js'
 import { type LocalS3, startLocalS3 } from '../../../src/local/s3/index.js'
 import { parsePublicKey } from '../../../src/protocol/encryption/public-key.js'
 import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
@@ -101,6 +105,7 @@ describe('stu-conductor', () => {
       ['w-1', 'succeeded'],
       ['w-2', 'succeeded'],
     ])
+    expect(await run('results', 'list', 'nothing')).toEqual({ code: 0, stdout: '', stderr: 'no results\n' })
     expect((await run('results', 'list', 'odd')).stdout).toContain('evil\\u{202e}txt.exe')
     const unique = await run('results', 'list', '--tasks', 'w-*', '--name', '*.txt', '--unique', '--json')
     expect(unique.stdout.trim().split('\n')).toHaveLength(1)
@@ -208,6 +213,18 @@ describe('stu-conductor', () => {
     }
   })
 
+  it('says of what failed while something was closed what had failed before, and of each once', () => {
+    const said = vi.spyOn(process.stderr, 'write').mockImplementation(() => true)
+    const gone = new ConductorError('SANDBOX_GONE', 'gone')
+    const both = (error: Error, suppressed: Error): Error =>
+      Object.assign(new Error('An error was suppressed'), { name: 'SuppressedError', error, suppressed })
+    expect(reportError(both(new Error('not closed'), both(gone, gone)), 'stu-conductor --help')).toBe(1)
+    expect(said.mock.calls.flat().join('')).toBe(
+      'stu-conductor: gone [SANDBOX_GONE]\nstu-conductor: not closed\n',
+    )
+    expect(reportError(both(gone, new Interrupted('SIGINT')), '')).toBe(130)
+  })
+
   it('helps with every command, and says what is wrong with a call', async () => {
     for (const command of ['run', 'tasks', 'results', 'prune', 'lifecycle', 'rehome', 'estimate', 'local']) {
       expect(helpOf(command)).toContain(`Usage: stu-conductor ${command}`)
@@ -216,8 +233,9 @@ describe('stu-conductor', () => {
     expect((await run('prune', '--help')).stdout).toBe(helpOf('prune'))
     expect(await run('prune')).toMatchObject({
       code: 2,
-      stderr: expect.stringContaining('--older-than-days N'),
+      stderr: 'stu-conductor: say --older-than-days N\nsee stu-conductor prune --help\n',
     })
+    await expect(runTask(['echo', 'hi'])).rejects.toThrow('run: put the command after --')
     const many = await run('results', 'list', '--tasks', '*', '--sandboxes', 'paused')
     expect(many).toMatchObject({ code: 2, stderr: expect.stringContaining('one task at a time') })
     const nowhere = { code: 2, stdout: '', stderr: expect.stringContaining('WORKER_RESULTS_S3_BUCKET') }
