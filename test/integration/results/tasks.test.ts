@@ -364,6 +364,37 @@ describeEachS3(
       expect(() => conductor.results({ tasks: ['../x'] })).toThrow(/must be task ids/)
     })
 
+    it('are deleted from past one that cannot be written, and what was begun is ended by doing it again', async () => {
+      for (const id of ['w-1', 'w-2', 'w-3']) await plant(id, { a: 'x' }, { outcome: 'succeeded' })
+      let refuses: (manifest: string, puts: number) => boolean = (manifest) => manifest === 'w-2'
+      let puts = 0
+      await using proxy = await startFaultProxy(server().url, ({ method, url = '' }) => {
+        const [, manifest] = /\.tasks\/(.*)\.json/.exec(url) ?? []
+        if (method !== 'PUT' || manifest === undefined) return undefined
+        puts += 1
+        return refuses(manifest, puts) ? s3Fault(403, 'AccessDenied') : undefined
+      })
+      await using broken = new Conductor({ env: {}, s3: { ...options, endpoint: proxy.url } })
+      const all = broken.results({ tasks: 'w-*' })
+      const first = await all.delete()
+      expect(first.deleted.map(({ key }) => key.slice(0, 3))).toEqual(['w-1', 'w-3'])
+      expect(first.failed).toMatchObject([
+        { tiers: [], problems: [{ taskId: 'w-2', error: { code: 'ACCESS_DENIED' } }] },
+      ])
+      // Everything is gone, and only the manifest does not say so.
+      puts = 0
+      refuses = (_manifest, puts) => puts > 1
+      expect(await all.delete()).toMatchObject({
+        deleted: [{ tiers: ['s3'] }],
+        unavailable: [{ tier: 's3' }],
+      })
+      expect(await all.list()).toHaveLength(0)
+      const counts = async () => (await conductor.tasks().list()).map(({ resultCount }) => resultCount)
+      expect((await counts()).toSorted()).toEqual([0, 0, 1])
+      expect((await conductor.results({ tasks: 'w-*' }).delete()).failed).toEqual([])
+      expect(await counts()).toEqual([0, 0, 0])
+    })
+
     it('give each of several with the same bytes once, the oldest, and name the others', async () => {
       await plant('w-1', { a: 'same', b: 'own' }, { timestamp: '20260114-120002' })
       await plant('w-2', { a: 'same' }, { timestamp: '20260114-120001' })
