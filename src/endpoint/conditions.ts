@@ -6,6 +6,34 @@ export interface ByteRange {
   readonly end: number
 }
 
+/** What a request may ask to be true of a result. */
+const PRECONDITIONS = ['if-match', 'if-unmodified-since', 'if-none-match']
+
+/** Whether anything must be known of a result before it is deleted. */
+export function hasPrecondition({ headers }: Request): boolean {
+  return PRECONDITIONS.some((name) => headers.has(name))
+}
+
+/**
+ * Throws 412 when the client means other bytes than these by `If-Match`, or, without one, older ones by `If-Unmodified-Since`:
+ * https://www.rfc-editor.org/rfc/rfc9110#section-13.1.1
+ */
+export function requireSame({ headers }: Request, etag: string, modifiedAt: Date): void {
+  const wanted = headers.get('if-match')
+  const since = Date.parse(headers.get('if-unmodified-since') ?? '')
+  const isMet =
+    wanted === null
+      ? // Such dates have whole seconds, and what is none says nothing.
+        Number.isNaN(since) || Math.floor(modifiedAt.getTime() / 1000) * 1000 <= since
+      : wanted.trim() === '*' || wanted.split(',').some((candidate) => candidate.trim() === etag)
+  if (!isMet) throw unmet()
+}
+
+/** The refusal of a request whose precondition does not hold. */
+export function unmet(): HttpError {
+  return new HttpError(412, 'precondition_failed', 'the result is not the one that is meant')
+}
+
 /** Whether `If-None-Match` says that the client has these bytes: https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2 */
 export function hasSame(request: Request, etag: string): boolean {
   const header = request.headers.get('if-none-match')

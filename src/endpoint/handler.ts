@@ -66,7 +66,8 @@ function chooseAction(request: Request, route: Route, options: ResolvedHandlerOp
       throw notAllowed('GET, HEAD')
     case 'result':
       if (reads) return { scope: 'read', run: (context) => getResult(request, route.key, context) }
-      if (method === 'DELETE') return { scope: 'delete', run: (context) => deleteResult(route.key, context) }
+      if (method === 'DELETE')
+        return { scope: 'delete', run: (context) => deleteResult(request, route.key, context) }
       throw notAllowed('GET, HEAD, DELETE')
   }
 }

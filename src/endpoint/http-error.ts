@@ -15,6 +15,7 @@ export type ProblemCode =
   | 'conflict'
   | 'too_large'
   | 'unsupported_media_type'
+  | 'precondition_failed'
   | 'range_not_satisfiable'
   | 'missing_field'
   | 'invalid_field'

@@ -8,6 +8,7 @@ import { type FormFile, readForm } from './form.js'
 import { HttpError } from './http-error.js'
 import { jsonResponse } from './respond.js'
 import { pathOf } from './route.js'
+import type { EndReservation } from './task-quotas.js'
 import { type Address, makeRecord, readAddress, readUploadFields } from './upload-fields.js'
 
 /** Form overhead that a declared length may have besides file and metadata. */
@@ -121,21 +122,22 @@ async function commitWithinQuota(
   taskId: string,
   record: ResultRecord,
 ): Promise<Commit> {
-  let release: () => void
+  let end: EndReservation
   try {
-    release = await quotas.reserve(taskId, body.sizeBytes)
+    end = await quotas.reserve(taskId, body.sizeBytes)
   } catch (error) {
     // What is kept already takes no more room.
     const kept = await backend.read(record.key)
     if (kept?.sha256 === record.sha256) return { outcome: 'unchanged', record: kept }
     throw error
   }
-  let commit: Commit | undefined
+  let stored: boolean | 'unknown' = 'unknown'
   try {
-    commit = await backend.commit(body, record, relay)
+    const commit = await backend.commit(body, record, relay)
+    stored = commit.outcome === 'created'
     return commit
   } finally {
-    if (commit?.outcome !== 'created') release()
+    end(stored)
   }
 }
 

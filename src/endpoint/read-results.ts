@@ -1,7 +1,7 @@
 import { parseKey, taskIdProblem } from '../protocol/key.js'
 import type { ResultRecord } from '../protocol/record.js'
 import { requireEveryTask, requireTask } from './access.js'
-import { hasSame, wantedRange } from './conditions.js'
+import { hasPrecondition, hasSame, requireSame, unmet, wantedRange } from './conditions.js'
 import type { EndpointContext } from './context.js'
 import { HttpError } from './http-error.js'
 import { jsonResponse, plainResponse } from './respond.js'
@@ -62,11 +62,12 @@ export async function getRecord(request: Request, key: string, context: Endpoint
 /** `GET` of a result: its bytes, whole or in part. The caller drops the body for `HEAD`. */
 export async function getResult(request: Request, key: string, context: EndpointContext): Promise<Response> {
   const record = await find(request, key, context)
-  const etag = `"${record.sha256}"`
+  const { etag, modifiedAt } = validatorsOf(record)
+  requireSame(request, etag, modifiedAt)
   const headers = {
     'cache-control': 'private, no-cache',
     etag,
-    'last-modified': new Date(record.created_at).toUTCString(),
+    'last-modified': modifiedAt.toUTCString(),
   }
   if (hasSame(request, etag)) return plainResponse(304, null, headers)
   const range = request.method === 'GET' ? wantedRange(request, etag, record.size) : undefined
@@ -84,7 +85,18 @@ export async function getResult(request: Request, key: string, context: Endpoint
 }
 
 /** `DELETE` of a result. */
-export async function deleteResult(key: string, { options, quotas }: EndpointContext): Promise<Response> {
+export async function deleteResult(
+  request: Request,
+  key: string,
+  context: EndpointContext,
+): Promise<Response> {
+  const { options, quotas } = context
+  if (hasPrecondition(request)) {
+    // What lies under a key never changes, so that this stays true until it is gone.
+    const { etag, modifiedAt } = validatorsOf(await find(request, key, context))
+    requireSame(request, etag, modifiedAt)
+    if (hasSame(request, etag)) throw unmet()
+  }
   if (!(await options.backend.delete(key))) throw noSuchResult()
   quotas.forget(parseKey(key)?.taskId ?? '')
   return plainResponse(204, null)
@@ -94,6 +106,10 @@ async function find(request: Request, key: string, { options }: EndpointContext)
   const record = await options.backend.read(key, { signal: request.signal })
   if (record === undefined) throw noSuchResult()
   return record
+}
+
+function validatorsOf(record: ResultRecord): { readonly etag: string; readonly modifiedAt: Date } {
+  return { etag: `"${record.sha256}"`, modifiedAt: new Date(record.created_at) }
 }
 
 /** A parameter's one value; the same one twice is ambiguous. */

@@ -13,22 +13,34 @@ interface Usage {
   readonly countedAtMs: number
 }
 
+/** Gives back what was reserved unless it was stored; `unknown` where nobody can tell. To be called once. */
+export type EndReservation = (stored: boolean | 'unknown') => void
+
 /** Holds what a task keeps against its limits. Counts once and then keeps count, so that an upload costs no listing. */
 export class TaskQuotas {
   readonly #backend: EndpointBackend
   readonly #limits: ResolvedLimits
   readonly #usages = new Map<string, Promise<Usage>>()
+  /** What is being stored at the moment, by task: a count that is made meanwhile may or may not have seen it. */
+  readonly #underWay = new Map<string, Set<Promise<void>>>()
 
   constructor(backend: EndpointBackend, limits: ResolvedLimits) {
     this.#backend = backend
     this.#limits = limits
   }
 
-  /** Reserves room for a result, or throws 507; the function it gives returns the room when nothing was stored. */
-  async reserve(taskId: string, sizeBytes: number): Promise<() => void> {
+  /** Reserves room for a result, or throws 507. */
+  async reserve(taskId: string, sizeBytes: number): Promise<EndReservation> {
     const { maxTaskBytes, maxTaskResults } = this.#limits
     if (maxTaskBytes === undefined && maxTaskResults === undefined) return () => undefined
-    const usage = await this.#usage(taskId)
+    const counting = this.#usages.get(taskId) ?? this.#startCount(taskId)
+    const usage = await counting
+    // A count of now, and one that whatever begins from here on is noted in, or it would be missed by the next.
+    if (this.#usages.get(taskId) !== counting) return this.reserve(taskId, sizeBytes)
+    if (Date.now() - usage.countedAtMs >= TRUSTED_MS) {
+      this.forget(taskId)
+      return this.reserve(taskId, sizeBytes)
+    }
     if (usage.count + 1 > (maxTaskResults ?? Number.POSITIVE_INFINITY)) {
       throw exceeded(`the task keeps ${maxTaskResults} results already`)
     }
@@ -37,9 +49,14 @@ export class TaskQuotas {
     }
     usage.count++
     usage.sizeBytes += sizeBytes
-    return () => {
-      usage.count--
-      usage.sizeBytes -= sizeBytes
+    const settle = this.#begin(taskId)
+    return (stored) => {
+      if (stored === 'unknown') this.forget(taskId)
+      else if (!stored) {
+        usage.count--
+        usage.sizeBytes -= sizeBytes
+      }
+      settle()
     }
   }
 
@@ -48,23 +65,38 @@ export class TaskQuotas {
     this.#usages.delete(taskId)
   }
 
-  async #usage(taskId: string): Promise<Usage> {
-    const known = this.#usages.get(taskId)
-    if (known !== undefined) {
-      const usage = await known
-      if (Date.now() - usage.countedAtMs < TRUSTED_MS) return usage
+  /** Notes that something is being stored, until the function that it gives is called. */
+  #begin(taskId: string): () => void {
+    const underWay = this.#underWay.get(taskId) ?? new Set()
+    this.#underWay.set(taskId, underWay)
+    let settle = (): void => undefined
+    const done = new Promise<void>((resolve) => {
+      settle = resolve
+    })
+    underWay.add(done)
+    return () => {
+      underWay.delete(done)
+      if (underWay.size === 0) this.#underWay.delete(taskId)
+      settle()
     }
-    // Two that find the same old count must share the new one.
-    const current = this.#usages.get(taskId)
-    if (current !== undefined && current !== known) return current
+  }
+
+  #startCount(taskId: string): Promise<Usage> {
     if (this.#usages.size >= MAX_TASKS) this.#usages.clear()
-    const counting = this.#backend
-      .usage(taskId)
-      .then(({ count, sizeBytes }) => ({ count, sizeBytes, countedAtMs: Date.now() }))
+    const counting = this.#count(taskId)
     this.#usages.set(taskId, counting)
-    // A count that failed is nobody's to keep.
-    counting.catch(() => this.#usages.delete(taskId))
+    counting.catch(() => {
+      // A count that failed is nobody's to keep.
+      if (this.#usages.get(taskId) === counting) this.#usages.delete(taskId)
+    })
     return counting
+  }
+
+  /** Counts once nothing is under way that it might miss. */
+  async #count(taskId: string): Promise<Usage> {
+    await Promise.all(this.#underWay.get(taskId) ?? [])
+    const { count, sizeBytes } = await this.#backend.usage(taskId)
+    return { count, sizeBytes, countedAtMs: Date.now() }
   }
 }
 

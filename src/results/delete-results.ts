@@ -65,6 +65,7 @@ export async function deleteResults(
   const keys = new Set(listed.map(({ key }) => key))
   const manifest = await manifests?.update(taskId, (found) => found && announce(found, keys), { signal })
   const wanted = [...listed, ...leftOver(manifest, keys, unfinished)]
+  if (wanted.length === 0) return { deleted: [], failed: [], unavailable: [] }
   const recorded = (await context.recorded?.(manifest, { signal })) ?? []
   const stores = inDeletionOrder([...(await context.stores({ signal })), ...recorded])
   const unavailable = new Map<string, TierProblem>()

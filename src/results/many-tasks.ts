@@ -5,7 +5,7 @@ import { ConductorError, isConductorError } from '../errors.js'
 import { assertKey, assertTaskId, compareKeys, taskIdProblem } from '../protocol/key.js'
 import { joinSignals } from '../signals.js'
 import type { ResultsContext } from './context.js'
-import { type DeleteReport, deleteResults } from './delete-results.js'
+import { type DeleteOptions, type DeleteReport, deleteResults } from './delete-results.js'
 import { type ResultFilter, resultFilterSchema } from './filter.js'
 import { findResult } from './find-result.js'
 import { globMatcher } from './glob.js'
@@ -69,23 +69,52 @@ function manySource(context: ManyTasksContext, tasks: string | readonly string[]
     },
     delete: async (results, options) => {
       const byTask = new Map<string, Result[]>()
+      // Also of those that no listing shows anything of any more there may be something to end.
+      if (options.unfinished !== undefined) {
+        const onUnavailable = (): void => undefined
+        for (const id of await ids({ signal: options.signal, onUnavailable })) byTask.set(id, [])
+      }
       for (const result of results) {
         const group = byTask.get(result.taskId)
         if (group === undefined) byTask.set(result.taskId, [result])
         else group.push(result)
       }
-      const reports: DeleteReport[] = []
-      // One after the other, since each has many requests under way itself.
-      for (const [taskId, group] of byTask) {
-        reports.push(await deleteResults(context.of(taskId), group, options))
-      }
-      return {
-        deleted: reports.flatMap(({ deleted }) => deleted),
-        failed: reports.flatMap(({ failed }) => failed),
-        unavailable: reports.flatMap(({ unavailable }) => unavailable),
-      }
+      return deleteByTask(context, byTask, options)
     },
     pathOf: pathByTask,
+  }
+}
+
+/** Deletes of each task what is given; one of which not even the manifest can be written does not hold up the others. */
+async function deleteByTask(
+  context: ManyTasksContext,
+  byTask: ReadonlyMap<string, readonly Result[]>,
+  options: DeleteOptions,
+): Promise<DeleteReport> {
+  const deleteOf = async (taskId: string, group: readonly Result[]): Promise<DeleteReport> => {
+    const of = context.of(taskId)
+    try {
+      return await deleteResults(of, group, options)
+    } catch (error) {
+      if (!isConductorError(error)) throw error
+      const problem = { taskId, store: of.manifests?.name ?? taskId, tier: 's3', error } as const
+      return {
+        deleted: [],
+        failed: group.map(({ key }) => ({ key, tiers: [], problems: [{ ...problem, key }] })),
+        unavailable: group.length > 0 ? [] : [{ ...problem, key: undefined }],
+      }
+    }
+  }
+  const limit = pLimit(CONCURRENT_TASKS)
+  // One after the other, since each has many requests under way itself; but for those of which only the manifest is to be read.
+  const some = pLimit(1)
+  const reports = await Promise.all(
+    [...byTask].map(([taskId, group]) => (group.length > 0 ? some : limit)(() => deleteOf(taskId, group))),
+  )
+  return {
+    deleted: reports.flatMap(({ deleted }) => deleted),
+    failed: reports.flatMap(({ failed }) => failed),
+    unavailable: reports.flatMap(({ unavailable }) => unavailable),
   }
 }
 

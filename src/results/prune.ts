@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { CallOptions } from '../call-options.js'
 import { checkOptions } from '../check-options.js'
 import { type ConductorError, isConductorError } from '../errors.js'
+import type { Manifest } from '../protocol/manifest.js'
 import { signalSchema } from '../signals.js'
 import type { ResultStore } from '../stores/result-store.js'
 import type { TaskIndex } from '../stores/task-index.js'
@@ -14,6 +15,7 @@ import { type FoundTask, findTasks } from './tasks.js'
 const CONCURRENT_TASKS = 4
 const CONCURRENT_DELETIONS = 16
 const DAY_MS = 86_400_000
+const SEALED_AGAIN = 'it was sealed again meanwhile; what was old of it is gone'
 
 /** Which tasks are forgotten. */
 export interface PruneOptions extends CallOptions {
@@ -103,9 +105,12 @@ export async function pruneTasks(context: PruneContext, options: PruneOptions): 
         if (reason !== undefined) skipped.push({ taskId, reason })
         else {
           const pruned = dryRun ? pruning.surveyed() : await pruning.run(task.sealed)
-          report.tasks.push(pruned)
-          report.results += pruned.results
-          report.sizeBytes += pruned.sizeBytes
+          if (pruned === 'sealed again') skipped.push({ taskId, reason: SEALED_AGAIN })
+          else {
+            report.tasks.push(pruned)
+            report.results += pruned.results
+            report.sizeBytes += pruned.sizeBytes
+          }
         }
       }
     } catch (error) {
@@ -202,12 +207,14 @@ class TaskPruning {
     return { taskId: this.#taskId, results: this.#keys.size, sizeBytes: this.#sizeBytes }
   }
 
-  async run(sealed: boolean): Promise<PrunedTask> {
+  /** Deletes it; what another conductor seals of it meanwhile stays. */
+  async run(sealed: boolean): Promise<PrunedTask | 'sealed again'> {
     const { manifests } = this.#context
     const signal = this.#signal
+    let sealedAt: string | undefined
     if (sealed) {
       // From now on listings go by what the stores hold, which is what remains if this goes no further.
-      await manifests?.update(
+      const marked = await manifests?.update(
         this.#taskId,
         (manifest) =>
           manifest === undefined || manifest.deleting === 'all'
@@ -215,12 +222,26 @@ class TaskPruning {
             : { ...manifest, deleting: 'all' },
         { signal },
       )
+      sealedAt = marked?.sealed_at
     }
     let sizeBytes = 0
     for (const holding of this.#holdings) sizeBytes += await this.#empty(holding)
     await this.#context.forget(this.#taskId, { startedBefore: this.#cutoff, signal })
-    if (sealed) await manifests?.delete(this.#taskId, { signal })
+    if (sealed && manifests !== undefined) {
+      const isSame = ({ sealed_at }: Manifest): boolean => sealed_at === sealedAt
+      if (!(await manifests.delete(this.#taskId, isSame, { signal }))) {
+        await manifests.update(this.#taskId, (manifest) => manifest && this.#withoutGone(manifest), {
+          signal,
+        })
+        return 'sealed again'
+      }
+    }
     return { taskId: this.#taskId, results: this.#keys.size, sizeBytes: Math.max(sizeBytes, this.#sizeBytes) }
+  }
+
+  #withoutGone({ deleting, results, ...rest }: Manifest): Manifest {
+    const left = results.filter(({ key }) => !this.#keys.has(key))
+    return { ...rest, ...(deleting === 'all' || deleting === undefined ? {} : { deleting }), results: left }
   }
 
   async #survey(store: ResultStore): Promise<void> {

@@ -34,6 +34,9 @@ export interface ManifestStore {
     change: (present: Manifest | undefined) => Manifest | undefined,
     options?: UpdateManifestOptions,
   ): Promise<Manifest | undefined>
-  /** The task counts as not sealed from then on. Does nothing when it is not. */
-  delete(taskId: string, options?: CallOptions): Promise<void>
+  /**
+   * The task counts as not sealed from then on, provided that what is there is still what is meant; resolves with whether it is
+   * so. Asked again when another conductor came in between, where the store can tell.
+   */
+  delete(taskId: string, isMeant: (present: Manifest) => boolean, options?: CallOptions): Promise<boolean>
 }

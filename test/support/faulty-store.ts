@@ -48,6 +48,6 @@ export function crashingManifests(inner: ManifestStore, point: CrashPoint): Mani
     read: (taskId, options) => inner.read(taskId, options),
     summarize: (taskId, options) => inner.summarize(taskId, options),
     update: (taskId, change, options) => point.step(() => inner.update(taskId, change, options)),
-    delete: (taskId, options) => point.step(() => inner.delete(taskId, options)),
+    delete: (taskId, isMeant, options) => point.step(() => inner.delete(taskId, isMeant, options)),
   }
 }

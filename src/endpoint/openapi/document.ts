@@ -12,6 +12,7 @@ const refusals: Readonly<Record<number, string>> = {
   405: 'This path has no such method; `Allow` names those it has.',
   408: 'Nothing of the body came for too long.',
   409: 'The key holds a result with other bytes, which stays as it is.',
+  412: 'The result is not the one that `If-Match` or its like means.',
   413: 'The file, a field or the form is too large.',
   415: 'Results are posted as multipart/form-data.',
   416: 'The range lies beyond the end; `Content-Range` tells the size.',
@@ -21,6 +22,7 @@ const refusals: Readonly<Record<number, string>> = {
   507: 'The storage is full, or the task keeps as much as it may.',
 }
 
+const PRECONDITIONS = ['If-Match', 'If-None-Match', 'If-Unmodified-Since']
 const etag = { ETag: header('The SHA-256 of the bytes, in quotes.') }
 const bytes = { 'application/octet-stream': {} }
 const key = [
@@ -137,7 +139,7 @@ function read(open: boolean): Json {
   return {
     summary: "A result's bytes",
     operationId: 'readResult',
-    parameters: [headerParameter('Range'), headerParameter('If-None-Match'), headerParameter('If-Range')],
+    parameters: ['Range', 'If-Range', ...PRECONDITIONS].map(headerParameter),
     responses: {
       200: { description: 'The whole.', headers: etag, content: bytes },
       206: {
@@ -146,7 +148,7 @@ function read(open: boolean): Json {
         content: bytes,
       },
       304: { description: 'The client has it.', headers: etag },
-      ...refuse(open, 404, 405, 416, 500, 503),
+      ...refuse(open, 404, 405, 412, 416, 500, 503),
     },
   }
 }
@@ -155,10 +157,11 @@ function head(open: boolean): Json {
   return {
     summary: 'What GET would answer, without the bytes',
     operationId: 'headResult',
+    parameters: PRECONDITIONS.map(headerParameter),
     responses: {
       200: { description: 'It is there.', headers: etag },
       304: { description: 'The client has it.', headers: etag },
-      ...withoutContent(refuse(open, 404, 500, 503)),
+      ...withoutContent(refuse(open, 404, 412, 500, 503)),
     },
   }
 }
@@ -167,7 +170,8 @@ function remove(open: boolean): Json {
   return {
     summary: 'Deletes a result',
     operationId: 'deleteResult',
-    responses: { 204: { description: 'It is gone.' }, ...refuse(open, 404, 500, 503) },
+    parameters: PRECONDITIONS.map(headerParameter),
+    responses: { 204: { description: 'It is gone.' }, ...refuse(open, 404, 412, 500, 503) },
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
+import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand } from '@aws-sdk/client-s3'
 import { ConductorError, isConductorError } from '../../errors.js'
 import { mapS3Error } from './map-s3-error.js'
 import { objectInput } from './object-options.js'
@@ -110,6 +110,35 @@ export async function writeS3Document(
     // What was to be replaced is gone: as little what was expected as something else in its place.
     if (error.code !== 'NOT_FOUND') throw error
     throw new ConductorError('EXISTS', error.message, { cause: error })
+  }
+}
+
+/**
+ * Removes a small object if it is still the one with this tag, else rejects with `EXISTS`; one that is gone counts as removed. A
+ * store that knows no condition here removes whatever is there, so that it has to be read just before:
+ * https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+ */
+export async function deleteS3Document(
+  at: S3Location,
+  objectKey: string,
+  etag: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const send = async (condition: { IfMatch?: string }): Promise<void> => {
+    signal?.throwIfAborted()
+    try {
+      const command = new DeleteObjectCommand({ Bucket: at.bucket, Key: objectKey, ...condition })
+      await at.client.send(command, signal === undefined ? {} : { abortSignal: signal })
+    } catch (error) {
+      const mapped = mapS3Error(error, `delete s3://${at.bucket}/${objectKey}`, signal)
+      if (!isConductorError(mapped) || mapped.code !== 'NOT_FOUND') throw mapped
+    }
+  }
+  try {
+    await send(etag === undefined ? {} : { IfMatch: etag.replaceAll('"', '') })
+  } catch (error) {
+    if (!isConductorError(error) || error.code !== 'UNSUPPORTED') throw error
+    await send({})
   }
 }
 

@@ -1,4 +1,3 @@
-import { DeleteObjectCommand } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
 import { ConductorError, isConductorError } from '../../errors.js'
 import type { Intent, SandboxIntent } from '../../protocol/intent.js'
@@ -7,8 +6,7 @@ import { parseIntent } from '../../protocol/parse.js'
 import { s3IntentKey } from '../../protocol/s3-layout.js'
 import { Conflicts } from './conflicts.js'
 import { listPages } from './list-pages.js'
-import { s3Call } from './s3-call.js'
-import { type ExpectedEtag, readS3Document, writeS3Document } from './s3-documents.js'
+import { deleteS3Document, type ExpectedEtag, readS3Document, writeS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
 const MAX_INTENT_BYTES = 64 * 1024
@@ -159,11 +157,14 @@ export class S3Intents {
   ): Promise<void> {
     const present = await this.read(taskId, { signal })
     if (present === undefined) return
-    const { intent } = present
+    const { intent, etag } = present
     if (intent !== undefined && Date.parse(intent.created_at) >= startedBefore.getTime()) return
-    const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) })
-    const doing = `delete s3://${this.#at.bucket}/${this.#key(taskId)}`
-    await s3Call(doing, (options) => this.#at.client.send(command, options), signal)
+    try {
+      await deleteS3Document(this.#at, this.#key(taskId), etag, signal)
+    } catch (error) {
+      // Its worker is being started at this moment.
+      if (!isConductorError(error) || error.code !== 'EXISTS') throw error
+    }
   }
 
   /** `change` gets the sandboxes of the task's intent, and whether there is one, as often as another comes in between. */

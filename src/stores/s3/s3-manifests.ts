@@ -1,4 +1,4 @@
-import { DeleteObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
+import { HeadObjectCommand } from '@aws-sdk/client-s3'
 import type { CallOptions } from '../../call-options.js'
 import { isConductorError } from '../../errors.js'
 import type { Manifest } from '../../protocol/manifest.js'
@@ -8,7 +8,7 @@ import { s3ManifestKey } from '../../protocol/s3-layout.js'
 import type { ManifestStore, ManifestSummary, UpdateManifestOptions } from '../manifest-store.js'
 import { Conflicts } from './conflicts.js'
 import { s3Call } from './s3-call.js'
-import { readS3Document, writeS3Document } from './s3-documents.js'
+import { deleteS3Document, readS3Document, writeS3Document } from './s3-documents.js'
 import type { S3Location } from './s3-location.js'
 
 const MAX_MANIFEST_BYTES = 256 * 1024 * 1024
@@ -73,10 +73,23 @@ export class S3Manifests implements ManifestStore {
     }
   }
 
-  async delete(taskId: string, { signal }: CallOptions = {}): Promise<void> {
-    const command = new DeleteObjectCommand({ Bucket: this.#at.bucket, Key: this.#key(taskId) })
-    const doing = `delete the manifest of ${taskId} in s3://${this.#at.bucket}`
-    await s3Call(doing, (options) => this.#at.client.send(command, options), signal)
+  async delete(
+    taskId: string,
+    isMeant: (present: Manifest) => boolean,
+    { signal }: CallOptions = {},
+  ): Promise<boolean> {
+    const conflicts = new Conflicts(`the manifest of ${taskId}`)
+    for (;;) {
+      const present = await this.#read(taskId, signal)
+      if (present === undefined) return true
+      if (!isMeant(present.manifest)) return false
+      try {
+        await deleteS3Document(this.#at, this.#key(taskId), present.etag, signal)
+        return true
+      } catch (error) {
+        conflicts.note(error, present.etag)
+      }
+    }
   }
 
   #written(manifest: Manifest | undefined): { manifest: Manifest; etag: string } | undefined {

@@ -118,6 +118,9 @@ function probes(): Probe[] {
     all.push({ path: resultPath, method, status: 200 })
     all.push({ path: resultPath, method, status: 304, headers: { 'if-none-match': '*' } })
   }
+  for (const method of ['get', 'head', 'delete']) {
+    all.push({ path: resultPath, method, status: 412, headers: { 'if-match': '"other"' } })
+  }
   for (const [path, methods] of [
     ['/', ['get', 'post']],
     [resultPath, ['get', 'head', 'delete']],

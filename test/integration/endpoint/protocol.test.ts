@@ -297,6 +297,28 @@ describe('GET of a result', () => {
     expect((await curl(at, '-H', 'if-none-match: "other"')).status).toBe(200)
   })
 
+  it('neither gives nor deletes what is not the one that is meant', async () => {
+    const before = 'Thu, 01 Jan 2026 00:00:00 GMT'
+    const unmet = ['if-match: "other"', `if-match: W/${etag}`, `if-unmodified-since: ${before}`]
+    for (const header of unmet) {
+      for (const how of [[], ['-I'], ['-X', 'DELETE']]) {
+        expect((await curl(...how, at, '-H', header)).status, header).toBe(412)
+      }
+    }
+    for (const header of ['if-none-match: *', `if-none-match: ${etag}`]) {
+      expect((await curl('-X', 'DELETE', at, '-H', header)).status, header).toBe(412)
+    }
+    for (const headers of [
+      [`if-match: "other", ${etag}`, `if-unmodified-since: ${before}`],
+      ['if-match: *'],
+    ]) {
+      const answer = await curl(at, ...headers.flatMap((header) => ['-H', header]), '-H', 'range: bytes=1-2')
+      expect([answer.status, answer.body]).toEqual([206, '12'])
+    }
+    expect((await curl(at, '-H', 'if-unmodified-since: soon')).status).toBe(200)
+    expect((await curl('-X', 'DELETE', `${at}x`, '-H', 'if-match: *')).status).toBe(404)
+  })
+
   it('answers HEAD like GET, without the bytes', async () => {
     const { status, headers, body: got } = await curl('-I', at)
     expect([status, headers.get('content-length'), headers.get('etag'), got]).toEqual([200, '10', etag, ''])

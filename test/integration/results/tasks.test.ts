@@ -14,13 +14,17 @@ import {
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Conductor } from '../../../src/conductor/conductor.js'
 import { serveResults } from '../../../src/endpoint/index.js'
+import type { Manifest } from '../../../src/protocol/manifest.js'
 import type { Outcome } from '../../../src/protocol/outcome.js'
+import type { ResultRecord } from '../../../src/protocol/record.js'
 import { lifecycleRule } from '../../../src/results/lifecycle-rule.js'
+import { type PruneContext, pruneTasks } from '../../../src/results/prune.js'
 import type { Tasks } from '../../../src/results/tasks.js'
 import { S3Intents } from '../../../src/stores/s3/s3-intents.js'
 import { openS3Location, type S3Location, type S3Options } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
 import { S3Store } from '../../../src/stores/s3/s3-store.js'
+import { S3Tasks } from '../../../src/stores/s3/s3-tasks.js'
 import { type Fault, s3Fault, startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { plantInS3, plantJunkInS3 } from '../../support/plant-s3.js'
 import { collect, recordFor } from '../../support/records.js'
@@ -50,7 +54,7 @@ describeEachS3(
       taskId: string,
       bodies: Readonly<Record<string, string>>,
       { outcome, timestamp }: { outcome?: Outcome; timestamp?: string } = {},
-    ): Promise<void> => {
+    ): Promise<ResultRecord[]> => {
       const results = Object.entries(bodies).map(([name, text]) => {
         const body = Buffer.from(text)
         const record = recordFor({ taskId, name, ...(timestamp === undefined ? {} : { timestamp }) }, body)
@@ -58,7 +62,8 @@ describeEachS3(
         return { record: { ...record, stored }, body }
       })
       await plantInS3(at, results)
-      if (outcome === undefined) return
+      const records = results.map(({ record }) => record)
+      if (outcome === undefined) return records
       await new S3Manifests(at).update(taskId, () => ({
         v: 1,
         task_id: taskId,
@@ -67,8 +72,9 @@ describeEachS3(
         exit: null,
         complete: true,
         attempts: [],
-        results: results.map(({ record }) => record).sort((a, b) => (a.key < b.key ? -1 : 1)),
+        results: records.toSorted((a, b) => (a.key < b.key ? -1 : 1)),
       }))
+      return records
     }
     const objects = async (): Promise<string[]> => {
       const { Contents = [] } = await at.client.send(new ListObjectsV2Command({ Bucket: at.bucket }))
@@ -358,6 +364,37 @@ describeEachS3(
       expect(() => conductor.results({ tasks: ['../x'] })).toThrow(/must be task ids/)
     })
 
+    it('are deleted from past one that cannot be written, and what was begun is ended by doing it again', async () => {
+      for (const id of ['w-1', 'w-2', 'w-3']) await plant(id, { a: 'x' }, { outcome: 'succeeded' })
+      let refuses: (manifest: string, puts: number) => boolean = (manifest) => manifest === 'w-2'
+      let puts = 0
+      await using proxy = await startFaultProxy(server().url, ({ method, url = '' }) => {
+        const [, manifest] = /\.tasks\/(.*)\.json/.exec(url) ?? []
+        if (method !== 'PUT' || manifest === undefined) return undefined
+        puts += 1
+        return refuses(manifest, puts) ? s3Fault(403, 'AccessDenied') : undefined
+      })
+      await using broken = new Conductor({ env: {}, s3: { ...options, endpoint: proxy.url } })
+      const all = broken.results({ tasks: 'w-*' })
+      const first = await all.delete()
+      expect(first.deleted.map(({ key }) => key.slice(0, 3))).toEqual(['w-1', 'w-3'])
+      expect(first.failed).toMatchObject([
+        { tiers: [], problems: [{ taskId: 'w-2', error: { code: 'ACCESS_DENIED' } }] },
+      ])
+      // Everything is gone, and only the manifest does not say so.
+      puts = 0
+      refuses = (_manifest, puts) => puts > 1
+      expect(await all.delete()).toMatchObject({
+        deleted: [{ tiers: ['s3'] }],
+        unavailable: [{ tier: 's3' }],
+      })
+      expect(await all.list()).toHaveLength(0)
+      const counts = async () => (await conductor.tasks().list()).map(({ resultCount }) => resultCount)
+      expect((await counts()).toSorted()).toEqual([0, 0, 1])
+      expect((await conductor.results({ tasks: 'w-*' }).delete()).failed).toEqual([])
+      expect(await counts()).toEqual([0, 0, 0])
+    })
+
     it('give each of several with the same bytes once, the oldest, and name the others', async () => {
       await plant('w-1', { a: 'same', b: 'own' }, { timestamp: '20260114-120002' })
       await plant('w-2', { a: 'same' }, { timestamp: '20260114-120001' })
@@ -457,6 +494,41 @@ describeEachS3(
         skipped: [{ taskId: 'old', reason: expect.stringMatching(/has a result of/) }],
       })
       expect((await conductor.results('old').list()).map(({ name }) => name)).toEqual(['a', 'late'])
+    })
+
+    it('keep what another conductor seals of them while they are forgotten', async () => {
+      await plant('old', { a: 'x' }, { outcome: 'succeeded' })
+      const manifests = new S3Manifests(at)
+      const sealAgain = async (name: string): Promise<void> => {
+        const [late] = (await plant('old', { [name]: 'y' }, { timestamp: '20260114-130000' })) as [
+          ResultRecord,
+        ]
+        await manifests.update('old', (present) => {
+          const { results = [], ...rest } = present as Manifest
+          return {
+            ...rest,
+            sealed_at: new Date().toISOString(),
+            outcome: 'failed',
+            results: [...results, late],
+          }
+        })
+      }
+      const context: PruneContext = {
+        indexes: [new S3Tasks(at)],
+        manifests,
+        of: (taskId) => ({ taskId, manifests, stores: async () => [new S3Store(at)] }),
+        isAlive: async () => false,
+        forget: () => sealAgain('late'),
+      }
+      const report = await pruneTasks(context, { olderThanDays: 0 })
+      expect(report).toMatchObject({
+        tasks: [],
+        failed: [],
+        skipped: [{ taskId: 'old', reason: expect.stringMatching(/sealed again/) }],
+      })
+      const left = await manifests.read('old')
+      expect(left).toMatchObject({ outcome: 'failed', results: [{ name: 'late' }] })
+      expect(left?.deleting).toBeUndefined()
     })
 
     it('have a lifecycle rule that S3 takes', async ({ skip }) => {

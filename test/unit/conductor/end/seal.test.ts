@@ -15,7 +15,7 @@ function memoryManifests(): ManifestStore {
       present = change(present) ?? present
       return present
     },
-    delete: async () => {},
+    delete: async () => true,
   }
 }
 
