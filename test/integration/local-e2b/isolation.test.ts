@@ -74,13 +74,15 @@ describe.each(ISOLATIONS)('what a kill leaves (%s)', (isolation) => {
 
   it('keeps sandboxes apart', async () => {
     const [one, two] = [await harness.create(), await harness.create()]
-    await one.files.write('/workspace/.results/x', 'one')
+    // This machine may have a folder of that name too.
+    const path = `/workspace/.results/${one.sandboxId}`
+    await one.files.write(path, 'one')
     await one.commands.run('echo one >/tmp/mine')
-    expect(await two.files.exists('/workspace/.results/x')).toBe(false)
+    expect(await two.files.exists(path)).toBe(false)
     // Node itself may lie below /tmp, when that is where this project was cloned to.
     const { stdout } = await two.commands.run('find /tmp /workspace -name mine -o -name .results')
     expect(stdout).toBe('')
-    await expect(stat('/workspace/.results/x')).rejects.toThrow('ENOENT')
+    await expect(stat(path)).rejects.toThrow('ENOENT')
     await one.kill()
     await two.kill()
   })
