@@ -3,6 +3,7 @@ import { ConductorError, isConductorError } from '../errors.js'
 import type { Manifest } from '../protocol/manifest.js'
 import { describeRecord, type ResultDescription, type ResultStore } from '../stores/result-store.js'
 import type { ResultsContext } from './context.js'
+import { otherResult } from './other-result.js'
 import type { TierProblem } from './read-tiers.js'
 import { Result } from './result.js'
 import { type AskedTiers, sealedElsewhere, sealedRecords } from './sealed-elsewhere.js'
@@ -62,7 +63,10 @@ export async function findResult(
   }
   const sealed = results.find((record) => record.key === key)
   const description = sealed === undefined ? answers[0]?.description : describeRecord(sealed)
-  const holding = answers.map(({ store }) => store)
+  const others = answers.map((answer) => otherResult(description, answer.store, answer.description))
+  const same = answers.filter((_, i) => others[i] === undefined)
+  const holding = (same.length > 0 ? same : answers).map(({ store }) => store)
+  problems.push(...others.filter((problem) => problem !== undefined))
   for (const problem of problems) context.onProblem?.(problem)
   if (description !== undefined && holding.length > 0) {
     return new Result({ key, size: description.size, stores: holding, description, context })

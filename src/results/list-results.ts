@@ -5,6 +5,7 @@ import type { Manifest } from '../protocol/manifest.js'
 import { describeRecord, type ResultStore, type StoredEntry, type StoreTier } from '../stores/result-store.js'
 import type { ResultsContext } from './context.js'
 import { mergeByKey } from './merge.js'
+import { otherResult } from './other-result.js'
 import type { TierProblem } from './read-tiers.js'
 import { Result } from './result.js'
 import { sealedElsewhere, sealedRecords, tiersOf } from './sealed-elsewhere.js'
@@ -59,10 +60,17 @@ export async function* listResults(
       record === undefined
         ? group.find((found) => found.description !== undefined)?.description
         : describeRecord(record)
+    const stores = new Set<ResultStore>()
+    for (const { store, description: there } of group) {
+      const problem = otherResult(description, store, there)
+      if (problem === undefined) stores.add(store)
+      else onUnavailable(problem)
+    }
     const result = new Result({
       key,
       size: description?.size ?? size,
-      stores: [...new Set(group.map(({ store }) => store))],
+      // Where every place has another than was sealed, that is what reading says.
+      stores: stores.size > 0 ? [...stores] : group.map(({ store }) => store),
       description,
       context,
     })

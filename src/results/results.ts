@@ -171,7 +171,10 @@ export function createResults(source: ResultSource, view: ResultsView = { filter
   return self
 }
 
-/** A tier that never can list, such as a server that only takes the POST, is told of as such; to wait for it would be to wait for ever. */
+/**
+ * Whether something may be missing that waiting could bring. A tier that never can list, such as a server that only takes the POST,
+ * is told of as such, and so is one that has another result under a key.
+ */
 function isUnknown({ error }: TierProblem): boolean {
-  return error.code !== 'UNSUPPORTED'
+  return error.code !== 'UNSUPPORTED' && error.code !== 'EXISTS'
 }

@@ -134,6 +134,23 @@ describe('results over several tiers', () => {
     expect(list.unavailable).toEqual([])
   })
 
+  it('says where another result lies under the same key, and never takes one for the other', async () => {
+    const key = await plant(first, 'r', 'one')
+    await plant(second, 'r', 'another')
+    const all = results(spool(first, 'one'), spool(second, 'two'))
+    const found = await all.list({ strict: true })
+    expect(found.map(({ locations }) => locations)).toEqual([['one']])
+    const said = [{ key, store: 'two', error: { code: 'EXISTS' } }]
+    expect(found.unavailable).toMatchObject(said)
+    expect(problems.splice(0)).toMatchObject(said)
+    expect(await (await all.latest('r'))?.text()).toBe('one')
+    problems.length = 0
+    expect((await all.get(key))?.locations).toEqual(['one'])
+    expect(problems).toMatchObject(said)
+    const other = results(spool(second, 'two'), spool(first, 'one'))
+    expect(await (await other.get(key))?.text()).toBe('another')
+  })
+
   it('reports a tier that cannot answer beside what the others said', async () => {
     const key = await plant(first, 'r', 'x')
     const some = results(deadStore('s3'), spool(first, 'one'))
