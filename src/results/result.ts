@@ -4,6 +4,7 @@ import { contentSize } from '../protocol/encryption/sealed-format.js'
 import { parseSealedType, type SealedType } from '../protocol/encryption/sealed-type.js'
 import { ARCHIVE_SUFFIX, splitKey } from '../protocol/key.js'
 import type { JsonObject } from '../protocol/record.js'
+import { joinSignals } from '../signals.js'
 import type { ResultDescription, ResultStore, StoreTier } from '../stores/result-store.js'
 import { ResultContent } from './content.js'
 import type { ResultsContext } from './context.js'
@@ -200,7 +201,8 @@ export class Result {
    * encrypted result, every piece has been authenticated before.
    */
   stream(options: ReadOptions = {}): ReadableStream<Uint8Array> {
-    const chunks = this.#content.chunks(options)
+    const left = new AbortController()
+    const chunks = this.#content.chunks({ ...options, signal: joinSignals(left.signal, options.signal) })
     return new ReadableStream<Uint8Array>(
       {
         async pull(controller) {
@@ -209,7 +211,13 @@ export class Result {
           else controller.enqueue(next.value)
         },
         async cancel() {
-          await chunks.return(undefined)
+          // Somebody may be waiting for a chunk, for which a generator would have its end wait too.
+          left.abort()
+          try {
+            await chunks.return(undefined)
+          } catch (error) {
+            if (error !== left.signal.reason) throw error
+          }
         },
       },
       { highWaterMark: 0 },

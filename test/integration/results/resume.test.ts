@@ -131,6 +131,19 @@ describe('a save that breaks off', () => {
     expect(problems).toEqual([])
   })
 
+  it('lets go of a tier that gives nothing more as soon as nobody wants it', async () => {
+    endpoint.fault = () => ({ afterBytes: 500_000, ending: 'hang' })
+    const reader = (await find()).stream().getReader()
+    for (let bytes = 0; bytes < 500_000; ) bytes += (await reader.read()).value?.length ?? 0
+    const waiting = reader.read()
+    // So that it has come as far as to the tier.
+    await new Promise((resolve) => setImmediate(resolve))
+    await reader.cancel('enough')
+    expect(await waiting).toEqual({ done: true, value: undefined })
+    expect(endpoint.offsets).toEqual([0])
+    expect(problems).toEqual([])
+  })
+
   it('throws away what is of another result, damaged, or longer than it can be', async () => {
     const leave = async (): Promise<string> => {
       endpoint.offsets.length = 0
