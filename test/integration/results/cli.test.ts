@@ -117,6 +117,7 @@ describe('stu-conductor', () => {
       'inside',
     )
     expect((await readdir(join(dir.path, 'w-1'))).sort()).toEqual([
+      '.unpacked.jsonl',
       '20260114-120000-a.txt',
       '20260114-120000-folder',
     ])
