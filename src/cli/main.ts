@@ -1,16 +1,8 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { surviveBrokenOutput } from './broken-output.js'
-import { runEstimate } from './estimate.js'
 import { asksForHelp, helpOf, isCommand } from './help.js'
-import { runKeys } from './keys.js'
-import { runLocal } from './local.js'
-import { runLifecycle, runPrune } from './prune.js'
-import { runRehome } from './rehome.js'
 import { reportError } from './report-error.js'
-import { runResults } from './results.js'
-import { runTask } from './run-task.js'
-import { runTasks } from './tasks.js'
 import { UsageError } from './usage-error.js'
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -19,25 +11,26 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(helpOf(command))
     return 0
   }
+  // Each loads what it needs: the SDKs take longer to load than some commands to run.
   switch (command) {
     case 'run':
-      return runTask(rest)
+      return (await import('./run-task.js')).runTask(rest)
     case 'results':
-      return runResults(rest)
+      return (await import('./results.js')).runResults(rest)
     case 'tasks':
-      return runTasks(rest)
+      return (await import('./tasks.js')).runTasks(rest)
     case 'prune':
-      return runPrune(rest)
+      return (await import('./prune.js')).runPrune(rest)
     case 'lifecycle':
-      return runLifecycle(rest)
+      return (await import('./lifecycle.js')).runLifecycle(rest)
     case 'rehome':
-      return runRehome(rest)
+      return (await import('./rehome.js')).runRehome(rest)
     case 'estimate':
-      return runEstimate(rest)
+      return (await import('./estimate.js')).runEstimate(rest)
     case 'keys':
-      return runKeys(rest)
+      return (await import('./keys.js')).runKeys(rest)
     case 'local':
-      return runLocal(rest)
+      return (await import('./local.js')).runLocal(rest)
     case '--version':
       process.stdout.write(`${readVersion()}\n`)
       return 0

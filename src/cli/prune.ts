@@ -1,14 +1,11 @@
 import { parseArgs } from 'node:util'
 import { Conductor } from '../conductor/conductor.js'
-import { normalizePrefix } from '../protocol/environment.js'
-import { lifecycleRule } from '../results/lifecycle-rule.js'
 import type { PruneReport } from '../results/prune.js'
 import { confirm } from './ask.js'
 import { onInterrupt } from './interrupts.js'
 import { mayLack } from './may-lack.js'
+import { olderThanDays } from './older-than-days.js'
 import { ProgressLine, readableBytes } from './progress.js'
-import { UsageError } from './usage-error.js'
-import { wholeNumber } from './whole-number.js'
 
 /** `stu-conductor prune`: says what would go, asks, and deletes it. */
 export async function runPrune(argv: readonly string[]): Promise<number> {
@@ -23,7 +20,7 @@ export async function runPrune(argv: readonly string[]): Promise<number> {
       json: { type: 'boolean' },
     },
   })
-  const options = { olderThanDays: days(values), tasks: values.tasks, unsealed: values.unsealed }
+  const options = { olderThanDays: olderThanDays(values), tasks: values.tasks, unsealed: values.unsealed }
   const signal = onInterrupt()
   await using conductor = new Conductor()
   if (values['dry-run']) {
@@ -46,26 +43,6 @@ export async function runPrune(argv: readonly string[]): Promise<number> {
   })
   line.end()
   return print(report, values.json)
-}
-
-/** `stu-conductor lifecycle`: the rules to stdout, for the AWS CLI. */
-export function runLifecycle(argv: readonly string[]): number {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: { 'older-than-days': { type: 'string' }, prefix: { type: 'string' } },
-  })
-  const set = process.env.WORKER_RESULTS_S3_PREFIX
-  const prefix = values.prefix ?? (set === undefined || set === '' ? undefined : normalizePrefix(set))
-  process.stdout.write(
-    `${JSON.stringify(lifecycleRule({ olderThanDays: days(values), prefix }), undefined, 2)}\n`,
-  )
-  return 0
-}
-
-function days(values: { readonly 'older-than-days'?: string | undefined }): number {
-  const text = values['older-than-days']
-  if (text === undefined) throw new UsageError('say --older-than-days N')
-  return wholeNumber('--older-than-days', text, 0)
 }
 
 function print(report: PruneReport, json: boolean | undefined): number {

@@ -6,6 +6,7 @@ import type { Receipt } from '../conductor/end/receipt.js'
 import type { Worker } from '../conductor/worker/worker.js'
 import { ConductorError } from '../errors.js'
 import { quote } from '../sandbox/quote.js'
+import { untilAborted } from '../until-aborted.js'
 import { onInterrupt } from './interrupts.js'
 import { printable } from './printable.js'
 import { UsageError } from './usage-error.js'
@@ -39,7 +40,8 @@ export async function runTask(argv: readonly string[]): Promise<number> {
   worker.on('stdout', (text) => process.stdout.write(text))
   worker.on('stderr', (text) => process.stderr.write(text))
   try {
-    await worker.run(command, { outputs: values.output, signal })
+    // Ended with its worker, which asks the command once and hears what it says to that.
+    await untilAborted(worker.run(command, { outputs: values.output }), signal)
   } finally {
     printReceipt(await finish(worker, values.force))
   }

@@ -185,6 +185,7 @@ export const conductorOptionsSchema = z.strictObject({
 export function resolveOptions(options: ConductorOptions): ResolvedOptions {
   checkOptions('Conductor', conductorOptionsSchema, options)
   const env = options.env ?? process.env
+  assertUrls(env)
   const read = readEnvironment(env)
   return {
     id: options.id ?? 'stu',
@@ -208,6 +209,24 @@ export function resolveOptions(options: ConductorOptions): ResolvedOptions {
     encryption: resolveEncryption(options.encryption, read),
     maxWorkers: options.maxWorkers ?? 50,
     maxResultBytes: options.maxResultBytes ?? MAX_SINGLE_PUT_BYTES,
+  }
+}
+
+/** Variables that take an URL. */
+const URL_VARIABLES = [
+  'E2B_API_URL',
+  'E2B_SANDBOX_URL',
+  'E2B_VOLUME_API_URL',
+  ENV.awsEndpointUrlS3,
+  ENV.awsEndpointUrl,
+  ENV.httpEndpoint,
+] as const
+
+function assertUrls(env: Readonly<Record<string, string | undefined>>): void {
+  for (const name of URL_VARIABLES) {
+    if (env[name] && !httpUrl.safeParse(env[name]).success) {
+      throw new ConductorError('INVALID_OPTION', `${name} must be an http or https URL`)
+    }
   }
 }
 

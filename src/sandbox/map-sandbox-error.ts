@@ -39,10 +39,24 @@ export function mapSandboxError(error: unknown, doing: string, signal?: AbortSig
   const network =
     failed || ['TypeError', 'ConnectError'].includes(error.name) || 'code' in error || isUnansweredCall(error)
   const [, code, retryable] = found ?? [undefined, network ? 'UNAVAILABLE' : 'PROTOCOL', network]
-  return new ConductorError(code as ErrorCode, `${doing} failed: ${error.message}`, {
+  return new ConductorError(code as ErrorCode, `${doing} failed: ${error.message}${reasonOf(error)}`, {
     retryable,
     cause: error,
   })
+}
+
+/** What undici keeps in the cause of its "fetch failed", such as whom it could not reach. */
+function reasonOf({ name, cause }: Error): string {
+  if (name !== 'TypeError' || !(cause instanceof Error)) return ''
+  return `: ${cause.message || (cause as NodeJS.ErrnoException).code}`
+}
+
+const unsentCodes = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'ERR_INVALID_URL'])
+
+/** Whether a request certainly reached nobody: there was no connection to send it over. */
+export function wasNeverSent(error: ConductorError): boolean {
+  const { cause } = error.cause instanceof Error ? error.cause : {}
+  return unsentCodes.has((cause as NodeJS.ErrnoException | undefined)?.code ?? '')
 }
 
 /** What the SDK makes of a remote call whose connection broke: its base class, with no status and no cause. */

@@ -127,6 +127,7 @@ export async function closeIntent(
   }
 }
 
+/** The task's manifest; undefined where there is none, and where it cannot be asked for. */
 export async function readManifest({ taskId, places, signal }: EndedWorker): Promise<Manifest | undefined> {
   try {
     return await places.manifests?.read(taskId, { signal })
@@ -148,6 +149,7 @@ export function endOf(
   return { outcome, exitCode: exit?.code ?? null, signal: exit?.signal ?? null, cause: cause ?? undefined }
 }
 
+/** What a receipt says of an end that stands in the manifest already. */
 export function sealedWith(
   { sandboxId, record }: EndedWorker,
   manifest: Manifest | undefined,

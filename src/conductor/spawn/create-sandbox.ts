@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { isConductorError } from '../../errors.js'
+import { wasNeverSent } from '../../sandbox/map-sandbox-error.js'
 import type { CreateSandboxOptions, RemoteSandbox, SandboxProvider } from '../../sandbox/remote-sandbox.js'
 import { backOffMs, insist } from '../back-off.js'
 import { METADATA } from '../sandbox-metadata.js'
@@ -52,7 +53,7 @@ export async function createSandbox(
         return created(sandbox)
       } catch (error) {
         if (!isConductorError(error) || !error.retryable) throw error
-        isUncertain = true
+        isUncertain ||= !wasNeverSent(error)
         if (retry === retries) throw error
         await delay(backOffMs(retry), undefined, { signal })
       }

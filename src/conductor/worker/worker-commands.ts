@@ -180,8 +180,7 @@ export class WorkerCommands {
     const { lastRun, pid } = await this.#attempts.current.inspect({ signal })
     // It never began.
     if (lastRun < this.#runs) return
-    // What it printed was told as far as it was heard.
-    this.#resume(pid, FROM_START, ignore)
+    this.#resume(pid, await this.offsets(), this.#printed)
     if (pid === undefined) await this.#slot.wait({ signal })
   }
 

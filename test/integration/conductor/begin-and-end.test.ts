@@ -76,15 +76,20 @@ describe('a worker that is being started, or ended', () => {
     expect(await stack.sandboxCount()).toBe(0)
   })
 
-  it('has its command’s end told also where E2B was out of reach since it began', async () => {
+  it('has its command’s output and end told also where E2B was out of reach since it began', async () => {
     await using conductor = stack.conductor(options())
     const worker = await conductor.spawnWorker({ taskId: 'unseen' })
+    let told = ''
+    worker.on('stdout', (text) => {
+      told += text
+    })
     between.loseStart()
-    await expect(worker.run('exit 5')).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+    await expect(worker.run('echo unheard; exit 5')).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     const exit = '/workspace/.results/.worker/unseen/runs/1/exit.json'
     await stack.inSandbox(worker.sandboxId, `until [ -e ${exit} ]; do sleep 0.02; done`)
     between.letGo()
     expect(await worker.terminate()).toMatchObject({ outcome: 'failed', exitCode: 5, signal: null })
+    expect(told).toBe('unheard\n')
   })
 
   it('is lost, and not killed, when its sandbox vanished while E2B was out of reach', async () => {

@@ -24,6 +24,8 @@ describe('Conductor options', () => {
     [{ encryption: { publicKey: 'x' } }, /encryption\.publicKey must be a public key/],
     [{ encryption: { privateKeys: ['x'] } }, /encryption\.privateKeys\.0 must be an X25519 private key/],
     [{ env: { WORKER_RESULTS_ENCRYPTION_KEY: 'x' } }, /WORKER_RESULTS_ENCRYPTION_KEY must be/],
+    [{ env: { AWS_ENDPOINT_URL: 'localhost:9000' } }, /^AWS_ENDPOINT_URL must be an http or https URL$/],
+    [{ env: { E2B_API_URL: 'nonsense' } }, /^E2B_API_URL must be/],
     [{ env: { WORKER_RESULTS_DECRYPTION_KEY: 'x' } }, /WORKER_RESULTS_DECRYPTION_KEY must be/],
     [{ env: { WORKER_RESULTS_DECRYPTION_KEY_FILE: '/no/such' } }, /_FILE: \/no\/such cannot be read/],
   ])('%j is refused, by name', (options, message) => {
