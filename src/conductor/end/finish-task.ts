@@ -101,14 +101,17 @@ async function writeDown(
   let where = 'its sandbox holds it no more'
   if (isUnseen) where = gone ? 'its sandbox is gone' : 'its sandbox could not be read any more'
   let isAll = true
+  let doubt = ''
   const givenUp = (accounted: readonly KnownResult[]): readonly GivenUp[] => [
     ...drained.deliveries.flatMap(({ record: { key, sha256 }, undelivered: reason }) =>
       reason === undefined || accounted.some((one) => one.key === key && one.sha256 === sha256)
         ? []
-        : [{ key, reason }],
+        : [{ key, reason: reason + doubt }],
     ),
     // Of one that nobody tampered with, what is not there any more was deleted.
-    ...(isUnseen || drained.isSpoiled ? findGivenUp(options.known(), [...accounted, ...told], where) : []),
+    ...(isUnseen || drained.isSpoiled
+      ? findGivenUp(options.known(), [...accounted, ...told], where + doubt)
+      : []),
   ]
   if (isUnseen || drained.isSpoiled || isEndless) {
     const manifest = await readManifest(options)
@@ -117,7 +120,7 @@ async function writeDown(
     const { found, problem } = await findLeft(options, manifest, kept)
     kept.push(...found)
     isAll = problem === undefined || !isUnseen
-    if (problem !== undefined) where += ', and not every place could be asked'
+    if (problem !== undefined) doubt = ', and not every place could be asked'
   }
   const given = givenUp(kept.map(({ record }) => record))
   const certificate = await options.certify(exit, { evidence: tellGivenUp(given), signal })

@@ -5,6 +5,7 @@ import { ConductorError } from '../../../src/errors.js'
 import { startLocalS3 } from '../../../src/local/s3/index.js'
 import { openS3Location } from '../../../src/stores/s3/s3-location.js'
 import { S3Manifests } from '../../../src/stores/s3/s3-manifests.js'
+import { startFaultProxy } from '../../support/persister/fault-proxy.js'
 import { startTestStack, type TestStack } from '../../support/stack.js'
 import { makeTempDir } from '../../support/temp-dir.js'
 
@@ -87,6 +88,34 @@ describe('a conductor whose S3', () => {
       undelivered: [],
     })
     expect(await (await conductor.results('was-down').latest('r'))?.text()).toBe('x\n')
+  })
+
+  it('is away when a sandbox vanishes that is being finished has nothing told as lost', async () => {
+    let isDown = false
+    let sandboxId = ''
+    let vanished: Promise<void> | undefined
+    await using proxy = await startFaultProxy(stack.s3.url, (request) => {
+      if (!isDown) return undefined
+      vanished ??= stack.killSandbox(sandboxId)
+      void vanished.then(() => request.socket.destroy())
+      return { kind: 'hang' }
+    })
+    const conductor = stack.conductor({ s3: s3({ endpoint: proxy.url }) })
+    const worker = await storeOne(conductor, 'vanished')
+    ;({ sandboxId } = worker)
+    isDown = true
+    expect(await worker.terminate()).toMatchObject({
+      sealed: false,
+      undelivered: [{ reason: expect.stringMatching(/not every place could be asked/) }],
+    })
+    isDown = false
+    await conductor.close({ timeoutMs: 60_000 })
+    const at = openS3Location(s3({}))
+    const manifest = await new S3Manifests(at).read('vanished').finally(() => at.close())
+    expect(manifest).toMatchObject({
+      results: expect.arrayContaining([expect.objectContaining({ name: 'r' })]),
+    })
+    expect(manifest?.attempts[0]).not.toHaveProperty('undelivered')
   })
 
   it('is away while a worker is ended by force has what it took told once it is back', async () => {
