@@ -3,6 +3,7 @@ import type { DeathCause } from '../../protocol/outcome.js'
 import { RUN_FILES, type RunPlace, runFolder } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { runPlainly } from '../../sandbox/run-plainly.js'
 import type { WorkerExit } from '../end/receipt.js'
 import { tellKills } from './memory-kills.js'
 
@@ -81,7 +82,7 @@ df -Pk -- ${quote(cwd)} ${quote(localDir)} 2>/dev/null | sed 1d | cut -c 1-200 |
 echo "heartbeat $(date -r ${quote(`${run}/${RUN_FILES.heartbeat}`)} +%s 2>/dev/null)"`
   let stdout = ''
   try {
-    ;({ stdout } = await sandbox.run(script, { timeoutMs: EXAMINATION_MS }))
+    ;({ stdout } = await runPlainly(sandbox, script, { timeoutMs: EXAMINATION_MS }))
   } catch (error) {
     if (!isConductorError(error)) throw error
     // Evidence is welcome and not needed; whoever drains the sandbox learns what is wrong with it.

@@ -5,6 +5,7 @@ import { ConductorError, isConductorError } from '../../errors.js'
 import { parseExitRecord } from '../../protocol/parse.js'
 import { RUN_FILES, runFolder } from '../../protocol/spool-layout.js'
 import type { RemoteSandbox, RunningCommand } from '../../sandbox/remote-sandbox.js'
+import { runPlainly } from '../../sandbox/run-plainly.js'
 import { readLimited } from '../../sandbox/sandbox-files.js'
 import { untilAborted } from '../../until-aborted.js'
 import { LEASE_MS } from '../lease.js'
@@ -131,11 +132,11 @@ export class SupervisedCommand {
       () => true,
     )
     try {
-      await this.#sandbox.run(`kill -TERM ${this.#pid} 2>/dev/null; true`, options)
+      await runPlainly(this.#sandbox, `kill -TERM ${this.#pid} 2>/dev/null; true`, options)
       const limitMs = this.#spec.graceMs + SUPERVISOR_MARGIN_MS
       const late = delay(limitMs, false, { signal: waited.signal, ref: true }).catch(() => false)
       if (await untilAborted(Promise.race([ended, late]), signal)) return
-      await this.#sandbox.run(`kill -KILL ${this.#pid} 2>/dev/null; true`, options)
+      await runPlainly(this.#sandbox, `kill -KILL ${this.#pid} 2>/dev/null; true`, options)
       await untilAborted(ended, signal)
     } finally {
       waited.abort()

@@ -25,7 +25,9 @@ describe('a worker that does not end by itself', () => {
   it('is warned before its deadline, and its certificate says that its time was up', async () => {
     const worker = await conductor.spawnWorker({
       taskId: 'warned',
-      command: 'trap "echo saved >work; exit 4" TERM; echo on >&2; while :; do sleep 0.02; done',
+      // Nothing that a shell of its own comes to, if that reads its login files.
+      command:
+        'echo "exit 3" >~/.bash_profile; trap "echo saved >work; exit 4" TERM; echo on >&2; while :; do sleep 0.02; done',
       outputs: ['work'],
       graceMs: 600_000,
     })

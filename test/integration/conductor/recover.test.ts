@@ -42,7 +42,7 @@ describe('a conductor that comes after another', () => {
     const left = await first.spawnWorker({
       taskId: 'attached',
       command:
-        'printf "é1\\n"; printf "\\374\\337e1\\n" >&2; until [ -e go ]; do sleep 0.02; done; echo 2; echo r >r; persist-result -- r; exit 7',
+        'echo "echo oops" >~/.bash_profile; printf "é1\\n"; printf "\\374\\337e1\\n" >&2; until [ -e go ]; do sleep 0.02; done; echo 2; echo r >r; persist-result -- r; exit 7',
       outputs: ['r', 'never'],
     })
     await new Promise((heard) => left.once('stderr', heard))
