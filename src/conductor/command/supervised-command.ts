@@ -13,6 +13,7 @@ import { commandLine, type ShellCommand } from './command-line.js'
 import { CommandOutput, type OutputSpec } from './command-output.js'
 import type { LogOffsets } from './follow-log.js'
 import { inspectWorker } from './inspect.js'
+import { streamMark } from './output-stream.js'
 import { FENCED_STATUS, hasBegun, isTaken, type RunStart, TAKEN_STATUS } from './run-fence.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
@@ -85,8 +86,8 @@ export class SupervisedCommand {
     spec: CommandSpec,
     options: CallOptions = {},
   ): Promise<SupervisedCommand> {
-    const output = new CommandOutput(sandbox, spec, FROM_START)
     const start = { ...spec, startId: randomBytes(8).toString('hex') }
+    const output = new CommandOutput(sandbox, spec, FROM_START, streamMark(start.startId))
     for (let attempt = 1; ; attempt++) {
       try {
         const running = await sandbox.start(commandLine(start, sandbox.id), {

@@ -41,8 +41,10 @@ describe('a conductor that comes after another', () => {
     const first = stack.conductor({ id: 'attach' })
     const left = await first.spawnWorker({
       taskId: 'attached',
+      // What a login shell says is nobody's output, whoever has the shell.
+      files: { '/home/user/.bash_profile': 'echo oops; echo oops >&2\n' },
       command:
-        'echo "echo oops" >~/.bash_profile; printf "é1\\n"; printf "\\374\\337e1\\n" >&2; until [ -e go ]; do sleep 0.02; done; echo 2; echo r >r; persist-result -- r; exit 7',
+        'printf "é1\\n"; printf "\\374\\337e1\\n" >&2; until [ -e go ]; do sleep 0.02; done; echo 2; echo r >r; persist-result -- r; exit 7',
       outputs: ['r', 'never'],
     })
     await new Promise((heard) => left.once('stderr', heard))
