@@ -30,6 +30,11 @@ export interface Deceased extends RunPlace {
   readonly stderrTail: string
 }
 
+/** Whether an end that was recorded, or the lack of a record, says that something else ended it; a full disk may have as well. */
+export function wasKilled({ exitCode, signal }: Pick<WorkerExit, 'exitCode' | 'signal'>): boolean {
+  return signal !== null || exitCode === null || exitCode === KILLED_STATUS
+}
+
 /** Why a command ended, if not by itself; asks its sandbox only where it cannot be known otherwise. */
 export async function examineEnd(
   sandbox: RemoteSandbox,
@@ -41,7 +46,7 @@ export async function examineEnd(
   const status = signal ?? (exitCode === null ? 'an end that was not recorded' : `status ${exitCode}`)
   if (outcome === 'timed_out') return known('deadline', `stopped at its deadline, with ${status}`)
   if (outcome === 'killed') return known('stopped', `stopped by its conductor, with ${status}`)
-  const isKilled = signal !== null || exitCode === null || exitCode === KILLED_STATUS
+  const isKilled = wasKilled(exit)
   const saysFull = exitCode !== 0 && /No space left on device|ENOSPC/.test(deceased.stderrTail)
   if (!isKilled && !saysFull) return undefined
   const { memory, disks, heartbeat } = await look(sandbox, deceased)

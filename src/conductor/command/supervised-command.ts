@@ -133,14 +133,27 @@ export class SupervisedCommand {
       () => true,
     )
     try {
-      await runPlainly(this.#sandbox, `kill -TERM ${this.#pid} 2>/dev/null; true`, options)
+      await this.#send('TERM', options)
       const limitMs = this.#spec.graceMs + SUPERVISOR_MARGIN_MS
       const late = delay(limitMs, false, { signal: waited.signal, ref: true }).catch(() => false)
       if (await untilAborted(Promise.race([ended, late]), signal)) return
-      await runPlainly(this.#sandbox, `kill -KILL ${this.#pid} 2>/dev/null; true`, options)
+      await this.#send('KILL', options)
       await untilAborted(ended, signal)
     } finally {
       waited.abort()
+    }
+  }
+
+  /** Wakes the sandbox where it is paused, which may have happened just now. */
+  async #send(name: 'TERM' | 'KILL', options: CallOptions): Promise<void> {
+    const send = (): Promise<unknown> =>
+      runPlainly(this.#sandbox, `kill -${name} ${this.#pid} 2>/dev/null; true`, options)
+    try {
+      await send()
+    } catch (error) {
+      if (!isConductorError(error) || error.code !== 'SANDBOX_PAUSED') throw error
+      await this.#sandbox.resume(LEASE_MS, options)
+      await send()
     }
   }
 

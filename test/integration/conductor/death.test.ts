@@ -54,6 +54,18 @@ describe('a worker that does not end by itself', () => {
     expect(receipt.certificateKey).toMatch(/^warned\/.*-death-certificate\.json$/)
   })
 
+  it('is certified by whoever recovers it, also where it is told to nobody', async () => {
+    const first = stack.conductor({ id: 'absent' })
+    const worker = await first.spawnWorker({ taskId: 'unseen', command: 'echo last >&2; kill -9 $$' })
+    await worker.wait()
+    await worker.detach()
+    await first.close()
+    await using second = stack.conductor({ id: 'absent' })
+    const { receipts } = await second.recover()
+    expect(receipts).toMatchObject([{ signal: 'SIGKILL', cause: 'signal' }])
+    expect(await certificateOf('unseen')).toMatchObject({ taken_over: true, log_tail: { stderr: 'last\n' } })
+  })
+
   it('has its sandbox vanish: the loss, the receipt and the certificate name it', async () => {
     const worker = await conductor.spawnWorker({ taskId: 'vanished', command: 'echo last; sleep 1000' })
     await new Promise((heard) => worker.once('stdout', heard))
