@@ -6,6 +6,7 @@ import type { Grant, GrantHttp } from '../protocol/grant.js'
 import { WORKER_FILES, workerFolder } from '../protocol/spool-layout.js'
 import { quote } from '../sandbox/quote.js'
 import type { RemoteSandbox, SandboxFile } from '../sandbox/remote-sandbox.js'
+import { runPlainly } from '../sandbox/run-plainly.js'
 import { serveBrokerFolder } from './broker/serve-folder.js'
 import type { GrantEvent } from './broker/task-broker.js'
 import type { GrantAccess, Granter } from './granter.js'
@@ -118,7 +119,8 @@ export class WorkerGrant {
     const others = this.files.filter(({ path }) => path !== this.#path)
     await sandbox.writeFiles([{ path: fresh, data: JSON.stringify(this.#grant) }, ...others], call)
     // Whoever reads the grant meanwhile finds the old one or the new one, whole.
-    const { exitCode, stderr } = await sandbox.run(
+    const { exitCode, stderr } = await runPlainly(
+      sandbox,
       `chmod 600 ${quote(fresh)} && mv -f ${quote(fresh)} ${quote(this.#path)}`,
       call,
     )

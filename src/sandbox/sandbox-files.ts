@@ -14,6 +14,7 @@ import { skipBytes } from '../streams/skip-bytes.js'
 import { DELETE_EXIT, deleteScript } from './delete-script.js'
 import { parseRecords, recordsScript } from './records-script.js'
 import type { RemoteSandbox } from './remote-sandbox.js'
+import { runPlainly } from './run-plainly.js'
 
 /** The spool inside a running sandbox. Reading all records of a task is one command, however many there are. */
 export class SandboxFiles implements SpoolFiles {
@@ -28,7 +29,7 @@ export class SandboxFiles implements SpoolFiles {
 
   async *readRecords(taskId: string, { signal }: CallOptions = {}): AsyncGenerator<SpoolRecordFile> {
     const script = recordsScript(`${this.#folder}/${taskId}`)
-    const { exitCode, stdout, stderr } = await this.#sandbox.run(script, { signal })
+    const { exitCode, stdout, stderr } = await runPlainly(this.#sandbox, script, { signal })
     const doing = `list ${taskId} in sandbox ${this.#sandbox.id}`
     if (Buffer.byteLength(stdout) > MAX_SPOOL_RECORD_BYTES) throw tooManyRecords(doing)
     const records = exitCode === 0 ? parseRecords(stdout) : undefined
@@ -57,7 +58,7 @@ export class SandboxFiles implements SpoolFiles {
 
   async delete(taskId: string, fileName: string, { signal }: CallOptions = {}): Promise<boolean> {
     const script = deleteScript(`${this.#folder}/${taskId}`, fileName)
-    const { exitCode, stderr } = await this.#sandbox.run(script, { signal })
+    const { exitCode, stderr } = await runPlainly(this.#sandbox, script, { signal })
     if (exitCode === 0) return true
     if (exitCode === DELETE_EXIT.absent) return false
     const doing = `delete ${taskId}/${fileName} in sandbox ${this.#sandbox.id}`

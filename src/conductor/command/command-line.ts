@@ -8,7 +8,7 @@ import {
 import { quote } from '../../sandbox/quote.js'
 import { LOG_LIMIT_BYTES } from './follow-log.js'
 import { noteKills } from './memory-kills.js'
-import { STREAM_MARK } from './output-stream.js'
+import { streamMark } from './output-stream.js'
 import { enterRun, type RunStart } from './run-fence.js'
 
 /** One shell command, and what becomes of it at its end. */
@@ -45,7 +45,8 @@ export function commandLine(start: ShellCommand & RunStart, sandboxId: string): 
   // E2B writes files as 0644: the tools must be executable, and the grant is nobody else's business.
   const modes = `chmod 755 ${quote(bin)}/*; chmod 600 ${quote(`${folder}/${WORKER_FILES.grant}`)} 2>/dev/null; chmod 700 ${quote(`${folder}/broker`)} 2>/dev/null`
   const before = noteKills(`${runFolder(start)}/${RUN_FILES.before}`)
-  const mark = `printf ${quote(STREAM_MARK)}; printf ${quote(STREAM_MARK)} >&2`
+  const text = quote(streamMark(start.startId))
+  const mark = `printf ${text}; printf ${text} >&2`
   return `${enterRun(start, sandboxId)}
 ${modes}; ${before}; ${mark}; exec ${words.map(quote).join(' ')}`
 }

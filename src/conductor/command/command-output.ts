@@ -26,7 +26,8 @@ export class CommandOutput {
   readonly #stdout: OutputStream
   readonly #stderr: OutputStream
 
-  constructor(sandbox: RemoteSandbox, spec: OutputSpec, from: LogOffsets) {
+  /** @param mark what a live connection brings before the command's own output, to its end */
+  constructor(sandbox: RemoteSandbox, spec: OutputSpec, from: LogOffsets, mark?: string) {
     const { taskId, runId, localDir, keepsOutput, onStdout, onStderr } = spec
     this.#sandbox = sandbox
     this.#place = { taskId, runId, localDir }
@@ -34,8 +35,8 @@ export class CommandOutput {
       if (keepsOutput) keep.add(text)
       tell(text)
     }
-    this.#stdout = new OutputStream(from.stdout, both(this.#keptStdout, onStdout))
-    this.#stderr = new OutputStream(from.stderr, both(this.#keptStderr, onStderr))
+    this.#stdout = new OutputStream(from.stdout, both(this.#keptStdout, onStdout), mark)
+    this.#stderr = new OutputStream(from.stderr, both(this.#keptStderr, onStderr), mark)
   }
 
   /** Takes what a live connection brings. */

@@ -3,6 +3,7 @@ import { ConductorError } from '../../errors.js'
 import { RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { runPlainly } from '../../sandbox/run-plainly.js'
 import { FIND_SUPERVISOR } from './inspect.js'
 
 /** A supervisor's log keeps half as much of the start and of the end of each stream; in between it says how much is missing. */
@@ -104,7 +105,7 @@ done
 finish o "$cd_run/${RUN_FILES.stdout}" $o
 finish e "$cd_run/${RUN_FILES.stderr}" $e
 exit 0`
-  const { exitCode, stderr: said } = await sandbox.run(script, { onStdout: take, signal })
+  const { exitCode, stderr: said } = await runPlainly(sandbox, script, { onStdout: take, signal })
   if (exitCode !== 0) {
     throw new ConductorError(
       'COMMAND_FAILED',

@@ -5,6 +5,7 @@ import { type ExitRecord, RUN_FILES, WORKER_FILES, workerFolder } from '../../pr
 import type { WorkerRecord } from '../../protocol/worker-record.js'
 import { quote } from '../../sandbox/quote.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { runPlainly } from '../../sandbox/run-plainly.js'
 import { NUMBERS } from './run-fence.js'
 
 /** Larger ones are nobody's honest records. */
@@ -84,7 +85,7 @@ done
 echo "pid $pid"
 echo "exit $(b "runs/$n/${RUN_FILES.exit}")"
 echo "heartbeat $(date -r "runs/$n/${RUN_FILES.heartbeat}" +%s 2>/dev/null)"`
-  const { exitCode, stdout, stderr } = await sandbox.run(script, { signal })
+  const { exitCode, stdout, stderr } = await runPlainly(sandbox, script, { signal })
   if (exitCode !== 0) {
     throw new ConductorError(
       'COMMAND_FAILED',

@@ -14,13 +14,16 @@ export class OutputStream {
   #unsureLeastBytes = 0
   /** A replacement character by itself may be all that the SDK has of a character that a broken connection cut. */
   #held = ''
-  #isPastMark = false
+  /** What comes before the command's own output ends with this; empty once it has come. */
+  #mark: string
+  #beforeMark = ''
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true })
   readonly #emit: (text: string) => void
 
-  constructor(fromByte: number, emit: (text: string) => void) {
+  constructor(fromByte: number, emit: (text: string) => void, mark = '') {
     this.#exactBytes = fromByte
     this.#emit = emit
+    this.#mark = mark
   }
 
   /** How far it was read, in bytes from the start of the command's output; the least that it can be before it is settled. */
@@ -28,13 +31,10 @@ export class OutputStream {
     return this.#exactBytes + this.#unsureLeastBytes
   }
 
-  /** Takes text that the SDK decoded; its first character is not the command's, see {@link STREAM_MARK}. */
+  /** Takes text that the SDK decoded; up to the mark it is not the command's, see {@link streamMark}. */
   readonly takeText = (text: string): void => {
-    let own = text
-    if (!this.#isPastMark) {
-      this.#isPastMark = true
-      own = text.slice(STREAM_MARK.length)
-    }
+    const own = this.#afterMark(text)
+    if (own === undefined) return
     const isDoubtful = own === REPLACEMENT
     this.#passText(isDoubtful ? this.#held : this.#held + own)
     this.#held = isDoubtful ? own : ''
@@ -79,6 +79,19 @@ export class OutputStream {
     this.#unsureLeastBytes = 0
   }
 
+  #afterMark(text: string): string | undefined {
+    if (this.#mark === '') return text
+    const all = this.#beforeMark + text
+    const at = all.indexOf(this.#mark)
+    if (at === -1) {
+      this.#beforeMark = all.slice(-this.#mark.length)
+      return undefined
+    }
+    const own = all.slice(at + this.#mark.length)
+    this.#mark = ''
+    return own
+  }
+
   #passText(text: string): void {
     const sure = this.#unsureChars > 0 ? 0 : text.indexOf(REPLACEMENT)
     if (sure === -1) this.#exactBytes += Buffer.byteLength(text)
@@ -95,8 +108,15 @@ export class OutputStream {
   }
 }
 
-/** Printed to each stream before the command's own output: the SDK's decoder takes a byte order mark away where it comes first. */
-export const STREAM_MARK = '\n'
+/**
+ * Printed to each stream before the command's own output. What came before is the word of a login shell, whose files may print;
+ * the logs do not have it. It also keeps a byte order mark of the command's from coming first: the SDK's decoder takes that away.
+ *
+ * @param startId nobody's word before the command was started
+ */
+export function streamMark(startId: string): string {
+  return `\n${startId}\n`
+}
 
 function leastBytesOf(text: string): number {
   return Buffer.byteLength(text) - 2 * (text.split(REPLACEMENT).length - 1)

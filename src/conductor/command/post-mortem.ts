@@ -3,6 +3,7 @@ import type { DeathCause } from '../../protocol/outcome.js'
 import { RUN_FILES, type RunPlace, runFolder } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { runPlainly } from '../../sandbox/run-plainly.js'
 import type { WorkerExit } from '../end/receipt.js'
 import { tellKills } from './memory-kills.js'
 
@@ -29,6 +30,11 @@ export interface Deceased extends RunPlace {
   readonly stderrTail: string
 }
 
+/** Whether an end that was recorded, or the lack of a record, says that something else ended it; a full disk may have as well. */
+export function wasKilled({ exitCode, signal }: Pick<WorkerExit, 'exitCode' | 'signal'>): boolean {
+  return signal !== null || exitCode === null || exitCode === KILLED_STATUS
+}
+
 /** Why a command ended, if not by itself; asks its sandbox only where it cannot be known otherwise. */
 export async function examineEnd(
   sandbox: RemoteSandbox,
@@ -40,7 +46,7 @@ export async function examineEnd(
   const status = signal ?? (exitCode === null ? 'an end that was not recorded' : `status ${exitCode}`)
   if (outcome === 'timed_out') return known('deadline', `stopped at its deadline, with ${status}`)
   if (outcome === 'killed') return known('stopped', `stopped by its conductor, with ${status}`)
-  const isKilled = signal !== null || exitCode === null || exitCode === KILLED_STATUS
+  const isKilled = wasKilled(exit)
   const saysFull = exitCode !== 0 && /No space left on device|ENOSPC/.test(deceased.stderrTail)
   if (!isKilled && !saysFull) return undefined
   const { memory, disks, heartbeat } = await look(sandbox, deceased)
@@ -81,7 +87,7 @@ df -Pk -- ${quote(cwd)} ${quote(localDir)} 2>/dev/null | sed 1d | cut -c 1-200 |
 echo "heartbeat $(date -r ${quote(`${run}/${RUN_FILES.heartbeat}`)} +%s 2>/dev/null)"`
   let stdout = ''
   try {
-    ;({ stdout } = await sandbox.run(script, { timeoutMs: EXAMINATION_MS }))
+    ;({ stdout } = await runPlainly(sandbox, script, { timeoutMs: EXAMINATION_MS }))
   } catch (error) {
     if (!isConductorError(error)) throw error
     // Evidence is welcome and not needed; whoever drains the sandbox learns what is wrong with it.

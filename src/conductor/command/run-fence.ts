@@ -9,6 +9,7 @@ import {
 } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 import type { RemoteSandbox } from '../../sandbox/remote-sandbox.js'
+import { runPlainly } from '../../sandbox/run-plainly.js'
 
 /** Status of a command that did not begin because its number was taken or its worker is being finished; no shell gives it for a signal. */
 export const FENCED_STATUS = 199
@@ -45,7 +46,7 @@ export async function hasBegun(
   run: RunPlace,
   { signal }: CallOptions = {},
 ): Promise<boolean> {
-  return (await sandbox.run(`[ -d ${quote(runFolder(run))} ]`, { cwd: '/', signal })).exitCode === 0
+  return (await runPlainly(sandbox, `[ -d ${quote(runFolder(run))} ]`, { signal })).exitCode === 0
 }
 
 /** Whether somebody else took the number. */
@@ -55,7 +56,7 @@ export async function isTaken(
   { signal }: CallOptions = {},
 ): Promise<boolean> {
   const script = `${findTaker(run)}; false`
-  return (await sandbox.run(script, { cwd: '/', signal })).exitCode === TAKEN_STATUS
+  return (await runPlainly(sandbox, script, { signal })).exitCode === TAKEN_STATUS
 }
 
 /** Shell that ends where somebody else took the number. */

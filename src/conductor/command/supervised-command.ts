@@ -5,6 +5,7 @@ import { ConductorError, isConductorError } from '../../errors.js'
 import { parseExitRecord } from '../../protocol/parse.js'
 import { RUN_FILES, runFolder } from '../../protocol/spool-layout.js'
 import type { RemoteSandbox, RunningCommand } from '../../sandbox/remote-sandbox.js'
+import { runPlainly } from '../../sandbox/run-plainly.js'
 import { readLimited } from '../../sandbox/sandbox-files.js'
 import { untilAborted } from '../../until-aborted.js'
 import { LEASE_MS } from '../lease.js'
@@ -12,6 +13,7 @@ import { commandLine, type ShellCommand } from './command-line.js'
 import { CommandOutput, type OutputSpec } from './command-output.js'
 import type { LogOffsets } from './follow-log.js'
 import { inspectWorker } from './inspect.js'
+import { streamMark } from './output-stream.js'
 import { FENCED_STATUS, hasBegun, isTaken, type RunStart, TAKEN_STATUS } from './run-fence.js'
 
 /** How often a broken connection to a command is taken up again before its end counts as unseen. */
@@ -84,8 +86,8 @@ export class SupervisedCommand {
     spec: CommandSpec,
     options: CallOptions = {},
   ): Promise<SupervisedCommand> {
-    const output = new CommandOutput(sandbox, spec, FROM_START)
     const start = { ...spec, startId: randomBytes(8).toString('hex') }
+    const output = new CommandOutput(sandbox, spec, FROM_START, streamMark(start.startId))
     for (let attempt = 1; ; attempt++) {
       try {
         const running = await sandbox.start(commandLine(start, sandbox.id), {
@@ -131,14 +133,27 @@ export class SupervisedCommand {
       () => true,
     )
     try {
-      await this.#sandbox.run(`kill -TERM ${this.#pid} 2>/dev/null; true`, options)
+      await this.#send('TERM', options)
       const limitMs = this.#spec.graceMs + SUPERVISOR_MARGIN_MS
       const late = delay(limitMs, false, { signal: waited.signal, ref: true }).catch(() => false)
       if (await untilAborted(Promise.race([ended, late]), signal)) return
-      await this.#sandbox.run(`kill -KILL ${this.#pid} 2>/dev/null; true`, options)
+      await this.#send('KILL', options)
       await untilAborted(ended, signal)
     } finally {
       waited.abort()
+    }
+  }
+
+  /** Wakes the sandbox where it is paused, which may have happened just now. */
+  async #send(name: 'TERM' | 'KILL', options: CallOptions): Promise<void> {
+    const send = (): Promise<unknown> =>
+      runPlainly(this.#sandbox, `kill -${name} ${this.#pid} 2>/dev/null; true`, options)
+    try {
+      await send()
+    } catch (error) {
+      if (!isConductorError(error) || error.code !== 'SANDBOX_PAUSED') throw error
+      await this.#sandbox.resume(LEASE_MS, options)
+      await send()
     }
   }
 

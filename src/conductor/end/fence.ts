@@ -5,7 +5,7 @@ import type { DrainReport } from '../../protocol/drain.js'
 import { FENCE_SECONDS, RUN_FILES, WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import { quote } from '../../sandbox/quote.js'
 import type { CommandOutcome, RemoteSandbox } from '../../sandbox/remote-sandbox.js'
-import { NO_PROFILE } from '../../sandbox/run-bounded.js'
+import { runPlainly } from '../../sandbox/run-plainly.js'
 import { withinLimit } from '../../sandbox/within-limit.js'
 import { joinSignals } from '../../signals.js'
 import { FIND_SUPERVISOR } from '../command/inspect.js'
@@ -223,9 +223,8 @@ exit 0`
   return isQuickDrain(stdout, mark) ? parseQuickDrain(stdout, mark) : undefined
 }
 
-/** Wherever the worker's own folder has gone. */
 function ask(sandbox: RemoteSandbox, script: string, { signal }: CallOptions = {}): Promise<CommandOutcome> {
-  return sandbox.run(script, { cwd: '/', envs: NO_PROFILE, timeoutMs: ASK_LIMIT_MS, signal })
+  return runPlainly(sandbox, script, { timeoutMs: ASK_LIMIT_MS, signal })
 }
 
 function fencePath({ taskId, localDir }: FenceSpec, id: string): string {

@@ -3,11 +3,13 @@ import pLimit from 'p-limit'
 import type { CallOptions } from '../../call-options.js'
 import { type ConductorError, isConductorError } from '../../errors.js'
 import type { SandboxSummary } from '../../sandbox/remote-sandbox.js'
+import { wasKilled } from '../command/post-mortem.js'
 import type { Receipt } from '../end/receipt.js'
 import type { Reservation } from '../roster.js'
 import { identityOf, METADATA } from '../sandbox-metadata.js'
 import { EQUIP_WINDOW_MS } from '../spawn/claim-task.js'
 import type { TaskLookup } from '../task-lookup.js'
+import { foundExit } from '../worker/command-slot.js'
 import { Worker, type WorkerParts } from '../worker/worker.js'
 import { type EquippedWorker, type FoundWorkers, isEquipped } from './found-workers.js'
 import { recoverVanished } from './recover-vanished.js'
@@ -163,7 +165,9 @@ async function recoverTask(
       const worker = await takeToFinish(found, options)
       try {
         onWorker?.(worker)
-        if (runs || onWorker !== undefined) worker.follow(found.inspection, FROM_START)
+        // Why it was killed is still to be found out, and its last words belong to that.
+        const isTold = onWorker !== undefined || wasKilled(foundExit(found.inspection))
+        if (runs || isTold) worker.follow(found.inspection, FROM_START)
         // What has ended is only told of; what runs is stopped.
         if (!runs) await worker.wait({ signal })
         done.receipts.push(await worker.terminate({ signal }))

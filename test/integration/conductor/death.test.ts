@@ -25,7 +25,9 @@ describe('a worker that does not end by itself', () => {
   it('is warned before its deadline, and its certificate says that its time was up', async () => {
     const worker = await conductor.spawnWorker({
       taskId: 'warned',
-      command: 'trap "echo saved >work; exit 4" TERM; echo on >&2; while :; do sleep 0.02; done',
+      // Nothing that a shell of its own comes to, if that reads its login files.
+      command:
+        'echo "exit 3" >~/.bash_profile; trap "echo saved >work; exit 4" TERM; echo on >&2; while :; do sleep 0.02; done',
       outputs: ['work'],
       graceMs: 600_000,
     })
@@ -50,6 +52,18 @@ describe('a worker that does not end by itself', () => {
       log_tail: { stderr: expect.stringContaining('on\n') },
     })
     expect(receipt.certificateKey).toMatch(/^warned\/.*-death-certificate\.json$/)
+  })
+
+  it('is certified by whoever recovers it, also where it is told to nobody', async () => {
+    const first = stack.conductor({ id: 'absent' })
+    const worker = await first.spawnWorker({ taskId: 'unseen', command: 'echo last >&2; kill -9 $$' })
+    await worker.wait()
+    await worker.detach()
+    await first.close()
+    await using second = stack.conductor({ id: 'absent' })
+    const { receipts } = await second.recover()
+    expect(receipts).toMatchObject([{ signal: 'SIGKILL', cause: 'signal' }])
+    expect(await certificateOf('unseen')).toMatchObject({ taken_over: true, log_tail: { stderr: 'last\n' } })
   })
 
   it('has its sandbox vanish: the loss, the receipt and the certificate name it', async () => {

@@ -41,6 +41,8 @@ describe('a conductor that comes after another', () => {
     const first = stack.conductor({ id: 'attach' })
     const left = await first.spawnWorker({
       taskId: 'attached',
+      // What a login shell says is nobody's output, whoever has the shell.
+      files: { '/home/user/.bash_profile': 'echo oops; echo oops >&2\n' },
       command:
         'printf "é1\\n"; printf "\\374\\337e1\\n" >&2; until [ -e go ]; do sleep 0.02; done; echo 2; echo r >r; persist-result -- r; exit 7',
       outputs: ['r', 'never'],

@@ -271,14 +271,18 @@ describe('a worker', () => {
 
   it('that was paused is woken to give what it holds', async () => {
     await using conductor = stack.conductor()
-    const worker = await conductor.spawnWorker({
-      taskId: 'paused',
-      command: 'echo x > out',
-      outputs: ['out'],
-    })
-    await worker.wait()
-    await stack.pauseSandbox(worker.sandboxId)
-    expect((await worker.terminate()).results).toMatchObject([{ tiers: ['s3'], verified: true }])
+    const command = 'echo x > out; echo on'
+    const [ended, running] = await Promise.all([
+      conductor.spawnWorker({ taskId: 'paused', command, outputs: ['out'] }),
+      conductor.spawnWorker({ taskId: 'asleep-on', command: `${command}; sleep 1000`, outputs: ['out'] }),
+    ])
+    await Promise.all([ended.wait(), new Promise((heard) => running.once('stdout', heard))])
+    await Promise.all(
+      [ended, running].map(async (worker) => {
+        await stack.pauseSandbox(worker.sandboxId)
+        expect((await worker.terminate()).results[0]).toMatchObject({ tiers: ['s3'], verified: true })
+      }),
+    )
     expect(await stack.sandboxCount()).toBe(0)
   })
 

@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { OutputStream, STREAM_MARK } from '../../../../src/conductor/command/output-stream.js'
+import { OutputStream, streamMark } from '../../../../src/conductor/command/output-stream.js'
+
+const MARK = streamMark('0123456789abcdef')
 
 /** Bytes of which characters of one byte to four, and what is none, are made. */
 const bytes = fc
@@ -38,7 +40,7 @@ async function* log(all: Uint8Array, pieceBytes: number): AsyncGenerator<Uint8Ar
 /** Hands text on as the SDK does, up to a break of the connection. */
 function hear(stream: OutputStream, heard: Uint8Array, cutBytes: number): void {
   const decoder = new TextDecoder()
-  const all = Buffer.concat([Buffer.from(STREAM_MARK), heard])
+  const all = Buffer.concat([Buffer.from(`login\u00e9\n${MARK}`), heard])
   for (let at = 0; at < all.length; at += cutBytes) {
     const text = decoder.decode(all.subarray(at, at + cutBytes), { stream: true })
     if (text !== '') stream.takeText(text)
@@ -54,9 +56,10 @@ describe('a stream of output', () => {
       fc.asyncProperty(bytes, bytes, cut, cut, async (before, after, chunkBytes, pieceBytes) => {
         const all = Buffer.concat([before, after])
         let told = ''
-        const stream = new OutputStream(0, (text) => {
+        const add = (text: string): void => {
           told += text
-        })
+        }
+        const stream = new OutputStream(0, add, MARK)
         hear(stream, before, chunkBytes)
         await stream.settle(async () => log(all, pieceBytes), 1_000)
         // But for a replacement character at its end, which may stand for the first half of a character.
@@ -74,21 +77,21 @@ describe('a stream of output', () => {
 
   it('tells all of an output that ended, also a character cut short', () => {
     const told: string[] = []
-    const stream = new OutputStream(0, (text) => told.push(text))
+    const stream = new OutputStream(0, (text) => told.push(text), MARK)
     hear(stream, Uint8Array.from([0x61, 0xe2, 0x82]), 2)
     stream.endText()
     expect(told.join('')).toBe('a\uFFFD')
   })
 
   it('leaves nothing out where the log tells less than was heard, and asks none where all is known', async () => {
-    const stream = new OutputStream(0, () => {})
+    const stream = new OutputStream(0, () => {}, MARK)
     hear(stream, Buffer.from('grün\n'), 3)
     await stream.settle(async () => {
       throw new Error('not to be asked')
     }, 1_000)
     expect(stream.offset).toBe(6)
     const bad = Uint8Array.from([0x61, 0xfc, 0xdf, 0x65, 0xfc, 0x0a])
-    const full = new OutputStream(0, () => {})
+    const full = new OutputStream(0, () => {}, MARK)
     hear(full, bad, 3)
     await full.settle(async () => log(bad, 2), 3)
     expect(full.offset).toBe(6)
