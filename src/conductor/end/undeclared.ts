@@ -5,7 +5,7 @@ import { WORKER_FILES, workerFolder } from '../../protocol/spool-layout.js'
 import type { UndeclaredRecord, WorkerRecord } from '../../protocol/worker-record.js'
 import { quote } from '../../sandbox/quote.js'
 import type { CommandOutcome, RemoteSandbox } from '../../sandbox/remote-sandbox.js'
-import { NO_PROFILE, runBounded } from '../../sandbox/run-bounded.js'
+import { runBounded } from '../../sandbox/run-bounded.js'
 import { oneAtATime } from './drain-script.js'
 import { replaceTools, toolsAreFit, toolsFolder } from './tools.js'
 
@@ -87,11 +87,8 @@ export async function keepUndeclared(
   const spec = { taskId: record.task_id, localDir }
   const bounds = { maxBytes: MAX_PRINTED_BYTES, quietMs: force ? FORCED_LIMIT_MS : LIMIT_MS }
   const run = (tools: string): Promise<CommandOutcome> =>
-    runBounded(sandbox, script(record, wanted, localDir, tools), bounds, {
-      cwd: '/',
-      envs: NO_PROFILE,
-      signal,
-    })
+    // Login files and all: they may say where Node and the persister's temporary folder are.
+    runBounded(sandbox, script(record, wanted, localDir, tools), bounds, { cwd: '/', signal })
   try {
     let outcome = await run(toolsFolder(spec))
     if (outcome.exitCode === UNFIT_STATUS) outcome = await run(await replaceTools(sandbox, spec, { signal }))
