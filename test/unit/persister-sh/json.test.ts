@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
 import { nameProblem } from '../../../src/protocol/key.js'
 import { toAsciiJson } from '../../../src/protocol/s3-layout.js'
+import { thorough } from '../../support/thorough.js'
 import { awkProgram, awks } from './awks.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'persister-sh-test-'))
@@ -78,6 +79,9 @@ const jsonObject = fc.dictionary(
 )
 const spaced = fc.tuple(jsonObject, fc.constantFrom(undefined, 2, '\t'))
 
+/** Each starts a program. */
+const RUNS = thorough ? 80 : 25
+
 describe.each(awks)('JSON in $name', ({ argv }) => {
   it('takes every object and changes nothing but the blanks', () => {
     fc.assert(
@@ -97,7 +101,7 @@ describe.each(awks)('JSON in $name', ({ argv }) => {
           expect(found.get('r_metadata_config')).toBe(ascii.replace(/["\\]/g, '\\$&'))
         }
       }),
-      { numRuns: 60 },
+      { numRuns: RUNS },
     )
   })
 
@@ -121,7 +125,7 @@ describe.each(awks)('JSON in $name', ({ argv }) => {
         const found = scan(argv, 'metadata', { input: text.replaceAll('\0', '\u0001') })
         expect(found.get('problem') === '').toBe(parse(text) !== undefined)
       }),
-      { numRuns: 80 },
+      { numRuns: RUNS },
     )
   })
 
@@ -271,7 +275,7 @@ describe.each(awks)('JSON in $name', ({ argv }) => {
           expect(found.get('n_bytes')).toBe(String(Buffer.byteLength(name)))
         },
       ),
-      { numRuns: 80 },
+      { numRuns: RUNS },
     )
   })
 })
