@@ -117,7 +117,13 @@ describeEachS3(
 
     it('is answered also by who only finishes it, after its conductor and it have ended', async () => {
       const taskId = 'recovered'
-      const options = { id: taskId, s3, access: 'broker' } as const
+      const senders: string[] = []
+      await using proxy = await startFaultProxy(server().url, ({ method, url = '', headers }) => {
+        if (method === 'PUT' && /\/recovered\/[\d-]+-x(\?|$)/.test(url))
+          senders.push(`${headers['user-agent']}`)
+        return undefined
+      })
+      const options = { id: taskId, s3: { ...s3, endpoint: proxy.url }, access: 'broker' } as const
       const first = stack.conductor(options)
       const left = await first.spawnWorker({
         taskId,
@@ -129,11 +135,10 @@ describeEachS3(
       const exit = `/workspace/.results/.worker/${taskId}/runs/1/exit.json`
       await stack.inSandbox(left.sandboxId, `touch /workspace/go; until [ -e ${exit} ]; do sleep 0.05; done`)
       await using second = stack.conductor(options)
-      const asked: string[] = []
-      const { receipts } = await second.recover({
-        onWorker: (worker) => worker.on('grant', ({ op }) => asked.push(op)),
-      })
-      expect(asked).toEqual(['put'])
+      const { receipts } = await second.recover()
+      // Sent from the sandbox, by what runs there still or to drain it, and not carried by the conductor.
+      expect(senders.length).toBeGreaterThan(0)
+      expect(senders.join()).not.toContain('aws-sdk')
       expect(receipts).toMatchObject([{ outcome: 'succeeded', results: [{ tiers: ['s3'], verified: true }] }])
     })
 
