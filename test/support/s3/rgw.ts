@@ -11,6 +11,7 @@ import { type CephInstallation, type CephProgram, findRgw, rgwSetupHint } from '
 import { type GuardedProcess, startFolderGuard, startGuarded } from './guarded-process.js'
 
 const startLimitMs = 20_000
+const startAttempts = 3
 /** The one key that its key service has. */
 export const RGW_KMS_KEY = 'tests'
 const clientName = 'client.rgw'
@@ -51,6 +52,18 @@ export interface Rgw extends AsyncDisposable {
  * when that is killed. Rejects with the logs' last lines when it does not come up.
  */
 export async function startRgw(): Promise<Rgw> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await startOnce()
+    } catch (error) {
+      // Somebody else on this machine took a port between its choice and its use.
+      const isTaken = /Address already in use/.test(String(error))
+      if (!isTaken || attempt === startAttempts) throw error
+    }
+  }
+}
+
+async function startOnce(): Promise<Rgw> {
   const ceph = findRgw()
   if (ceph === undefined) throw new Error(`Ceph RGW is not on this machine: ${rgwSetupHint}.`)
   const folder = await mkdtemp(join(tmpdir(), 'rgw-'))
