@@ -42,7 +42,7 @@ export class ResultContent {
   /** Makes sure that it is known whether it is encrypted. False where nobody knows and nothing is said about encryption. */
   async mayBeSealed(signal: AbortSignal | undefined): Promise<boolean> {
     const { description, decryptor } = this.#parts
-    if (!description.hasFacts && decryptor === undefined) return false
+    if (description.known === undefined && decryptor === undefined) return false
     await description.loadFacts({ signal })
     return true
   }
@@ -103,7 +103,7 @@ export class ResultContent {
     signal: AbortSignal | undefined,
   ): Promise<OpenedTier | undefined> {
     const { description, tiers } = this.#parts
-    if (description.hasFacts || hasPart(path, siblings)) return undefined
+    if (description.known !== undefined || hasPart(path, siblings)) return undefined
     const opened = await tiers.open({ signal })
     if (opened !== undefined) description.note(opened.about)
     return opened

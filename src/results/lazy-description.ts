@@ -21,9 +21,9 @@ export class LazyDescription {
     return this.#known !== undefined
   }
 
-  /** Whether what the bytes must be is known, if nothing else is. */
-  get hasFacts(): boolean {
-    return this.#facts !== undefined || this.#known !== undefined
+  /** What the bytes must be; undefined when nobody has asked for it yet. */
+  get known(): BodyFacts | undefined {
+    return this.#known ?? this.#facts
   }
 
   /** Throws `INVALID_OPTION` when nobody has asked for it yet. */
@@ -33,7 +33,7 @@ export class LazyDescription {
 
   /** What the bytes must be; throws `INVALID_OPTION` when nobody has asked for it yet. */
   facts(): BodyFacts {
-    return this.#known ?? this.#facts ?? this.#refuse()
+    return this.known ?? this.#refuse()
   }
 
   /** Remembers what a tier said when it was asked for the bytes. */
@@ -53,7 +53,7 @@ export class LazyDescription {
 
   /** What the bytes must be, by the word of whoever was asked first. */
   async loadFacts(options: CallOptions): Promise<BodyFacts> {
-    return this.hasFacts ? this.facts() : this.load(options)
+    return this.known ?? this.load(options)
   }
 
   #refuse(): never {

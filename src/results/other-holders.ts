@@ -1,17 +1,22 @@
 import type { CallOptions } from '../call-options.js'
 import { isConductorError } from '../errors.js'
-import type { ResultStore } from '../stores/result-store.js'
+import type { BodyFacts, ResultStore } from '../stores/result-store.js'
 import type { ResultsContext } from './context.js'
+import { otherResult } from './other-result.js'
 import type { TierProblem } from './read-tiers.js'
 
 /**
  * Which of a task's places hold a result besides those that are known to: it may have been delivered since, and where one answers
- * the others are not asked in the first place. One that cannot tell is reported and passed over.
+ * the others are not asked in the first place. One that cannot tell, or has another result under the key, is reported and passed
+ * over.
+ *
+ * @param meant what is known of the result's bytes
  */
 export async function otherHolders(
   context: ResultsContext,
   key: string,
   known: readonly ResultStore[],
+  meant: BodyFacts | undefined,
   options: CallOptions,
 ): Promise<readonly ResultStore[]> {
   const { taskId, manifests } = context
@@ -37,5 +42,9 @@ export async function otherHolders(
   const found = await Promise.all(
     places.map((store) => asked({ store: store.name, tier: store.tier }, () => store.describe(key, options))),
   )
-  return places.filter((_, i) => found[i] !== undefined)
+  return places.filter((store, i) => {
+    const problem = otherResult(meant, store, found[i])
+    if (problem !== undefined) context.onProblem?.(problem)
+    return found[i] !== undefined && problem === undefined
+  })
 }

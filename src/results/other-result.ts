@@ -1,5 +1,5 @@
 import { ConductorError } from '../errors.js'
-import type { ResultDescription, ResultStore } from '../stores/result-store.js'
+import type { BodyFacts, ResultStore } from '../stores/result-store.js'
 import type { TierProblem } from './read-tiers.js'
 
 /**
@@ -7,9 +7,9 @@ import type { TierProblem } from './read-tiers.js'
  * tell. Two sandboxes of a task whose clocks differ may take one key, each for a result of its own on a tier of its own.
  */
 export function otherResult(
-  meant: ResultDescription | undefined,
+  meant: BodyFacts | undefined,
   { name, tier }: ResultStore,
-  there: ResultDescription | undefined,
+  there: BodyFacts | undefined,
 ): TierProblem | undefined {
   if (meant?.sha256 === undefined || there?.sha256 === undefined || meant.sha256 === there.sha256) {
     return undefined

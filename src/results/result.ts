@@ -75,7 +75,7 @@ export class Result {
       key,
       size,
       stores,
-      findMore: (options) => otherHolders(context, key, stores, options),
+      findMore: (options) => otherHolders(context, key, stores, description.known, options),
       onProblem: context.onProblem,
     })
     this.#tiers = tiers

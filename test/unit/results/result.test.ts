@@ -227,6 +227,22 @@ describe('results over several tiers', () => {
     expect(problems).toMatchObject([{ key, store: 'breaking', error: { code: 'UNAVAILABLE' } }])
   })
 
+  it('links to no other result under its key, wherever that lies', async () => {
+    const key = await plant(first, 'r', 'one')
+    await plant(second, 'r', 'another')
+    const other = Object.assign(spool(second, 'two'), { url: async () => 'https://another' })
+    const context = {
+      taskId: 'w',
+      manifests: undefined,
+      stores: async () => [spool(first, 'one')],
+      recorded: async () => [other],
+      onProblem: (problem: TierProblem) => problems.push(problem),
+    }
+    const result = await createResults(taskSource(context)).get(key)
+    await expect(result?.url()).rejects.toMatchObject({ code: 'UNSUPPORTED' })
+    expect(problems).toMatchObject([{ key, store: 'two', error: { code: 'EXISTS' } }])
+  })
+
   it('streams on from the next tier also where one just ends too early, and says so', async () => {
     const key = await plant(first, 'r', '0123456789')
     await plant(second, 'r', '0123456789')
