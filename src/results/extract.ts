@@ -8,8 +8,8 @@ import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
 import { type Header, extract as untar } from 'tar-stream'
 import type { CallOptions } from '../call-options.js'
-import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
-import { LocalError } from './local-error.js'
+import { ConductorError, isConductorError } from '../errors.js'
+import { LOCAL_CODES, LocalError } from './local-error.js'
 
 /** Bounds on what an archive may unpack to; a sandbox packed it. */
 export interface ExtractLimits {
@@ -43,15 +43,6 @@ export interface Extracted {
   readonly path: string
   readonly files: number
   readonly bytes: number
-}
-
-/** What this machine's file system says of itself, and not of what is in the archive. */
-const kinds: Readonly<Record<string, ErrorCode>> = {
-  ENOSPC: 'NO_SPACE',
-  EDQUOT: 'NO_SPACE',
-  EACCES: 'ACCESS_DENIED',
-  EPERM: 'ACCESS_DENIED',
-  EROFS: 'ACCESS_DENIED',
 }
 
 /**
@@ -97,7 +88,7 @@ export async function assertFree(target: string, wrong = 'exists and is not an e
   const there = await lstat(target).catch((error: NodeJS.ErrnoException) => {
     const { code = '' } = error
     if (code === 'ENOENT') return undefined
-    throw new LocalError(kinds[code] ?? 'INVALID_OPTION', `cannot unpack to ${target}: ${code}`, {
+    throw new LocalError(LOCAL_CODES[code] ?? 'INVALID_OPTION', `cannot unpack to ${target}: ${code}`, {
       cause: error,
     })
   })
@@ -239,7 +230,7 @@ function mapExtractError(error: unknown, target: string): unknown {
   if (syscall === 'rename' && taken.includes(code)) {
     return new LocalError('EXISTS', `${target} exists and is not an empty folder`, { cause: error })
   }
-  const kind = syscall === undefined ? undefined : kinds[code]
+  const kind = syscall === undefined ? undefined : LOCAL_CODES[code]
   if (kind !== undefined) return new LocalError(kind, `cannot unpack to ${target}: ${code}`, { cause: error })
   if (error.name === 'AbortError') return error
   return new ConductorError('INTEGRITY', `the archive cannot be unpacked: ${error.message}`, { cause: error })

@@ -3,18 +3,12 @@ import { basename, dirname } from 'node:path'
 import type { CallOptions } from '../call-options.js'
 import { ConductorError, type ErrorCode, isConductorError } from '../errors.js'
 import type { BodyFacts, ResultStore } from '../stores/result-store.js'
+import { LOCAL_CODES } from './local-error.js'
 import { PartFile } from './part-file.js'
 import { namesBeside } from './part-name.js'
 import type { OpenedTier, ResultTiers } from './read-tiers.js'
 
-const kinds: Readonly<Record<string, ErrorCode>> = {
-  ENOSPC: 'NO_SPACE',
-  EDQUOT: 'NO_SPACE',
-  ENOENT: 'NOT_FOUND',
-  EACCES: 'ACCESS_DENIED',
-  EPERM: 'ACCESS_DENIED',
-  EROFS: 'ACCESS_DENIED',
-}
+const codes: Readonly<Record<string, ErrorCode>> = { ENOENT: 'NOT_FOUND', ...LOCAL_CODES }
 
 /** How a result is saved. */
 export interface SaveSpec extends CallOptions {
@@ -137,7 +131,7 @@ function mapSaveError(error: unknown, path: string): unknown {
   const { code, syscall } = error as NodeJS.ErrnoException
   // Only what the file system itself said; everything else came from the source.
   if (code === undefined || syscall === undefined || error instanceof ConductorError) return error
-  const kind = kinds[code] ?? 'INVALID_OPTION'
+  const kind = codes[code] ?? 'INVALID_OPTION'
   return new ConductorError(kind, `cannot save ${basename(path)} in ${dirname(path)}: ${code}`, {
     cause: error,
   })

@@ -4,6 +4,7 @@ import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand } from '@aws-sd
 import { ConductorError, isConductorError } from '../../errors.js'
 import { mapS3Error } from './map-s3-error.js'
 import { objectInput } from './object-options.js'
+import { s3Call } from './s3-call.js'
 import type { S3Location } from './s3-location.js'
 
 /** A small text object, and the tag by which a later write can tell whether it is still this one. */
@@ -60,8 +61,8 @@ export async function readS3Document(
 }
 
 /**
- * Writes a small JSON object, or with `undefined` an empty one, if what is expected there is there, else rejects with `EXISTS`; resolves with its tag. A store that knows no conditional
- * writes is asked without: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+ * Writes a small JSON object, or with `undefined` an empty one, if what is expected there is there, else rejects with `EXISTS`;
+ * resolves with its tag. A store that knows no conditional writes is asked without: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
  */
 export async function writeS3Document(
   at: S3Location,
@@ -69,7 +70,6 @@ export async function writeS3Document(
   value: object | undefined,
   { expected, metadata, signal }: WriteDocumentOptions,
 ): Promise<string | undefined> {
-  signal?.throwIfAborted()
   const command = (condition: { IfNoneMatch?: string; IfMatch?: string }): PutObjectCommand =>
     new PutObjectCommand({
       Bucket: at.bucket,
@@ -82,15 +82,8 @@ export async function writeS3Document(
       ...condition,
     })
   const send = async (condition: { IfNoneMatch?: string; IfMatch?: string }): Promise<string | undefined> => {
-    try {
-      const { ETag } = await at.client.send(
-        command(condition),
-        signal === undefined ? {} : { abortSignal: signal },
-      )
-      return ETag
-    } catch (error) {
-      throw mapS3Error(error, `put s3://${at.bucket}/${objectKey}`, signal)
-    }
+    const doing = `put s3://${at.bucket}/${objectKey}`
+    return (await s3Call(doing, (options) => at.client.send(command(condition), options), signal)).ETag
   }
   if (expected === undefined) return send({})
   // Without quotes: AWS takes both, Ceph RGW only this.
@@ -125,13 +118,12 @@ export async function deleteS3Document(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const send = async (condition: { IfMatch?: string }): Promise<void> => {
-    signal?.throwIfAborted()
+    const command = new DeleteObjectCommand({ Bucket: at.bucket, Key: objectKey, ...condition })
     try {
-      const command = new DeleteObjectCommand({ Bucket: at.bucket, Key: objectKey, ...condition })
-      await at.client.send(command, signal === undefined ? {} : { abortSignal: signal })
+      const doing = `delete s3://${at.bucket}/${objectKey}`
+      await s3Call(doing, (options) => at.client.send(command, options), signal)
     } catch (error) {
-      const mapped = mapS3Error(error, `delete s3://${at.bucket}/${objectKey}`, signal)
-      if (!isConductorError(mapped) || mapped.code !== 'NOT_FOUND') throw mapped
+      if (!isConductorError(error) || error.code !== 'NOT_FOUND') throw error
     }
   }
   try {
